@@ -1,0 +1,3 @@
+"""Compiler options of every first-party C++ target."""
+
+TIDEGATE_COPTS = ["-Wshadow"]
