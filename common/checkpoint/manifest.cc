@@ -1,0 +1,53 @@
+#include "common/checkpoint/manifest.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/stable_hash.h"
+
+namespace tidegate {
+namespace {
+constexpr char kName[] = "MANIFEST";
+constexpr uint64_t kMaxBytes = 256 << 20;
+}  // namespace
+
+absl::Status WriteManifest(FileSystem& files, const std::string& directory,
+                           const CheckpointManifest& manifest) {
+  std::string bytes = manifest.SerializeAsString();
+  const uint64_t checksum = StableHash(bytes);
+  bytes.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  return files.WriteAtomically(JoinPath(directory, kName), bytes);
+}
+
+absl::StatusOr<CheckpointManifest> ReadManifest(FileSystem& files, const std::string& directory) {
+  const std::string path = JoinPath(directory, kName);
+  auto bytes = files.Read(path, kMaxBytes);
+  if (absl::IsNotFound(bytes.status())) {
+    return absl::NotFoundError(absl::StrCat(directory, " is no complete checkpoint: no ", path));
+  }
+  if (!bytes.ok()) return bytes.status();
+  return ParseManifest(*bytes, path);
+}
+
+absl::StatusOr<CheckpointManifest> ParseManifest(std::string_view bytes, const std::string& name) {
+  uint64_t checksum;
+  if (bytes.size() < sizeof(checksum)) {
+    return absl::DataLossError(absl::StrCat(name, " is truncated: ", bytes.size(), " bytes"));
+  }
+  const std::string_view body = bytes.substr(0, bytes.size() - sizeof(checksum));
+  std::memcpy(&checksum, bytes.data() + body.size(), sizeof(checksum));
+  if (StableHash(body) != checksum) {
+    return absl::DataLossError(absl::StrCat(name, " is damaged: its checksum does not match"));
+  }
+  CheckpointManifest manifest;
+  if (!manifest.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
+    return absl::DataLossError(absl::StrCat(name, " is no checkpoint manifest"));
+  }
+  if (manifest.format() != kCheckpointFormat) {
+    return absl::FailedPreconditionError(absl::StrCat(name, " has format ", manifest.format(),
+                                                      ", this version reads ", kCheckpointFormat));
+  }
+  return manifest;
+}
+
+}  // namespace tidegate
