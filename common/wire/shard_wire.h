@@ -110,6 +110,13 @@ absl::StatusOr<PullResponse> ParsePullResponse(Bytes bytes);
 absl::StatusOr<PushResponse> ParsePushResponse(Bytes bytes);
 absl::StatusOr<ClockResponse> ParseClockResponse(Bytes bytes);
 absl::StatusOr<StreamResponse> ParseStreamResponse(Bytes bytes);
+// The call number of a stream message whose body does not parse, so that it can be answered; 0 if
+// there is none to be found.
+uint64_t CallOf(Bytes bytes);
+
+// Limits on what one message may list; more is refused.
+inline constexpr size_t kTablesMax = 4096;
+inline constexpr size_t kRefusedShardsMax = 65536;
 
 // A message as pieces to send in order: `head` (owned), then `payload` (borrowed: the caller keeps it
 // alive until the message is sent, or hands it over as a refcounted slice).

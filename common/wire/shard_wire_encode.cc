@@ -1,0 +1,218 @@
+#include <bit>
+#include <type_traits>
+
+#include "common/wire/shard_wire.h"
+
+// Fields are written in ascending order and zeros are left out, so that the bytes are those of
+// protobuf's own serialisation.
+
+namespace tidegate::wire {
+namespace {
+
+size_t VarintSize(uint64_t v) { return (static_cast<size_t>(std::bit_width(v | 1)) + 6) / 7; }
+uint64_t ZigZag(int64_t v) { return (static_cast<uint64_t>(v) << 1) ^ static_cast<uint64_t>(v >> 63); }
+
+void PutVarint(std::string* out, uint64_t v) {
+  while (v >= 0x80) {
+    out->push_back(static_cast<char>(v | 0x80));
+    v >>= 7;
+  }
+  out->push_back(static_cast<char>(v));
+}
+void PutNumber(std::string* out, uint32_t field, uint64_t v) {
+  if (v == 0) return;
+  PutVarint(out, field << 3);
+  PutVarint(out, v);
+}
+void PutLength(std::string* out, uint32_t field, size_t size) {
+  PutVarint(out, field << 3 | 2);
+  PutVarint(out, size);
+}
+void PutString(std::string* out, uint32_t field, std::string_view s) {
+  if (s.empty()) return;
+  PutLength(out, field, s.size());
+  out->append(s);
+}
+// All fields here have numbers below 16: tags of one byte.
+size_t BytesFieldSize(size_t size) { return size == 0 ? 0 : 1 + VarintSize(size) + size; }
+size_t NumberFieldSize(uint64_t v) { return v == 0 ? 0 : 1 + VarintSize(v); }
+
+// Small fields gather in the head of the last piece; each payload closes one.
+class Writer {
+ public:
+  Writer() { pieces_.emplace_back(); }
+  std::string* head() { return &pieces_.back().head; }
+  void PutPayload(uint32_t field, Bytes payload) {
+    if (payload.empty()) return;
+    PutLength(head(), field, payload.size());
+    pieces_.back().payload = payload;
+    pieces_.emplace_back();
+  }
+  Pieces Take() {
+    if (pieces_.size() > 1 && pieces_.back().head.empty()) pieces_.pop_back();
+    return std::move(pieces_);
+  }
+
+ private:
+  Pieces pieces_;
+};
+
+void PutStamp(std::string* out, uint32_t field, const Stamp& stamp) {
+  std::string body;
+  PutNumber(&body, 1, stamp.generation);
+  PutNumber(&body, 2, stamp.epoch);
+  PutNumber(&body, 3, stamp.incarnation);
+  PutString(out, field, body);
+}
+
+void PutShards(std::string* out, uint32_t field, std::span<const uint32_t> shards) {
+  std::string packed;
+  for (uint32_t s : shards) PutVarint(&packed, s);
+  PutString(out, field, packed);
+}
+
+void Put(Writer* out, const PullRequest& m) {
+  std::string* head = out->head();
+  PutStamp(head, 1, m.stamp);
+  PutNumber(head, 2, ZigZag(m.clock));
+  PutNumber(head, 3, ZigZag(m.bound));
+  PutNumber(head, 4, m.eval);
+  PutNumber(head, 5, static_cast<uint64_t>(m.value_type));
+  for (const TableKeys& t : m.tables) {
+    PutLength(out->head(), 6, NumberFieldSize(t.table) + BytesFieldSize(t.keys.bytes().size()));
+    PutNumber(out->head(), 1, t.table);
+    out->PutPayload(2, t.keys.bytes());
+  }
+}
+
+void Put(Writer* out, const PushRequest& m) {
+  std::string* head = out->head();
+  PutStamp(head, 1, m.stamp);
+  PutNumber(head, 2, m.sequence);
+  PutNumber(head, 3, m.oldest_unacked);
+  PutNumber(head, 4, ZigZag(m.clock));
+  const uint64_t weight = std::bit_cast<uint64_t>(m.weight);
+  if (weight != 0) {
+    PutVarint(head, 5 << 3 | 1);
+    head->append(reinterpret_cast<const char*>(&weight), sizeof weight);
+  }
+  PutNumber(head, 6, m.part);
+  PutNumber(head, 7, m.parts);
+  PutNumber(head, 8, static_cast<uint64_t>(m.value_type));
+  for (const TableGradients& t : m.tables) {
+    PutLength(out->head(), 9,
+              NumberFieldSize(t.table) + BytesFieldSize(t.keys.bytes().size()) +
+                  BytesFieldSize(t.values.size()) + BytesFieldSize(t.counts.bytes().size()));
+    PutNumber(out->head(), 1, t.table);
+    out->PutPayload(2, t.keys.bytes());
+    out->PutPayload(3, t.values);
+    out->PutPayload(4, t.counts.bytes());
+  }
+}
+
+void Put(Writer* out, const ClockRequest& m) {
+  PutStamp(out->head(), 1, m.stamp);
+  PutNumber(out->head(), 2, m.order);
+  std::string body;
+  if (m.kind == ClockRequest::Kind::kTick) PutNumber(&body, 1, ZigZag(m.clock));
+  PutLength(out->head(), 3 + static_cast<uint32_t>(m.kind), body.size());
+  out->head()->append(body);
+}
+
+void Put(Writer* out, const PullResponse& m) {
+  PutNumber(out->head(), 1, m.epoch);
+  PutNumber(out->head(), 2, ZigZag(m.min_clock));
+  PutShards(out->head(), 3, m.refused_shards);
+  for (const TableRows& t : m.tables) {
+    PutLength(out->head(), 4, NumberFieldSize(t.table) + BytesFieldSize(t.values.size()));
+    PutNumber(out->head(), 1, t.table);
+    out->PutPayload(2, t.values);
+  }
+}
+
+void Put(Writer* out, const PushResponse& m) {
+  PutNumber(out->head(), 1, m.epoch);
+  PutShards(out->head(), 2, m.refused_shards);
+  PutNumber(out->head(), 3, m.duplicate_rows);
+}
+
+void Put(Writer* out, const ClockResponse& m) {
+  PutNumber(out->head(), 1, m.epoch);
+  PutNumber(out->head(), 2, ZigZag(m.min_clock));
+}
+
+template <typename T>
+Pieces Encode(const T& m) {
+  Writer out;
+  Put(&out, m);
+  return out.Take();
+}
+
+// A string field must be UTF-8; what a peer put into an error message may be anything.
+std::string Printable(absl::string_view s) {
+  std::string out(s.data(), s.size());
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+  }
+  return out;
+}
+
+// Puts the number of the call and the field of the body in front of its pieces.
+Pieces Wrap(uint64_t call, uint32_t field, Pieces body) {
+  std::string prefix;
+  PutNumber(&prefix, 1, call);
+  PutLength(&prefix, field, TotalBytes(body));
+  body[0].head.insert(0, prefix);
+  return body;
+}
+
+}  // namespace
+
+Pieces EncodeRequest(const Request& request) {
+  return std::visit([](const auto& m) { return Encode(m); }, request);
+}
+
+Pieces EncodeStreamRequest(uint64_t call, const Request& request) {
+  return Wrap(call, 2 + static_cast<uint32_t>(request.index()), EncodeRequest(request));
+}
+
+Pieces EncodeResponse(const Response& response) {
+  return std::visit(
+      [](const auto& m) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(m)>, absl::Status>) {
+          return Pieces(1);
+        } else {
+          return Encode(m);
+        }
+      },
+      response);
+}
+
+Pieces EncodeStreamResponse(uint64_t call, const Response& response) {
+  if (const auto* status = std::get_if<absl::Status>(&response)) {
+    Pieces out(1);
+    PutNumber(&out[0].head, 1, call);
+    PutNumber(&out[0].head, 2, static_cast<uint64_t>(status->code()));
+    PutString(&out[0].head, 3, Printable(status->message()));
+    return out;
+  }
+  return Wrap(call, 3 + static_cast<uint32_t>(response.index()), EncodeResponse(response));
+}
+
+size_t TotalBytes(const Pieces& pieces) {
+  size_t total = 0;
+  for (const Piece& p : pieces) total += p.head.size() + p.payload.size();
+  return total;
+}
+
+std::string Flatten(const Pieces& pieces) {
+  std::string out;
+  out.reserve(TotalBytes(pieces));
+  for (const Piece& p : pieces) {
+    out += p.head;
+    out.append(reinterpret_cast<const char*>(p.payload.data()), p.payload.size());
+  }
+  return out;
+}
+
+}  // namespace tidegate::wire
