@@ -1,0 +1,63 @@
+#pragma once
+// The way from a job's config to batches. One per worker process; not thread-safe (a Prefetcher may
+// run one of its sources at a time; see there).
+//
+//   auto readers = Readers::Create(config);
+//   staleness > 0, and evaluation:  (*readers)->OpenTrainSplit / OpenEvalSplit, Next(max_rows, &batch)
+//   staleness 0:  SyncSource* s = *(*readers)->TrainSteps(epoch); s->SetRange(range); Next(0, &batch)
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/cluster.pb.h"
+#include "proto/job.pb.h"
+#include "worker/data/bad_lines.h"
+#include "worker/data/batch_source.h"
+#include "worker/data/generator.h"
+#include "worker/data/row_decoder.h"
+#include "worker/data/schema.h"
+#include "worker/data/sync_source.h"
+
+namespace tidegate {
+
+class Readers {
+ public:
+  // `config` is resolved. Opens nothing yet.
+  static absl::StatusOr<std::unique_ptr<Readers>> Create(const JobConfig& config);
+
+  // One split of data.train, shuffled within windows by (seed, epoch, split).
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrainSplit(const Split& split, uint64_t epoch);
+  // One split of data.valid, in file order.
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenEvalSplit(const Split& split);
+
+  // The epoch's steps at staleness 0. The object stays ours and is kept while the epoch stays the
+  // same, so that a range that begins where the last ended costs nothing.
+  absl::StatusOr<SyncSource*> TrainSteps(uint64_t epoch);
+
+  // All rows of data.train (shuffled by windows) or data.valid (file order), in this one process.
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrain(uint64_t epoch);
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenEval();
+
+  const DataSchema& schema() const { return *schema_; }
+  BadLines& bad_lines() { return bad_lines_; }
+
+ private:
+  Readers(const JobConfig& config, DataSchema schema);
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenSplit(const Split& split, uint64_t shuffle_window,
+                                                         uint64_t shuffle_seed);
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenWhole(const Source& source,
+                                                         uint64_t shuffle_window,
+                                                         uint64_t shuffle_seed);
+
+  const JobConfig config_;
+  const std::shared_ptr<const DataSchema> schema_;
+  const std::shared_ptr<const Generator> generator_;  // GENERATED
+  BadLines bad_lines_;
+  std::unique_ptr<SyncSource> sync_;
+  uint64_t sync_epoch_ = 0;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,51 @@
+#pragma once
+// From rows to batch columns. A decoder appends one row or leaves the batch as it was.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "worker/data/bad_lines.h"
+#include "worker/data/batch.h"
+#include "worker/data/generator.h"
+#include "worker/data/rows.h"
+#include "worker/data/schema.h"
+
+namespace tidegate {
+
+class RowDecoder {
+ public:
+  virtual ~RowDecoder() = default;
+  // False: the row is bad, *batch unchanged, *what says why. REQUIRES: schema.Prepare(batch) before
+  // the first row.
+  virtual bool Decode(const Row& row, Batch* batch, std::string* what) = 0;
+};
+
+// `generator` is for GENERATED only.
+std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
+                                           std::shared_ptr<const Generator> generator);
+
+// Decodes and counts what is bad. Not thread-safe.
+class RowCollector {
+ public:
+  RowCollector(std::shared_ptr<const DataSchema> schema, std::shared_ptr<const Generator> generator,
+               BadLines* bad_lines);
+
+  void Prepare(Batch* batch) const { schema_->Prepare(batch); }
+  // A bad row is counted and left out; an error once there are too many, or when nothing of what was
+  // seen has the format.
+  absl::Status Add(const Row& row, const RowStream& stream, Batch* batch);
+
+ private:
+  absl::Status AddBad(const Row& row, const RowStream& stream);
+
+  const std::shared_ptr<const DataSchema> schema_;
+  const std::unique_ptr<RowDecoder> decoder_;
+  BadLines* const bad_lines_;
+  uint64_t good_ = 0;
+  uint64_t bad_ = 0;
+  std::string what_;
+};
+
+}  // namespace tidegate
