@@ -1,0 +1,196 @@
+#pragma once
+// The scheduler's core: membership, placement, work and the flow of a job. A single-threaded class
+// without thread, socket, file or clock: it takes requests and ticks with the time, and returns
+// effects. The caller carries them out in this order: store Durable() when `persist` is set; write the
+// manifest order if there is one (and report by ManifestWritten); send the replies; log the events.
+// If storing fails the process must stop without sending anything.
+//
+// Every request may be duplicated, delayed and reordered. Heartbeat and AcquireWork are long polls: the
+// core keeps their token and answers it in the effects of a later call. One poll of each kind is kept per
+// member; a newer one has the older answered at once. Tokens are the caller's, unique and never 0.
+//
+// Restart: make a new one from the stored state. It counts a new term and renews every lease. Leases of
+// training work survive (a worker that asks again gets the same work); an evaluation starts again.
+//
+// Work at staleness 0: a WorkDone that is not in_progress with 0 < next_step < end_step and no
+// end_of_data gives the rest back; with next_step 0 it stands for all of the range. A worker that asks
+// with live = false while it holds a SyncRange gives it back.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/types.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/job.pb.h"
+#include "proto/scheduler_messages.pb.h"
+#include "proto/scheduler_state.pb.h"
+#include "scheduler/evaluation.h"
+#include "scheduler/failure_detector.h"
+#include "scheduler/membership.h"
+#include "scheduler/work_queue.h"
+#include "scheduler/sync_plan.h"
+
+namespace tidegate {
+
+using CallToken = uint64_t;
+
+struct SchedulerOptions {
+  JobConfig job;                    // resolved; handed to members as it is
+  uint64_t config_fingerprint = 0;  // of the config as its users know it
+  bool synchronous = true;          // staleness 0
+  std::vector<Split> train_splits;  // (scheduler/data_plan.h)
+  std::vector<Split> valid_splits;  // empty: no evaluation
+  std::string checkpoint_directory;  // empty: no checkpoints
+  std::string version;               // of Tidegate; a member of another one is refused; empty: any
+  TimeMs heartbeat_interval_ms = 250;
+  TimeMs lease_ms = 3000;
+  uint64_t sync_group_steps = 64;  // steps between two meetings with the scheduler at staleness 0
+};
+
+using SchedulerResponse =
+    std::variant<std::monostate, JoinResponse, DeclareTablesResponse, HeartbeatResponse,
+                 AcquireWorkResponse, LeaveResponse, GetRoutingResponse, GetStatusResponse,
+                 StopJobResponse>;
+
+struct SchedulerReply {
+  CallToken token;
+  absl::Status status;         // OK: `response` holds the call's type
+  SchedulerResponse response;
+};
+
+// Write `manifest` as the last file of folder `directory`, then call ManifestWritten. After that,
+// `obsolete` (a folder, if not empty) may be removed.
+struct ManifestOrder {
+  std::string directory;
+  CheckpointManifest manifest;
+};
+
+struct SchedulerEffects {
+  bool persist = false;
+  std::vector<SchedulerReply> replies;
+  std::optional<ManifestOrder> manifest;
+  std::string remove_checkpoint;    // folder of a superseded checkpoint; after persist
+  std::vector<std::string> events;  // new lines for people
+};
+
+class ClusterState {
+ public:
+  // `stored` is the state of an earlier term, or a default one for a new job. FAILED_PRECONDITION when
+  // it belongs to another config or a newer format; the message says what to do.
+  static absl::StatusOr<std::unique_ptr<ClusterState>> Create(SchedulerOptions options,
+                                                              SchedulerState stored);
+
+  // First call: counts the term. Its effects always ask to persist.
+  SchedulerEffects Start(TimeMs now);
+
+  SchedulerEffects Handle(TimeMs now, CallToken token, const JoinRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const DeclareTablesRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const HeartbeatRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const AcquireWorkRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const LeaveRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const GetRoutingRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const GetStatusRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const StopJobRequest& request);
+
+  // Failure detection and the ends of long polls; every 25 to 100 ms. REQUIRES: now never goes back.
+  SchedulerEffects Tick(TimeMs now);
+  SchedulerEffects ManifestWritten(TimeMs now, const absl::Status& status);
+
+  const SchedulerState& Durable() const { return state_; }
+  GetStatusResponse Status(TimeMs now) const;
+  bool Ended() const { return state_.phase() == FINISHED || state_.phase() == FAILED; }
+  // Ended, and no member is left that has not heard of it.
+  bool Drained() const;
+
+ private:
+  struct HeartbeatPoll {
+    CallToken token;
+    TimeMs since;
+    HeartbeatRequest request;  // without loads and reports
+  };
+  struct WorkPoll {
+    CallToken token;
+    TimeMs since;
+    bool live;
+    Clock clock;
+  };
+  // What is known of a member only as long as this process lives.
+  struct Soft {
+    std::optional<HeartbeatPoll> heartbeat;
+    std::optional<WorkPoll> work;
+    ServerLoad server_load;
+    WorkerLoad worker_load;
+    uint64_t order = 0;      // newest AcquireWork
+    bool live = false;       // as of it
+    int phase_told = -1;
+    TimeMs advanced_at = 0;  // when its clock last moved
+    bool stall_told = false;
+  };
+
+  ClusterState(SchedulerOptions options, SchedulerState stored);
+
+  // cluster_state.cc: what members say.
+  SchedulerEffects Finish(TimeMs now, SchedulerEffects effects);
+  void Reply(CallToken token, SchedulerResponse response, SchedulerEffects* effects);
+  void Refuse(CallToken token, absl::Status status, SchedulerEffects* effects);
+  void Event(TimeMs now, const std::string& text, SchedulerEffects* effects);
+  void TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
+                   SchedulerEffects* effects);
+  void TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done, SchedulerEffects* effects);
+  bool HasNews(const HeartbeatPoll& poll, const MemberRecord& member, const Soft& soft) const;
+  HeartbeatResponse MakeHeartbeat(const HeartbeatRequest& request, const MemberRecord& member) const;
+  void AnswerHeartbeats(TimeMs now, SchedulerEffects* effects);
+  // Work for a worker that asks, or nothing (it waits).
+  std::optional<AcquireWorkResponse> AnswerFor(TimeMs now, Incarnation worker, const WorkPoll& poll,
+                                               SchedulerEffects* effects);
+  std::optional<AcquireWorkResponse> TrainingAnswer(Incarnation worker, const WorkPoll& poll,
+                                                    SchedulerEffects* effects);
+  void AnswerWorkPolls(TimeMs now, SchedulerEffects* effects);
+  void RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
+                    const std::string& why, SchedulerEffects* effects);
+  void CheckStalls(TimeMs now, SchedulerEffects* effects);
+
+  // job_flow.cc: from phase to phase.
+  void Advance(TimeMs now, SchedulerEffects* effects);
+  bool AdvanceOnce(TimeMs now, SchedulerEffects* effects);
+  bool TryStart(TimeMs now, SchedulerEffects* effects);
+  void BeginEpoch(TimeMs now, SchedulerEffects* effects);
+  void FormSyncGroup(TimeMs now, SchedulerEffects* effects);
+  void EndEvaluation(TimeMs now, SchedulerEffects* effects);
+  void AfterSaving(TimeMs now, SchedulerEffects* effects);
+  void SendCommand(Command command);
+  void OrderManifest(SchedulerEffects* effects);
+  void Fail(TimeMs now, const std::string& why, SchedulerEffects* effects);
+  void CountTime(TimeMs now);
+  bool TrainingDone() const;
+
+  uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
+  uint64_t SamplesSoFar() const;
+
+  const SchedulerOptions options_;
+  const std::string job_bytes_;
+  SchedulerState state_;
+  Membership membership_;   // over state_
+  WorkQueue train_;         // over state_.current
+  SyncPlan sync_;           // over state_.current
+  FailureDetector detector_;
+  Evaluation evaluation_;
+  std::map<Incarnation, Soft> soft_;
+  uint64_t leases_made_ = 0;
+  bool manifest_ordered_ = false;
+  TimeMs started_at_ = 0;
+  TimeMs counted_at_ = 0;       // train time is counted up to here
+  TimeMs forming_since_ = -1;   // staleness 0: a group waits for its members
+  bool told_no_workers_ = false;
+  uint64_t observed_samples_ = 0;  // by the workers' own counts; for the rate
+  std::vector<std::pair<TimeMs, uint64_t>> rate_window_;
+};
+
+}  // namespace tidegate
