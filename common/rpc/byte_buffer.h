@@ -1,10 +1,12 @@
 #pragma once
 // Raw messages: grpc::ByteBuffer <-> spans and pieces, without copying big buffers.
 
+#include <grpc/slice.h>
 #include <grpcpp/support/byte_buffer.h>
 
 #include <memory>
-#include <string>
+#include <span>
+#include <utility>
 
 #include "common/wire/shard_wire.h"
 
@@ -20,8 +22,11 @@ OwnedBytes ToContiguous(const grpc::ByteBuffer& buffer);
 // Memory for a reply's rows that becomes a slice without a copy.
 class SliceBuffer {
  public:
-  explicit SliceBuffer(size_t bytes) : slice_(grpc_slice_malloc(bytes)) {}
-  SliceBuffer(SliceBuffer&& other) noexcept : slice_(other.slice_) { other.slice_ = grpc_empty_slice(); }
+  // Never inlined into the slice itself: bytes() stay where they are when this moves.
+  explicit SliceBuffer(size_t bytes) : slice_(grpc_slice_malloc_large(bytes)) {}
+  SliceBuffer(SliceBuffer&& other) noexcept : slice_(other.slice_) {
+    other.slice_ = grpc_empty_slice();
+  }
   SliceBuffer& operator=(SliceBuffer&& other) noexcept {
     std::swap(slice_, other.slice_);
     return *this;
@@ -30,6 +35,7 @@ class SliceBuffer {
   std::span<std::byte> bytes() {
     return {reinterpret_cast<std::byte*>(GRPC_SLICE_START_PTR(slice_)), GRPC_SLICE_LENGTH(slice_)};
   }
+  size_t size() const { return GRPC_SLICE_LENGTH(slice_); }
   grpc::Slice Share() const { return grpc::Slice(slice_, grpc::Slice::ADD_REF); }
 
  private:

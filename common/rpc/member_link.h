@@ -70,9 +70,10 @@ class MemberLink {
   const Membership& membership() const;  // valid after Join
 
   void Start();
-  // Ends threads and makes every blocked call return CANCELLED. Safe to call twice.
+  // Ends threads and makes every blocked call return CANCELLED. Safe to call twice. Join may follow.
   void Stop();
-  // The part of Stop that may be called from any thread (a signal watcher), also during Join.
+  // For good, and from any thread (a signal watcher), also during Join: blocked calls and later ones
+  // but Leave and ReportFatalError return CANCELLED.
   void Cancel();
 
   // Sends a heartbeat now instead of at the end of the current long poll.
@@ -87,7 +88,7 @@ class MemberLink {
   absl::Status DeclareTables(const std::vector<TableSpec>& tables);
   // One attempt: UNAVAILABLE when the scheduler does not answer soon.
   absl::StatusOr<GetRoutingResponse> GetRouting(Epoch newer_than);
-  // One attempt, at most a second: the scheduler notices a silent member by itself.
+  // One attempt, at most a second: the scheduler notices a silent member by itself. Ends heartbeats.
   absl::Status Leave(const std::string& reason);
 
  private:
