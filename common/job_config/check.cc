@@ -1,0 +1,410 @@
+// The checks of a resolved config. Each problem is a line that names the field.
+#include "common/job_config/check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "common/job_config/job_config.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint32_t kMaxDim = 4096;
+
+bool IsName(const std::string& s) {
+  if (s.empty() || s.size() > 200) return false;
+  return std::all_of(s.begin(), s.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
+}
+
+class Checker {
+ public:
+  Checker(const JobConfig& config, std::vector<std::string>* problems)
+      : config_(config), problems_(*problems) {}
+
+  void Run() {
+    Names();
+    Data();
+    for (const FeatureConfig& f : config_.feature()) Feature(f);
+    for (const TableConfig& t : config_.table()) Table(t);
+    Dense();
+    ModelNames();
+    Train();
+    Cluster();
+  }
+
+ private:
+  template <typename... T>
+  void Problem(const T&... pieces) {
+    problems_.push_back(absl::StrCat(pieces...));
+  }
+  // `low` < value (or <= with closed), value < `high` (or <=).
+  void Range(const std::string& field, double value, double low, bool low_closed, double high,
+             bool high_closed) {
+    const bool ok = std::isfinite(value) && (low_closed ? value >= low : value > low) &&
+                    (high_closed ? value <= high : value < high);
+    if (ok) return;
+    const std::string upper =
+        std::isinf(high) ? "" : absl::StrCat(" and ", high_closed ? "at most " : "below ", high);
+    Problem(field, " is ", value, "; it must be finite, ", low_closed ? "at least " : "above ", low,
+            upper);
+  }
+  void Positive(const std::string& field, double v) { Range(field, v, 0, false, HUGE_VAL, false); }
+  void NotNegative(const std::string& field, double v) { Range(field, v, 0, true, HUGE_VAL, false); }
+
+  template <typename Items>
+  std::vector<std::string> Unique(const std::string& what, const Items& items) {
+    std::vector<std::string> names;
+    std::set<std::string> seen;
+    for (const auto& item : items) {
+      if (!IsName(item.name())) {
+        Problem(what, " name \"", item.name(), "\": write letters, digits, _ or -");
+      } else if (!seen.insert(item.name()).second) {
+        Problem(what, " \"", item.name(), "\" is there twice");
+      }
+      names.push_back(item.name());
+    }
+    return names;
+  }
+
+  void Names() {
+    if (!IsName(config_.name())) Problem("name \"", config_.name(), "\": write letters, digits, _ or -");
+    Unique("feature", config_.feature());
+    table_names_ = Unique("table", config_.table());
+    Unique("task", config_.model().task());
+  }
+
+  void SourceOf(const std::string& field, const Source& s) {
+    if (config_.data().format() == DataConfig::GENERATED) {
+      if (s.rows() == 0) Problem(field, ".rows: how many rows to generate is missing");
+      if (s.rows() > (1ull << 40)) Problem(field, ".rows is ", s.rows(), "; at most 2^40");
+      if (!s.files().empty()) Problem(field, ".files: format GENERATED reads no files");
+    } else if (s.files().empty()) {
+      Problem(field, ".files: no file is named");
+    }
+    if (s.shuffle_window() > (1ull << 28)) {
+      Problem(field, ".shuffle_window is ", s.shuffle_window(), "; at most 2^28");
+    }
+  }
+
+  void Data() {
+    if (!config_.has_data()) return Problem("data is missing: say what to train on");
+    const DataConfig& d = config_.data();
+    if (d.format() == DataConfig::UNSET) {
+      Problem("data.format is missing: LIBSVM, CRITEO_TSV or GENERATED");
+    }
+    if (!d.has_train()) Problem("data.train is missing: say what to train on");
+    if (d.has_train()) SourceOf("data.train", d.train());
+    if (d.has_valid()) SourceOf("data.valid", d.valid());
+    if (d.format() == DataConfig::GENERATED) Generator(d.generator());
+  }
+
+  void Generator(const GeneratorConfig& g) {
+    const std::string at = "data.generator.";
+    if (g.cardinality_size() + static_cast<int64_t>(g.numeric_fields()) == 0) {
+      Problem(at, "cardinality: there is no field to generate");
+    }
+    if (g.cardinality_size() > 4096 || g.numeric_fields() > 4096) {
+      Problem(at, "cardinality and numeric_fields: at most 4096 fields of each");
+    }
+    for (uint64_t c : g.cardinality()) {
+      if (c == 0 || c > (1ull << 40)) Problem(at, "cardinality is ", c, "; from 1 to 2^40");
+    }
+    Range(at + "zipf_exponent", g.zipf_exponent(), 0, false, 10, true);
+    Range(at + "factors", g.factors(), 0, true, 256, true);
+    Range(at + "linear_scale", g.linear_scale(), 0, true, 1e3, true);
+    Range(at + "factor_scale", g.factor_scale(), 0, true, 1e3, true);
+    Range(at + "bias", g.bias(), -1e3, true, 1e3, true);
+    Range(at + "missing_rate", g.missing_rate(), 0, true, 1, false);
+  }
+
+  // Number after `prefix` when `column` is prefix + number in [1, last].
+  static bool Numbered(const std::string& column, const std::string& prefix, uint64_t last) {
+    if (column.size() <= prefix.size() || column.size() > prefix.size() + 6 ||
+        column.compare(0, prefix.size(), prefix) != 0) {
+      return false;
+    }
+    uint64_t n = 0;
+    for (size_t i = prefix.size(); i < column.size(); ++i) {
+      if (column[i] < '0' || column[i] > '9') return false;
+      n = n * 10 + static_cast<uint64_t>(column[i] - '0');
+    }
+    return n >= 1 && n <= last;
+  }
+
+  void Column(const FeatureConfig& f, const std::string& at) {
+    const std::string& c = f.column();
+    switch (config_.data().format()) {
+      case DataConfig::LIBSVM:
+        if (c != "*" && !Numbered(c, "#", 999999)) {
+          Problem(at, "column \"", c, "\": a LIBSVM column is \"#k\" (k-th token) or \"*\" (all)");
+        }
+        if (c == "*" && !f.id().multi_valued()) {
+          Problem(at, "column \"*\" has many values: say id { multi_valued: true }");
+        }
+        return;
+      case DataConfig::CRITEO_TSV:
+        if (!Numbered(c, "I", 13) && !Numbered(c, "C", 26)) {
+          Problem(at, "column \"", c, "\": CRITEO_TSV has I1 to I13 and C1 to C26");
+        }
+        break;
+      case DataConfig::GENERATED: {
+        const GeneratorConfig& g = config_.data().generator();
+        if (!Numbered(c, "I", g.numeric_fields()) &&
+            !Numbered(c, "C", static_cast<uint64_t>(g.cardinality_size()))) {
+          Problem(at, "column \"", c, "\": the generator has ", g.numeric_fields(),
+                  " numeric columns (I1, ...) and ", g.cardinality_size(), " categorical (C1, ...)");
+        }
+        break;
+      }
+      case DataConfig::UNSET: return;
+    }
+    if (f.id().multi_valued()) Problem(at, "id.multi_valued: only LIBSVM has columns of many values");
+    if (f.id().use_values()) Problem(at, "id.use_values: only LIBSVM has index:value");
+  }
+
+  void Feature(const FeatureConfig& f) {
+    const std::string at = absl::StrCat("feature \"", f.name(), "\": ");
+    Column(f, at);
+    if (f.has_table() &&
+        std::find(table_names_.begin(), table_names_.end(), f.table()) == table_names_.end()) {
+      Problem(at, "table \"", f.table(), "\" does not exist", DidYouMean(f.table(), table_names_));
+    }
+    if (f.has_id() && !f.has_table()) Problem(at, "an id needs a table");
+    if (!f.has_numeric()) return;
+    const bool bucket = f.numeric().transform() == NumericFeature::LOG2_BUCKET;
+    if (bucket && !f.has_table()) Problem(at, "LOG2_BUCKET makes an id, which needs a table");
+    if (!bucket && f.has_table()) {
+      Problem(at, "a number looks up a table only by transform LOG2_BUCKET");
+    }
+    if (!bucket && !std::isfinite(f.numeric().missing_value())) {
+      Problem(at, "missing_value must be finite");
+    }
+  }
+
+  void Adam_(const std::string& at, const Adam& a) {
+    Positive(at + "adam.lr", a.lr());
+    Range(at + "adam.beta1", a.beta1(), 0, true, 1, false);
+    Range(at + "adam.beta2", a.beta2(), 0, true, 1, false);
+    Positive(at + "adam.epsilon", a.epsilon());
+  }
+  void Momentum_(const std::string& at, const Momentum& m) {
+    Positive(at + "momentum.lr", m.lr());
+    Range(at + "momentum.momentum", m.momentum(), 0, true, 1, false);
+  }
+  template <typename AdaGradLike>
+  void AdaGrad_(const std::string& at, const AdaGradLike& a) {
+    Positive(at + "lr", a.lr());
+    NotNegative(at + "initial_accumulator", a.initial_accumulator());
+    Positive(at + "epsilon", a.epsilon());
+  }
+
+  void Part(const std::string& at, const PartConfig& p) {
+    if (p.dim() < 1 || p.dim() > kMaxDim) {
+      Problem(at, "dim is ", p.dim(), "; from 1 to ", kMaxDim);
+    }
+    switch (p.init().kind_case()) {
+      case Initializer::kConstant: {
+        if (!std::isfinite(p.init().constant())) Problem(at, "init.constant must be finite");
+        break;
+      }
+      case Initializer::kNormal: NotNegative(at + "init.normal", p.init().normal()); break;
+      case Initializer::kUniform: NotNegative(at + "init.uniform", p.init().uniform()); break;
+      case Initializer::KIND_NOT_SET: break;
+    }
+    switch (p.optimizer_case()) {
+      case PartConfig::kSgd: Positive(at + "sgd.lr", p.sgd().lr()); break;
+      case PartConfig::kMomentum: Momentum_(at, p.momentum()); break;
+      case PartConfig::kAdagrad: AdaGrad_(at + "adagrad.", p.adagrad()); break;
+      case PartConfig::kRowwiseAdagrad: AdaGrad_(at + "rowwise_adagrad.", p.rowwise_adagrad()); break;
+      case PartConfig::kAdam: Adam_(at, p.adam()); break;
+      case PartConfig::kFtrl:
+        Positive(at + "ftrl.alpha", p.ftrl().alpha());
+        NotNegative(at + "ftrl.beta", p.ftrl().beta());
+        NotNegative(at + "ftrl.l1", p.ftrl().l1());
+        NotNegative(at + "ftrl.l2", p.ftrl().l2());
+        break;
+      case PartConfig::OPTIMIZER_NOT_SET:
+        if (!p.frozen()) {
+          Problem(at, "no optimizer: sgd, momentum, adagrad, rowwise_adagrad, adam or ftrl, "
+                      "or frozen: true");
+        }
+    }
+    NotNegative(at + "l2.weight", p.l2().weight());
+    NotNegative(at + "lr_scale", p.lr_scale());
+  }
+
+  void Table(const TableConfig& t) {
+    const std::string at = absl::StrCat("table \"", t.name(), "\": ");
+    if (t.part().empty()) Problem(at, "no part: say what a row holds");
+    Unique(absl::StrCat(at, "part"), t.part());
+    uint64_t width = 0;
+    for (const PartConfig& p : t.part()) {
+      Part(absl::StrCat(at, "part \"", p.name(), "\": "), p);
+      width += p.dim();
+    }
+    if (width > 2 * kMaxDim) Problem(at, "a row has ", width, " elements; at most ", 2 * kMaxDim);
+    if (t.has_admit_after() && t.has_admit_probability()) {
+      Problem(at, "admit_after and admit_probability: choose one");
+    }
+    if (t.has_admit_probability()) {
+      Range(at + "admit_probability", t.admit_probability(), 0, false, 1, true);
+    }
+    if (t.has_evict()) {
+      NotNegative(at + "evict.min_touches_per_clock", t.evict().min_touches_per_clock());
+      if (t.evict().sweep_every_clocks() == 0) Problem(at, "evict.sweep_every_clocks is 0");
+    }
+  }
+
+  void Dense() {
+    const DenseConfig& d = config_.dense();
+    switch (d.optimizer_case()) {
+      case DenseConfig::kSgd: Positive("dense.sgd.lr", d.sgd().lr()); break;
+      case DenseConfig::kMomentum: Momentum_("dense.", d.momentum()); break;
+      case DenseConfig::kAdagrad: AdaGrad_("dense.adagrad.", d.adagrad()); break;
+      case DenseConfig::kAdam: Adam_("dense.", d.adam()); break;
+      case DenseConfig::OPTIMIZER_NOT_SET: break;
+    }
+    NotNegative("dense.l2.weight", d.l2().weight());
+    if (d.block() < 1 || d.block() > (1u << 18)) {
+      Problem("dense.block is ", d.block(), "; from 1 to ", 1 << 18);
+    }
+  }
+
+  void ModelNames() {
+    const ModelConfig& m = config_.model();
+    if (m.task().empty()) Problem("model.task is missing: say what to predict");
+    for (const TaskConfig& t : m.task()) {
+      const std::string at = absl::StrCat("task \"", t.name(), "\": ");
+      if (t.logit().empty()) Problem(at, "logit: name the block that predicts it");
+      if (t.label() != "label") {
+        Problem(at, "label \"", t.label(), "\": the readers of this version know \"label\"");
+      }
+      NotNegative(at + "weight", t.weight());
+    }
+    if (m.has_preset()) Range("model.preset.dropout", m.preset().dropout(), 0, true, 1, false);
+    for (const BlockConfig& b : m.block()) {
+      if (b.has_mlp()) {
+        Range(absl::StrCat("block \"", b.name(), "\": mlp.dropout"), b.mlp().dropout(), 0, true, 1,
+              false);
+      }
+    }
+  }
+
+  void MonitorOf(const std::string& field, const std::string& monitor) {
+    auto m = ParseMonitor(monitor, config_);
+    if (!m.ok()) {
+      Problem(field, ": ", m.status().message());
+    } else if (!config_.data().has_valid()) {
+      Problem(field, ": \"", monitor, "\" needs data.valid");
+    }
+  }
+
+  void Train() {
+    const TrainConfig& t = config_.train();
+    if (t.global_batch() < 1 || t.global_batch() > (1u << 24)) {
+      Problem("train.global_batch is ", t.global_batch(), "; from 1 to ", 1 << 24);
+    }
+    if (t.global_batch() < config_.cluster().workers()) {
+      Problem("train.global_batch is ", t.global_batch(), ", fewer samples than cluster.workers (",
+              config_.cluster().workers(), ")");
+    }
+    Range("train.epochs", t.epochs(), 1, true, 100000, true);
+    auto staleness = ParseStaleness(t.staleness());
+    if (!staleness.ok()) Problem("train.staleness: ", staleness.status().message());
+    Range("train.pipeline_depth", t.pipeline_depth(), 1, true, 32, true);
+    NotNegative("train.stall_timeout_s", t.stall_timeout_s());
+    if (t.has_plateau()) {
+      Range("train.plateau.factor", t.plateau().factor(), 0, false, 1, false);
+      Range("train.plateau.patience", t.plateau().patience(), 1, true, 100000, true);
+      NotNegative("train.plateau.min_delta", t.plateau().min_delta());
+      Range("train.plateau.min_scale", t.plateau().min_scale(), 0, false, 1, true);
+      MonitorOf("train.plateau.monitor", t.plateau().monitor());
+    }
+    if (t.has_stop()) {
+      Range("train.stop.patience", t.stop().patience(), 1, true, 100000, true);
+      NotNegative("train.stop.min_delta", t.stop().min_delta());
+      MonitorOf("train.stop.monitor", t.stop().monitor());
+    }
+  }
+
+  void Cluster() {
+    const ClusterConfig& c = config_.cluster();
+    Range("cluster.servers", c.servers(), 1, true, 4096, true);
+    Range("cluster.workers", c.workers(), 1, true, 65536, true);
+    if (c.shards() == 0 || c.shards() > 65536 || (c.shards() & (c.shards() - 1)) != 0) {
+      Problem("cluster.shards is ", c.shards(), "; a power of two up to 65536");
+    } else if (c.shards() < c.servers()) {
+      Problem("cluster.shards is ", c.shards(), ", fewer than cluster.servers (", c.servers(), ")");
+    }
+    uint64_t widest = config_.dense().block();
+    for (const TableConfig& t : config_.table()) {
+      uint64_t width = 0;
+      for (const PartConfig& p : t.part()) width += p.dim();
+      widest = std::max(widest, width);
+    }
+    const uint64_t lowest = 4096 + 8 * widest;  // two rows and the header
+    if (c.message_limit_bytes() < lowest || c.message_limit_bytes() > (1ull << 30)) {
+      Problem("cluster.message_limit_bytes is ", c.message_limit_bytes(), "; from ", lowest,
+              " (two of the widest rows) to 2^30");
+    }
+    if (c.replicas() != 1) {
+      Problem("cluster.replicas is ", c.replicas(), ": replication is not in this version");
+    }
+    if (c.durability() != ClusterConfig::NONE) {
+      Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()),
+              ": replication is not in this version");
+    }
+  }
+
+  const JobConfig& config_;
+  std::vector<std::string>& problems_;
+  std::vector<std::string> table_names_;
+};
+
+bool HasBatchNorm(const ModelConfig& m) {
+  if (m.preset().norm() == MlpBlock::BATCH) return true;
+  return std::any_of(m.block().begin(), m.block().end(), [](const BlockConfig& b) {
+    return b.has_mlp() && b.mlp().norm() == MlpBlock::BATCH;
+  });
+}
+
+}  // namespace
+
+void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems) {
+  Checker(config, problems).Run();
+}
+
+std::vector<std::string> JobConfigWarnings(const JobConfig& resolved) {
+  std::vector<std::string> warnings;
+  const bool sync = resolved.train().staleness() == "0";
+  if (sync && resolved.cluster().workers() > 1 && HasBatchNorm(resolved.model())) {
+    warnings.push_back(
+        "batch norm takes its statistics from each worker's own part of a batch: W workers do not "
+        "equal one worker");
+  }
+  if (sync && resolved.train().pipeline_depth() > 1 && resolved.train().has_pipeline_depth()) {
+    warnings.push_back("train.pipeline_depth is 1 at staleness 0");
+  }
+  for (const TableConfig& t : resolved.table()) {
+    const bool used = std::any_of(resolved.feature().begin(), resolved.feature().end(),
+                                  [&](const FeatureConfig& f) { return f.table() == t.name(); });
+    if (!used) warnings.push_back(absl::StrCat("no feature uses table \"", t.name(), "\""));
+  }
+  const DataConfig& d = resolved.data();
+  if (d.format() == DataConfig::GENERATED && d.has_valid()) {
+    const uint64_t train_end = d.train().first_row() + d.train().rows();
+    const uint64_t valid_end = d.valid().first_row() + d.valid().rows();
+    if (d.valid().first_row() < train_end && d.train().first_row() < valid_end) {
+      warnings.push_back("data.valid holds rows of data.train: set data.valid.first_row");
+    }
+  }
+  return warnings;
+}
+
+}  // namespace tidegate

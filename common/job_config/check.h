@@ -1,0 +1,21 @@
+#pragma once
+// Inside of common/job_config: parsing into any message, and the checks of a config.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <google/protobuf/message.h>
+
+#include "absl/status/status.h"
+#include "proto/job.pb.h"
+
+namespace tidegate {
+
+absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
+                           google::protobuf::Message* message, bool merge);
+
+// Appends one line per problem. `config` is expanded and has its defaults.
+void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems);
+
+}  // namespace tidegate

@@ -1,0 +1,252 @@
+#include "common/job_config/job_config.h"
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <google/protobuf/util/message_differencer.h>
+
+namespace tidegate {
+namespace {
+
+using google::protobuf::util::MessageDifferencer;
+
+const char kGood[] = R"(name: "deepfm"
+seed: 7
+data {
+  format: CRITEO_TSV
+  train { files: "train/*.gz" shuffle_window: 1000 }
+  valid { files: "/abs/valid" }
+}
+feature { name: "I{1..3}" numeric { transform: LOG2_BUCKET } table: "emb" }
+feature { name: "cat{1..2}" column: "C{5..6}" id {} table: "emb" }
+feature { name: "raw" column: "I7" numeric { transform: LOG1P } }
+table {
+  name: "emb"
+  part { name: "w" dim: 1 ftrl { alpha: .05 l1: 1 } }
+  part { name: "v" dim: 16 init { normal: 1e-4 } adam { lr: 1e-3 } l2 { weight: 1e-5 } }
+}
+model {
+  block { name: "lin" sum { in: "emb.w" } }
+  task { logit: "lin" }
+}
+train { epochs: 2 staleness: "4" plateau {} stop { monitor: "valid/click/logloss" } }
+cluster { servers: 3 }
+)";
+
+JobConfig Good() {
+  auto c = ParseJobConfig(kGood, "good.textproto");
+  INFO(c.status().ToString());
+  REQUIRE(c.ok());
+  return *c;
+}
+
+std::string ErrorOf(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  auto c = ParseJobConfig(text, "job.textproto", overrides);
+  REQUIRE_FALSE(c.ok());
+  CHECK(c.status().code() == absl::StatusCode::kInvalidArgument);
+  return std::string(c.status().message());
+}
+
+std::string Replaced(const std::string& from, const std::string& to) {
+  std::string text = kGood;
+  const size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("ranges in feature names expand and columns follow them") {
+  const JobConfig c = Good();
+  REQUIRE(c.feature_size() == 6);
+  CHECK(c.feature(0).name() == "I1");
+  CHECK(c.feature(2).column() == "I3");
+  CHECK(c.feature(2).salt() == "I3");
+  CHECK(c.feature(4).name() == "cat2");
+  CHECK(c.feature(4).column() == "C6");
+  CHECK(c.feature(5).salt().empty());
+}
+
+TEST_CASE("defaults are filled in") {
+  const JobConfig c = Good();
+  CHECK(c.dense().has_adam());
+  CHECK(c.cluster().shards() == 256);
+  CHECK(c.model().task(0).metric_size() == 3);
+  CHECK(c.train().plateau().monitor() == "valid/click/auc");
+  CHECK(std::filesystem::path(c.data().train().files(0)).is_absolute());
+  CHECK(c.data().valid().files(0) == "/abs/valid");
+}
+
+TEST_CASE("resolving a resolved config changes nothing, also through its text") {
+  const JobConfig c = Good();
+  JobConfig again = c;
+  REQUIRE(ResolveJobConfig(&again).ok());
+  CHECK(MessageDifferencer::Equals(c, again));
+  auto parsed = ParseJobConfig(JobConfigText(c), "text");
+  REQUIRE(parsed.ok());
+  CHECK(MessageDifferencer::Equals(c, *parsed));
+  CHECK(JobConfigFingerprint(c) == JobConfigFingerprint(*parsed));
+}
+
+TEST_CASE("the fingerprint differs when a value does") {
+  auto other = ParseJobConfig(kGood, "x", std::vector<std::string>{"train.epochs=3"});
+  REQUIRE(other.ok());
+  CHECK(JobConfigFingerprint(Good()) != JobConfigFingerprint(*other));
+}
+
+TEST_CASE("unknown fields are named with line, column and the nearest field, all of them") {
+  const std::string e = ErrorOf("name: \"a\"\ndata {\n  fromat: LIBSVM\n}\ntrane { epochs: 1 }\n");
+  CHECK(e.find("job.textproto:3:") != std::string::npos);
+  CHECK(e.find("no field \"fromat\" in DataConfig (did you mean \"format\"?)") != std::string::npos);
+  CHECK(e.find("job.textproto:5:") != std::string::npos);
+  CHECK(e.find("did you mean \"train\"") != std::string::npos);
+}
+
+TEST_CASE("an unknown enum value names its place and the choices") {
+  const std::string e = ErrorOf("data {\n format: LIBSMV }");
+  CHECK(e.find("job.textproto:2:") != std::string::npos);
+  CHECK(e.find("did you mean \"LIBSVM\"") != std::string::npos);
+  CHECK(e.find("CRITEO_TSV") != std::string::npos);
+}
+
+TEST_CASE("overrides reach fields by index, by name and by message") {
+  const std::vector<std::string> overrides = {
+      "train.epochs=5",          "train.staleness=inf",       "table.emb.part.v.adam.lr=0.5",
+      "table.0.part.0.dim=2",    "cluster.workers=2",         "data.valid.files=/v",
+      "model.preset={kind: LR wide: \"emb.w\"}",              "dense={sgd{lr:.25}}",
+      "data.train.files=[\"/a\",\"/b\"]"};
+  auto c = ParseJobConfig(kGood, "x", overrides);
+  INFO(c.status().ToString());
+  REQUIRE(c.ok());
+  CHECK(c->train().epochs() == 5);
+  CHECK(c->train().staleness() == "inf");
+  CHECK(c->table(0).part(1).adam().lr() == 0.5f);
+  CHECK(c->table(0).part(0).dim() == 2);
+  CHECK(c->data().valid().files_size() == 1);
+  CHECK(c->data().valid().files(0) == "/v");
+  CHECK(c->dense().sgd().lr() == 0.25f);
+  CHECK(c->model().preset().wide() == "emb.w");
+  CHECK(c->data().train().files_size() == 2);
+}
+
+TEST_CASE("a bad override says which and why") {
+  const auto error = [](const std::string& o) { return ErrorOf(kGood, {o}); };
+  CHECK(error("train.epoch=1").find("did you mean \"epochs\"") != std::string::npos);
+  CHECK(error("train.epochs").find("expected path=value") != std::string::npos);
+  CHECK(error("train.epochs=abc").find("--set train.epochs=abc") != std::string::npos);
+  CHECK(error("table.emp.part.v.dim=1").find("did you mean \"emb\"") != std::string::npos);
+  CHECK(error("table.7.name=x").find("has 1 elements") != std::string::npos);
+  CHECK(error("train.epochs.x=1").find("has no fields") != std::string::npos);
+  CHECK(error("train=3").find("is a message") != std::string::npos);
+  CHECK(error("table.emb=3").find("name a field of") != std::string::npos);
+}
+
+TEST_CASE("values out of range are refused by the name of their field") {
+  struct Case { const char *override_text, *message; };
+  const Case cases[] = {
+      {"table.emb.part.v.dim=0", "dim is 0"},
+      {"table.emb.part.v.dim=5000", "dim is 5000"},
+      {"table.emb.part.v.adam.lr=0", "adam.lr is 0"},
+      {"table.emb.part.v.adam.lr=nan", "adam.lr is nan"},
+      {"table.emb.part.v.adam.lr=inf", "adam.lr is inf"},
+      {"table.emb.part.v.adam.beta1=1", "adam.beta1 is 1"},
+      {"table.emb.part.v.l2.weight=-1", "l2.weight is -1"},
+      {"table.emb.part.w.name=v", "\"v\" is there twice"},
+      {"table.emb.part.w.name=a.b", "write letters"},
+      {"table.emb.admit_probability=1.5", "admit_probability is 1.5"},
+      {"train.epochs=0", "train.epochs is 0"},
+      {"train.staleness=-1", "train.staleness"},
+      {"train.staleness=two", "expected 0, a number"},
+      {"train.global_batch=0", "train.global_batch is 0"},
+      {"train.plateau.factor=1", "train.plateau.factor is 1"},
+      {"train.plateau.monitor=valid/click/acu", "did you mean \"valid/click/auc\""},
+      {"train.stop.monitor=train/click/auc", "names no metric"},
+      {"cluster.shards=3", "a power of two"},
+      {"cluster.shards=2", "fewer than cluster.servers"},
+      {"cluster.replicas=2", "replication is not in this version"},
+      {"cluster.durability=SYNC", "replication is not in this version"},
+      {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
+      {"feature.1.table=emp", "did you mean \"emb\""},
+      {"feature.1.id={multi_valued: true}", "only LIBSVM"},
+      {"feature.raw.numeric.transform=LOG2_BUCKET", "needs a table"},
+      {"feature.raw.column=I14", "I1 to I13"},
+      {"feature.raw.name=I2", "feature \"I2\" is there twice"},
+      {"data.format=UNSET", "data.format is missing"},
+      {"model.task=[]", "model.task is missing"},
+      {"dense.block=0", "dense.block is 0"},
+      {"model.preset.dropout=1", "dropout is 1"},
+      {"table.0.part=[]", "no part"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.override_text);
+    const std::string e = ErrorOf(kGood, {c.override_text});
+    INFO(e);
+    CHECK(e.find(c.message) != std::string::npos);
+  }
+}
+
+TEST_CASE("bad ranges are refused, not expanded") {
+  CHECK(ErrorOf(Replaced("I{1..3}", "I{3..1}")).find("must rise") != std::string::npos);
+  CHECK(ErrorOf(Replaced("I{1..3}", "I{1..99999999}")).find("at most") != std::string::npos);
+  CHECK(ErrorOf(Replaced("I{1..3}", "I{1..}")).find("expected one range") != std::string::npos);
+  CHECK(ErrorOf(Replaced("C{5..6}", "C{5..7}")).find("3 elements") != std::string::npos);
+  CHECK(ErrorOf(Replaced("C{5..6}", "C5")).find("write a range") != std::string::npos);
+}
+
+TEST_CASE("ranges in a block's inputs expand") {
+  auto c = ParseJobConfig(
+      kGood, "x", std::vector<std::string>{"model.block.lin.sum.in=[\"I{1..3}.w\",\"emb.w\"]"});
+  REQUIRE(c.ok());
+  CHECK(c->model().block(0).sum().in_size() == 4);
+  CHECK(c->model().block(0).sum().in(2) == "I3.w");
+}
+
+TEST_CASE("a missing, empty or binary config file is a clear error") {
+  const char* tmp = std::getenv("TEST_TMPDIR");
+  const std::string dir = tmp == nullptr ? "/tmp" : tmp;
+  CHECK(LoadJobConfig(dir + "/absent").status().code() == absl::StatusCode::kNotFound);
+  CHECK(LoadJobConfig(dir).status().message().find("directory") != absl::string_view::npos);
+  std::ofstream(dir + "/empty").close();
+  CHECK(LoadJobConfig(dir + "/empty").status().message().find("empty") != absl::string_view::npos);
+  std::ofstream(dir + "/binary") << "\x00\xff\xfe{{{";
+  CHECK_FALSE(LoadJobConfig(dir + "/binary").ok());
+  std::ofstream(dir + "/good") << kGood;
+  CHECK(LoadJobConfig(dir + "/good").ok());
+}
+
+TEST_CASE("$TIDEGATE_DATA is the environment's, and missing it is explained") {
+  setenv("TIDEGATE_DATA", "/data/sets", 1);
+  CHECK(ResolvePath("$TIDEGATE_DATA/a9a/a9a").value() == "/data/sets/a9a/a9a");
+  unsetenv("TIDEGATE_DATA");
+  if (!std::filesystem::exists("../shared/data")) {
+    auto p = ResolvePath("$TIDEGATE_DATA/a9a/a9a");
+    REQUIRE_FALSE(p.ok());
+    CHECK(p.status().message().find("set the environment variable TIDEGATE_DATA") !=
+          absl::string_view::npos);
+  }
+}
+
+TEST_CASE("staleness reads 0, numbers and inf, and gives the bound of a pull") {
+  CHECK(ParseStaleness("0")->sync);
+  CHECK(ParseStaleness("0")->PullBound(5) == 4);
+  CHECK_FALSE(ParseStaleness("4")->sync);
+  CHECK(ParseStaleness("4")->PullBound(5) == 0);
+  CHECK(ParseStaleness("inf")->PullBound(5) == kNoBound);
+  for (const char* bad : {"", "-1", "1.5", "1 ", "Inf", "99999999999999999999"}) {
+    CHECK_FALSE(ParseStaleness(bad).ok());
+  }
+}
+
+TEST_CASE("warnings name what is allowed but voids a guarantee") {
+  JobConfig c = Good();
+  CHECK(JobConfigWarnings(c).empty());
+  c.mutable_train()->set_staleness("0");
+  c.mutable_cluster()->set_workers(2);
+  c.mutable_model()->mutable_preset()->set_norm(MlpBlock::BATCH);
+  REQUIRE(JobConfigWarnings(c).size() == 1);
+  CHECK(JobConfigWarnings(c)[0].find("batch norm") != std::string::npos);
+}
+
+}  // namespace tidegate
