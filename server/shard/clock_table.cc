@@ -1,0 +1,86 @@
+#include "server/shard/clock_table.h"
+
+#include <algorithm>
+
+namespace tidegate {
+
+std::vector<Incarnation> ClockTable::SetWorkers(const WorkerSet& workers) {
+  std::vector<Incarnation> removed;
+  if (workers.version() <= set_version_) return removed;
+  set_version_ = workers.version();
+  last_incarnation_ = std::max<Incarnation>(last_incarnation_, workers.last_incarnation());
+  set_live_.assign(workers.live().begin(), workers.live().end());
+  std::sort(set_live_.begin(), set_live_.end());
+  for (auto it = workers_.begin(); it != workers_.end();) {
+    if (IsRemoved(it->first)) {
+      removed.push_back(it->first);
+      it = workers_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  RaiseMinimum();
+  return removed;
+}
+
+bool ClockTable::IsRemoved(Incarnation worker) const {
+  return worker <= last_incarnation_ &&
+         !std::binary_search(set_live_.begin(), set_live_.end(), worker);
+}
+
+bool ClockTable::IsLive(Incarnation worker) const {
+  auto it = workers_.find(worker);
+  return it != workers_.end() && it->second.live;
+}
+
+bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clock released) {
+  using Kind = wire::ClockRequest::Kind;
+  auto [it, added] = workers_.try_emplace(id);
+  Worker& worker = it->second;
+  if (!added && request.order <= worker.order) return false;
+  worker.order = request.order;
+  switch (request.kind) {
+    case Kind::kHello:
+      worker.live = true;
+      worker.clock = released;
+      worker.hello_answer = released;
+      break;
+    case Kind::kTick:
+      if (worker.live) worker.clock = std::max(worker.clock, request.clock);
+      break;
+    case Kind::kPark:
+      worker.live = false;
+      break;
+  }
+  RaiseMinimum();
+  return true;
+}
+
+Clock ClockTable::AnswerTo(Incarnation id, const wire::ClockRequest& request,
+                           Clock released) const {
+  if (request.kind != wire::ClockRequest::Kind::kHello) return released;
+  auto it = workers_.find(id);
+  const bool newest = it != workers_.end() && it->second.order == request.order;
+  return newest ? it->second.hello_answer : released;
+}
+
+void ClockTable::JoinAt(Incarnation id, uint64_t order, Clock clock) {
+  auto it = workers_.find(id);
+  if (it == workers_.end() || !it->second.live || it->second.order != order) return;
+  it->second.clock = std::max(it->second.clock, clock);
+  it->second.hello_answer = std::max(it->second.hello_answer, clock);
+  RaiseMinimum();
+}
+
+void ClockTable::RaiseMinimum() {
+  bool any = false;
+  Clock lowest = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker.live) continue;
+    lowest = any ? std::min(lowest, worker.clock) : worker.clock;
+    any = true;
+  }
+  if (any) minimum_ = std::max(minimum_, lowest);
+}
+
+}  // namespace tidegate

@@ -1,0 +1,70 @@
+#pragma once
+// Exactly once: what each shard of a strand remembers of each worker incarnation's pushes. Below
+// `floor` everything is a duplicate (the worker says which of its pushes are acknowledged); from there
+// on a bitmap as wide as the worker's in-flight limit. A core without I/O; not thread-safe.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/types.h"
+
+namespace tidegate {
+
+// A worker has at most so many pushes that are not acknowledged: sequence - oldest_unacked is below it.
+inline constexpr Sequence kSessionWindow = 64;
+
+class ShardSession {
+ public:
+  bool IsDuplicate(Sequence sequence) const {
+    if (sequence < floor_) return true;
+    const Sequence distance = sequence - floor_;
+    return distance < kSessionWindow && ((applied_ >> distance) & 1) != 0;
+  }
+  // The worker's pushes below `floor` are acknowledged. Never goes back.
+  void RaiseFloor(Sequence floor) {
+    if (floor <= floor_) return;
+    const Sequence shift = floor - floor_;
+    applied_ = shift < kSessionWindow ? applied_ >> shift : 0;
+    floor_ = floor;
+  }
+  // REQUIRES: !IsDuplicate(sequence), and within the window.
+  void MarkApplied(Sequence sequence) { applied_ |= uint64_t{1} << (sequence - floor_); }
+  bool InWindow(Sequence sequence) const { return sequence < floor_ + kSessionWindow; }
+
+ private:
+  Sequence floor_ = 1;
+  uint64_t applied_ = 0;  // bit i: floor_ + i
+};
+
+class Sessions {
+ public:
+  // REQUIRES: called before any push. Local shards are 0 .. shards - 1.
+  void SetShards(size_t shards) { shards_ = shards; }
+
+  // The sessions of a worker with every shard, made if new.
+  std::span<ShardSession> Of(Incarnation worker);
+  bool Has(Incarnation worker) const { return sessions_.contains(worker); }
+  void Drop(Incarnation worker) { sessions_.erase(worker); }
+  size_t size() const { return sessions_.size(); }
+  // Incarnations with a session, ascending.
+  std::vector<Incarnation> Workers() const;
+
+  // For each shard with touched[i] != 0 sets skip[i] to whether the push is a duplicate there; returns
+  // how many are. INVALID_ARGUMENT (nothing changed) where the sequence lies beyond the window.
+  static absl::Status FindDuplicates(std::span<ShardSession> session, Sequence sequence,
+                                     Sequence oldest_unacked, std::span<const uint8_t> touched,
+                                     std::span<uint8_t> skip, size_t* duplicates);
+  // Marks the push as applied where touched and not skipped.
+  static void MarkApplied(std::span<ShardSession> session, Sequence sequence,
+                          std::span<const uint8_t> touched, std::span<const uint8_t> skip);
+
+ private:
+  size_t shards_ = 0;
+  std::map<Incarnation, std::vector<ShardSession>> sessions_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,141 @@
+#pragma once
+// The server's core: the shards of one strand. Takes checked messages and control inputs, applies
+// pushes exactly once, keeps the staleness contract, and returns effects. Owns no thread, socket, file
+// or clock; the same inputs in the same order give the same state and effects, bit for bit.
+//
+// Not thread-safe: one call at a time (a strand). A server with several strands has a group for each:
+// - pulls and pushes go to the strands that have keys of them, with `selection`;
+// - at staleness 0 every push goes to every strand, also without keys: it ends the worker's clock;
+// - every clock announcement and every control input goes to every strand; after a Hello was answered
+//   by all of them, JoinAt with the highest answer goes to all, before the answer leaves.
+//
+// Errors in effects (a refused message changed nothing in this strand):
+//   UNAVAILABLE          retry: the sender's routing is newer than ours, tables are not open yet, the
+//                        worker has not said Hello (staleness 0), too many pulls are parked
+//   ABORTED              "replaced" by a retry of the same call, or its worker parked
+//   FAILED_PRECONDITION  "rejoin" (removed by the scheduler), "generation" (of another restore)
+//   INVALID_ARGUMENT     the message contradicts earlier ones
+//   RESOURCE_EXHAUSTED   --memory_limit_bytes
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/routing_table.h"
+#include "common/types.h"
+#include "common/wire/shard_wire.h"
+#include "proto/cluster.pb.h"
+#include "server/shard/clock_table.h"
+#include "server/shard/memory_budget.h"
+#include "server/shard/message_check.h"
+#include "server/shard/parked_pulls.h"
+#include "server/shard/sessions.h"
+#include "server/shard/shard_map.h"
+#include "server/shard/shard_messages.h"
+#include "server/shard/sync_aggregator.h"
+#include "server/table/gradient_accumulator.h"
+#include "server/table/table_group.h"
+
+namespace tidegate {
+
+class ShardGroup {
+ public:
+  struct Options {
+    bool synchronous = false;        // staleness 0; else pushes are applied as they arrive
+    uint64_t generation = 0;         // of the job
+    size_t max_parked_per_worker = 16;
+    size_t max_workers = 4096;       // sessions and clocks
+    MemoryBudget* budget = nullptr;  // shared by the strands; null: no limit
+  };
+
+  // `sink` outlives the group.
+  ShardGroup(const Options& options, RowSink* sink);
+  ~ShardGroup();
+
+  // --- control ---
+  // The server's newest routing and the shards of it that are this strand's, ascending. An older epoch
+  // is ignored. Pulls parked for a shard that left are answered UNAVAILABLE "moved".
+  // UNIMPLEMENTED: shards that come after tables were opened.
+  absl::Status SetRouting(const Routing& routing, std::span<const ShardId> shards,
+                          ShardEffects* effects);
+  // Once, after SetRouting; again with equal specs is OK, with others FAILED_PRECONDITION. Strands
+  // share the catalog.
+  absl::Status OpenTables(std::shared_ptr<const TableCatalog> catalog);
+  // Removes workers that the set says are gone. An older version is ignored.
+  void SetWorkers(const WorkerSet& workers, ShardEffects* effects);
+  void SetLearningRateScale(float scale) { learning_rate_scale_ = scale; }
+  // Evicts by the tables' rules as of `clock`. Also done by the group itself whenever the released
+  // clock crosses a multiple of a table's sweep_every_clocks.
+  void Sweep(Clock clock);
+
+  // --- messages ---
+  void Pull(PullCall call, ShardEffects* effects);
+  void Push(PushCall call, ShardEffects* effects);
+  void Announce(CallToken token, const wire::ClockRequest& request, ShardEffects* effects);
+  // Counts a worker whose Hello (with this order) all strands have answered at `clock`, the highest of
+  // their answers.
+  void JoinAt(Incarnation worker, uint64_t order, Clock clock, ShardEffects* effects);
+  // Forgets a call whose sender is gone (its stream broke). No effect is given for it.
+  void Cancel(CallToken token);
+
+  // --- state ---
+  Epoch epoch() const { return epoch_; }
+  // What pulls are released by: the minimum of the live workers, or the clock last applied.
+  Clock released_clock() const;
+  std::span<const ShardId> shards() const { return shard_map_.shards(); }
+  const TableCatalog* catalog() const { return catalog_.get(); }
+  size_t tables() const { return tables_.size(); }
+  const TableGroup& table(TableId id) const { return *tables_[id]; }  // rows, bytes, serialisation
+  TableGroup& mutable_table(TableId id) { return *tables_[id]; }      // loading
+  uint64_t rows() const;
+  uint64_t bytes() const;
+  size_t parked_pulls() const { return parked_.size(); }
+  size_t held_pushes() const { return aggregator_.held(); }
+  size_t sessions() const { return sessions_.size(); }
+  const ShardMetrics& metrics() const { return metrics_; }
+  // Of the content of all tables. A sum over shards (mod 2^64): the digests of strands and servers,
+  // added, are that of the whole, however the shards are placed.
+  uint64_t Digest() const;
+
+ private:
+  absl::Status CheckStamp(const wire::Stamp& stamp) const;
+  absl::Status CheckMemory(const PushCall& call) const;
+  void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);
+  void PushAtOnce(PushCall call, ShardEffects* effects);
+  void PushForClock(PushCall call, ShardEffects* effects);
+  // Fills touched_; keys of shards that are not ours leave the selection (the call then owns it).
+  template <typename Call>
+  absl::InlinedVector<ShardId, 4> SelectOwned(Call* call);
+  uint64_t Apply(const PushCall& call, float scale, Clock clock,
+                 std::span<const uint8_t> skip_shard);
+  void ApplyClock(const SyncAggregator::Contributions& batch);
+  void Release(PullCall call, ShardEffects* effects);
+  // Applies the clocks that are complete (staleness 0) and releases pulls.
+  void AfterClocks(Clock before, ShardEffects* effects);
+  void ReleaseParked(ShardEffects* effects);
+  void SweepCrossed(Clock before, Clock after);
+  void SweepTable(TableId id, Clock clock);
+  void ReportBytes();
+
+  const Options options_;
+  RowSink* const sink_;
+  Epoch epoch_ = 0;
+  ShardMap shard_map_;
+  std::shared_ptr<const TableCatalog> catalog_;
+  std::vector<std::unique_ptr<TableGroup>> tables_;
+  std::vector<std::unique_ptr<GradientAccumulator>> accumulators_;  // staleness 0
+  float learning_rate_scale_ = 1;
+  Clock applied_clock_ = -1;  // staleness 0
+  ClockTable clocks_;
+  Sessions sessions_;
+  ParkedPulls parked_;
+  SyncAggregator aggregator_;
+  std::vector<uint8_t> touched_;  // by local shard, of the call in work
+  std::vector<uint8_t> skip_;
+  uint64_t reported_bytes_ = 0;
+  ShardMetrics metrics_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,107 @@
+#include "server/shard/sync_aggregator.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace tidegate {
+namespace {
+
+uint32_t PartsOf(const wire::PushRequest& push) { return std::max<uint32_t>(push.parts, 1); }
+
+}  // namespace
+
+absl::Status SyncAggregator::Check(const wire::PushRequest& push, Clock applied) const {
+  if (push.clock > applied + kMaxAhead) {
+    return absl::UnavailableError(absl::StrCat("push of clock ", push.clock, " while clock ",
+                                               applied, " is the last applied: at most ",
+                                               kMaxAhead, " ahead"));
+  }
+  auto it = contributions_.find({push.clock, push.stamp.incarnation});
+  if (it == contributions_.end()) return absl::OkStatus();
+  const Contribution& held = it->second;
+  if (held.parts != PartsOf(push) || held.weight != push.weight) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "push of clock ", push.clock, " by worker ", push.stamp.incarnation, " says ",
+        PartsOf(push), " parts of weight ", push.weight, ", another part said ", held.parts,
+        " of weight ", held.weight));
+  }
+  return absl::OkStatus();
+}
+
+std::optional<CallToken> SyncAggregator::Add(Held push) {
+  const wire::PushRequest& request = push.call.request;
+  auto [it, added] =
+      contributions_.try_emplace(std::pair(request.clock, request.stamp.incarnation));
+  Contribution& contribution = it->second;
+  if (added) {
+    contribution.parts = PartsOf(request);
+    contribution.weight = request.weight;
+  }
+  const uint32_t part = request.part;
+  auto same = contribution.pushes.find(part);
+  if (same == contribution.pushes.end()) {
+    contribution.pushes.emplace(part, std::move(push));
+    ++held_;
+    return std::nullopt;
+  }
+  std::optional<CallToken> replaced;
+  if (same->second.wanted) replaced = same->second.call.token;
+  same->second = std::move(push);
+  return replaced;
+}
+
+bool SyncAggregator::Ready(Clock clock, const ClockTable& clocks) const {
+  bool any = false;
+  for (const auto& [id, worker] : clocks.workers()) {
+    if (!worker.live) continue;
+    any = true;
+    auto it = contributions_.find({clock, id});
+    const bool ended =
+        it != contributions_.end() ? it->second.Complete() : worker.clock >= clock;
+    if (!ended) return false;
+  }
+  return any;
+}
+
+SyncAggregator::Contributions SyncAggregator::Take(Clock clock) {
+  Contributions out;
+  out.clock = clock;
+  auto it = contributions_.lower_bound({clock, 0});
+  while (it != contributions_.end() && it->first.first == clock) {
+    out.weight += it->second.weight;
+    for (auto& [part, held] : it->second.pushes) out.pushes.push_back(std::move(held));
+    it = contributions_.erase(it);
+  }
+  held_ -= out.pushes.size();
+  return out;
+}
+
+std::vector<SyncAggregator::Held> SyncAggregator::Discard(Incarnation worker) {
+  std::vector<Held> out;
+  for (auto it = contributions_.begin(); it != contributions_.end();) {
+    if (it->first.second != worker) {
+      ++it;
+      continue;
+    }
+    for (auto& [part, held] : it->second.pushes) out.push_back(std::move(held));
+    it = contributions_.erase(it);
+  }
+  held_ -= out.size();
+  return out;
+}
+
+bool SyncAggregator::Cancel(CallToken token) {
+  for (auto& [key, contribution] : contributions_) {
+    for (auto& [part, held] : contribution.pushes) {
+      if (held.wanted && held.call.token == token) {
+        held.wanted = false;
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace tidegate
