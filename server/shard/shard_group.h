@@ -101,7 +101,8 @@ class ShardGroup {
 
  private:
   absl::Status CheckStamp(const wire::Stamp& stamp) const;
-  absl::Status CheckMemory(const PushCall& call) const;
+  // `needed_bytes`: what its new rows may take at most.
+  absl::Status CheckMemory(const PushCall& call, uint64_t* needed_bytes) const;
   void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);
   void PushAtOnce(PushCall call, ShardEffects* effects);
   void PushForClock(PushCall call, ShardEffects* effects);

@@ -1,6 +1,7 @@
 #include "server/shard/sync_aggregator.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,7 @@ std::optional<CallToken> SyncAggregator::Add(Held push) {
     contribution.weight = request.weight;
   }
   const uint32_t part = request.part;
+  reserved_bytes_ += push.reserved_bytes;
   auto same = contribution.pushes.find(part);
   if (same == contribution.pushes.end()) {
     contribution.pushes.emplace(part, std::move(push));
@@ -47,6 +49,7 @@ std::optional<CallToken> SyncAggregator::Add(Held push) {
     return std::nullopt;
   }
   std::optional<CallToken> replaced;
+  reserved_bytes_ -= same->second.reserved_bytes;
   if (same->second.wanted) replaced = same->second.call.token;
   same->second = std::move(push);
   return replaced;
@@ -65,30 +68,32 @@ bool SyncAggregator::Ready(Clock clock, const ClockTable& clocks) const {
   return any;
 }
 
+SyncAggregator::ByClock::iterator SyncAggregator::TakeInto(ByClock::iterator it,
+                                                           std::vector<Held>* out) {
+  for (auto& [part, held] : it->second.pushes) {
+    --held_;
+    reserved_bytes_ -= held.reserved_bytes;
+    out->push_back(std::move(held));
+  }
+  return contributions_.erase(it);
+}
+
 SyncAggregator::Contributions SyncAggregator::Take(Clock clock) {
   Contributions out;
   out.clock = clock;
   auto it = contributions_.lower_bound({clock, 0});
   while (it != contributions_.end() && it->first.first == clock) {
     out.weight += it->second.weight;
-    for (auto& [part, held] : it->second.pushes) out.pushes.push_back(std::move(held));
-    it = contributions_.erase(it);
+    it = TakeInto(it, &out.pushes);
   }
-  held_ -= out.pushes.size();
   return out;
 }
 
 std::vector<SyncAggregator::Held> SyncAggregator::Discard(Incarnation worker) {
   std::vector<Held> out;
   for (auto it = contributions_.begin(); it != contributions_.end();) {
-    if (it->first.second != worker) {
-      ++it;
-      continue;
-    }
-    for (auto& [part, held] : it->second.pushes) out.push_back(std::move(held));
-    it = contributions_.erase(it);
+    it = it->first.second == worker ? TakeInto(it, &out) : std::next(it);
   }
-  held_ -= out.size();
   return out;
 }
 

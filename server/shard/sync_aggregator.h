@@ -26,7 +26,8 @@ class SyncAggregator {
   struct Held {
     PushCall call;
     absl::InlinedVector<ShardId, 4> refused_shards;
-    bool wanted = true;  // somebody waits for the answer
+    uint64_t reserved_bytes = 0;  // that its new rows may take
+    bool wanted = true;           // somebody waits for the answer
   };
   // The contributions of one clock, in the order in which they are added: worker, then part.
   struct Contributions {
@@ -55,6 +56,7 @@ class SyncAggregator {
   bool Cancel(CallToken token);
 
   size_t held() const { return held_; }  // pushes
+  uint64_t reserved_bytes() const { return reserved_bytes_; }
 
  private:
   struct Contribution {
@@ -63,8 +65,12 @@ class SyncAggregator {
     std::map<uint32_t, Held> pushes;  // by part
     bool Complete() const { return pushes.size() == parts; }
   };
-  std::map<std::pair<Clock, Incarnation>, Contribution> contributions_;
+  using ByClock = std::map<std::pair<Clock, Incarnation>, Contribution>;
+  ByClock::iterator TakeInto(ByClock::iterator it, std::vector<Held>* out);
+
+  ByClock contributions_;
   size_t held_ = 0;
+  uint64_t reserved_bytes_ = 0;
 };
 
 }  // namespace tidegate

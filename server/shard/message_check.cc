@@ -1,0 +1,144 @@
+#include "server/shard/message_check.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "server/table/value_codec.h"
+
+namespace tidegate {
+namespace {
+
+constexpr double kLeastWeight = 1e-20;  // so that 1 / weight is a sane float
+constexpr double kGreatestWeight = 1e20;
+
+absl::Status CheckTable(TableId table, const TableCatalog& catalog) {
+  if (table < catalog.size()) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat("no table ", table, ": the job has ", catalog.size(), " tables"));
+}
+
+// Which value is not finite, for the message of the error.
+size_t FirstNotFinite(wire::Bytes values, wire::ValueType type) {
+  const size_t size = wire::SizeOf(type);
+  for (size_t i = 0; i < values.size() / size; ++i) {
+    if (!AllFinite(values.subspan(i * size, size), WireDataType(type))) return i;
+  }
+  return values.size() / size;
+}
+
+absl::Status CheckHeader(const wire::PushRequest& request) {
+  const double weight = request.weight;
+  const bool weight_ok = weight == 0 || (weight >= kLeastWeight && weight <= kGreatestWeight);
+  if (!weight_ok) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "push with weight ", weight, ": it is the sum of sample weights, 0 or in [",
+        kLeastWeight, ", ", kGreatestWeight, "]"));
+  }
+  const uint32_t parts = request.parts == 0 ? 1 : request.parts;
+  if (parts > kMaxPartsOfPush || request.part >= parts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("push is part ", request.part, " of ", parts,
+                     ": parts count from 0, and are at most ", kMaxPartsOfPush));
+  }
+  if (request.stamp.incarnation == 0) return absl::OkStatus();
+  if (request.sequence == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("push of worker ", request.stamp.incarnation,
+                                                   " with sequence 0: they count from 1"));
+  }
+  if (request.clock < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("push of worker ", request.stamp.incarnation,
+                                                   " with clock ", request.clock));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckShape(const wire::TableGradients& table, wire::ValueType type,
+                        const RowLayout& layout) {
+  const uint64_t row_bytes = layout.WireRowBytes(WireDataType(type));
+  const uint64_t expected = table.keys.size() * row_bytes;
+  if (table.values.size() != expected) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "push to table `", layout.name(), "` has ", table.values.size(), " bytes of values, ",
+        table.keys.size(), " keys of ", layout.width(), " elements need ", expected));
+  }
+  if (!table.counts.empty() && table.counts.size() != table.keys.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("push to table `", layout.name(), "` has ",
+                                                   table.counts.size(), " counts for ",
+                                                   table.keys.size(), " keys"));
+  }
+  return layout.CheckKeys(table.keys);
+}
+
+absl::Status CheckPushTables(const wire::PushRequest& request, const TableCatalog& catalog,
+                             PushFault* fault) {
+  for (const wire::TableGradients& table : request.tables) {
+    *fault = PushFault::kUnknownTable;
+    if (absl::Status s = CheckTable(table.table, catalog); !s.ok()) return s;
+    const RowLayout& layout = catalog.layout(table.table);
+    *fault = PushFault::kShape;
+    if (absl::Status s = CheckShape(table, request.value_type, layout); !s.ok()) return s;
+    *fault = PushFault::kNonFinite;
+    if (!AllFinite(table.values, WireDataType(request.value_type))) {
+      const size_t i = FirstNotFinite(table.values, request.value_type);
+      return absl::InvalidArgumentError(absl::StrCat(
+          "push to table `", layout.name(), "` holds NaN or infinity: key ",
+          table.keys[i / layout.width()], ", element ", i % layout.width()));
+    }
+  }
+  *fault = PushFault::kNone;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const TableCatalog>> TableCatalog::FromSpecs(
+    std::span<const TableSpec> specs) {
+  std::shared_ptr<TableCatalog> out(new TableCatalog);
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (specs[i].id() != i) {
+      return absl::InvalidArgumentError(absl::StrCat("table `", specs[i].name(), "` has id ",
+                                                     specs[i].id(), ", its place is ", i));
+    }
+    absl::StatusOr<RowLayout> layout = RowLayout::Create(specs[i]);
+    if (!layout.ok()) return layout.status();
+    out->specs_.push_back(specs[i]);
+    out->layouts_.push_back(*std::move(layout));
+  }
+  return out;
+}
+
+bool TableCatalog::SameSpecs(const TableCatalog& other) const {
+  if (specs_.size() != other.specs_.size()) return false;
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    if (specs_[i].SerializeAsString() != other.specs_[i].SerializeAsString()) return false;
+  }
+  return true;
+}
+
+absl::Status CheckPull(const wire::PullRequest& request, const TableCatalog& catalog,
+                       uint64_t response_limit_bytes) {
+  uint64_t bytes = 0;
+  for (const wire::TableKeys& table : request.tables) {
+    if (absl::Status s = CheckTable(table.table, catalog); !s.ok()) return s;
+    const RowLayout& layout = catalog.layout(table.table);
+    if (absl::Status s = layout.CheckKeys(table.keys); !s.ok()) return s;
+    bytes += table.keys.size() * layout.WireRowBytes(WireDataType(request.value_type));
+    if (bytes > response_limit_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("pull asks for more than ", response_limit_bytes,
+                       " bytes of rows (cluster.message_limit_bytes): ask in several messages"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPush(const wire::PushRequest& request, const TableCatalog& catalog,
+                       PushFault* fault) {
+  PushFault ignored;
+  if (fault == nullptr) fault = &ignored;
+  *fault = PushFault::kHeader;
+  if (absl::Status s = CheckHeader(request); !s.ok()) return s;
+  return CheckPushTables(request, catalog, fault);
+}
+
+}  // namespace tidegate

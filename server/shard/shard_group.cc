@@ -1,0 +1,326 @@
+#include "server/shard/shard_group.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+
+namespace tidegate {
+
+ShardGroup::ShardGroup(const Options& options, RowSink* sink)
+    : options_(options), sink_(sink), parked_(options.max_parked_per_worker) {}
+
+ShardGroup::~ShardGroup() {
+  if (options_.budget != nullptr) options_.budget->Add(-static_cast<int64_t>(reported_bytes_));
+}
+
+// ---- control ---------------------------------------------------------------
+
+absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const ShardId> shards,
+                                    ShardEffects* effects) {
+  if (routing.epoch() <= epoch_ && epoch_ != 0) return absl::OkStatus();
+  if (tables_.empty()) {
+    shard_map_.Reset(routing.log2_shards(), shards);
+    sessions_.SetShards(shards.size());
+    touched_.assign(shards.size(), 0);
+    skip_.assign(shards.size(), 0);
+    epoch_ = routing.epoch();
+    return absl::OkStatus();
+  }
+  for (ShardId shard : shards) {
+    if (!shard_map_.Has(shard)) {
+      return absl::UnimplementedError(
+          absl::StrCat("routing of epoch ", routing.epoch(), " gives this server shard ", shard,
+                       " after tables were opened: moving shards is not in this version"));
+    }
+  }
+  bool left = false;
+  for (ShardId shard : shard_map_.shards()) {
+    if (!shard_map_.Has(shard) || std::binary_search(shards.begin(), shards.end(), shard)) continue;
+    shard_map_.Remove(shard);
+    left = true;
+  }
+  epoch_ = routing.epoch();
+  if (!left) return absl::OkStatus();
+  auto moved = [this](const PullCall& call) {
+    for (size_t t = 0; t < call.request.tables.size(); ++t) {
+      const wire::TableKeys& table = call.request.tables[t];
+      if (shard_map_.Touch(table.table, table.keys, call.selection.all, call.selection.Of(t),
+                           touched_) > 0) {
+        return true;
+      }
+    }
+    return false;
+  };
+  for (PullCall& call : parked_.TakeIf(moved)) {
+    effects->pulls.push_back(
+        {call.token, absl::UnavailableError("moved: a shard of the pull has left this server"),
+         released_clock(), {}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardGroup::OpenTables(std::shared_ptr<const TableCatalog> catalog) {
+  if (catalog_ != nullptr) {
+    if (catalog_->SameSpecs(*catalog)) return absl::OkStatus();
+    return absl::FailedPreconditionError("other tables are open already");
+  }
+  if (shard_map_.empty()) {
+    return absl::FailedPreconditionError("tables cannot open before the routing table is known");
+  }
+  catalog_ = std::move(catalog);
+  for (TableId id = 0; id < catalog_->size(); ++id) {
+    const RowLayout* layout = &catalog_->layout(id);
+    tables_.push_back(
+        std::make_unique<TableGroup>(layout, shard_map_.log2_shards(), shard_map_.shards()));
+    accumulators_.push_back(
+        options_.synchronous ? std::make_unique<GradientAccumulator>(layout) : nullptr);
+  }
+  ReportBytes();
+  return absl::OkStatus();
+}
+
+void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
+  const Clock before = released_clock();
+  const std::vector<Incarnation> removed = clocks_.SetWorkers(workers);
+  auto rejoin = [](Incarnation worker) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("rejoin: the scheduler has removed worker ", worker));
+  };
+  for (Incarnation worker : sessions_.Workers()) {
+    if (clocks_.IsRemoved(worker)) sessions_.Drop(worker);
+  }
+  for (Incarnation worker : removed) {
+    for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
+      if (held.wanted) RefusePush(held.call.token, rejoin(worker), effects);
+    }
+  }
+  auto gone = [this](const PullCall& call) {
+    const Incarnation worker = call.request.stamp.incarnation;
+    return worker != 0 && clocks_.IsRemoved(worker);
+  };
+  for (PullCall& call : parked_.TakeIf(gone)) {
+    effects->pulls.push_back(
+        {call.token, rejoin(call.request.stamp.incarnation), released_clock(), {}});
+  }
+  AfterClocks(before, effects);
+}
+
+void ShardGroup::Sweep(Clock clock) {
+  for (TableId id = 0; id < tables_.size(); ++id) SweepTable(id, clock);
+}
+
+void ShardGroup::SweepTable(TableId id, Clock clock) {
+  if (!catalog_->layout(id).evicts()) return;
+  TableGroup& table = *tables_[id];
+  for (uint32_t local = 0; local < table.shards(); ++local) {
+    metrics_.swept_rows += table.shard(local).Sweep(clock, nullptr);
+  }
+  ReportBytes();
+}
+
+void ShardGroup::SweepCrossed(Clock before, Clock after) {
+  for (TableId id = 0; id < tables_.size(); ++id) {
+    const uint64_t every = catalog_->spec(id).eviction().sweep_every_clocks();
+    if (every == 0) continue;
+    const uint64_t ended_before = static_cast<uint64_t>(std::max<Clock>(before + 1, 0));
+    const uint64_t ended_after = static_cast<uint64_t>(std::max<Clock>(after + 1, 0));
+    if (ended_after / every > ended_before / every) SweepTable(id, after);
+  }
+}
+
+// ---- clocks ----------------------------------------------------------------
+
+Clock ShardGroup::released_clock() const {
+  return options_.synchronous ? applied_clock_ : clocks_.Minimum();
+}
+
+absl::Status ShardGroup::CheckStamp(const wire::Stamp& stamp) const {
+  if (stamp.generation != options_.generation &&
+      (stamp.generation != 0 || stamp.incarnation != 0)) {
+    return absl::FailedPreconditionError(absl::StrCat("generation ", stamp.generation,
+                                                      " of the sender is not the job's, ",
+                                                      options_.generation));
+  }
+  if (stamp.incarnation != 0 && clocks_.IsRemoved(stamp.incarnation)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("rejoin: worker ", stamp.incarnation, " is not a member"));
+  }
+  if (stamp.epoch > epoch_) {
+    return absl::UnavailableError(absl::StrCat("routing newer: the sender's epoch is ",
+                                               stamp.epoch, ", this server's ", epoch_));
+  }
+  return absl::OkStatus();
+}
+
+void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
+                          ShardEffects* effects) {
+  const Incarnation worker = request.stamp.incarnation;
+  absl::Status status = CheckStamp(request.stamp);
+  if (status.ok() && worker == 0) {
+    status = absl::InvalidArgumentError("a clock announcement needs the worker's incarnation");
+  }
+  if (status.ok() && !clocks_.workers().contains(worker) &&
+      clocks_.size() >= options_.max_workers) {
+    status = absl::ResourceExhaustedError(
+        absl::StrCat("this server counts ", clocks_.size(), " workers, the most allowed"));
+  }
+  if (!status.ok()) {
+    effects->clocks.push_back({token, std::move(status), released_clock()});
+    return;
+  }
+  const Clock before = released_clock();
+  if (clocks_.Announce(worker, request, before) && !clocks_.IsLive(worker)) {
+    for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
+      if (!held.wanted) continue;
+      RefusePush(held.call.token, absl::AbortedError("the worker has parked"), effects);
+    }
+  }
+  AfterClocks(before, effects);
+  effects->clocks.push_back(
+      {token, absl::OkStatus(), clocks_.AnswerTo(worker, request, released_clock())});
+}
+
+void ShardGroup::JoinAt(Incarnation worker, uint64_t order, Clock clock, ShardEffects* effects) {
+  const Clock before = released_clock();
+  clocks_.JoinAt(worker, order, clock);
+  AfterClocks(before, effects);
+}
+
+void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
+  if (!options_.synchronous) {
+    if (released_clock() == before) return;
+    ReleaseParked(effects);
+    SweepCrossed(before, released_clock());
+    return;
+  }
+  while (aggregator_.Ready(applied_clock_ + 1, clocks_)) {
+    SyncAggregator::Contributions batch = aggregator_.Take(applied_clock_ + 1);
+    ApplyClock(batch);
+    applied_clock_ = batch.clock;
+    ++metrics_.clocks_applied;
+    for (SyncAggregator::Held& held : batch.pushes) {
+      if (!held.wanted) continue;
+      effects->pushes.push_back(
+          {held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0});
+    }
+    SweepCrossed(applied_clock_ - 1, applied_clock_);
+    ReleaseParked(effects);
+  }
+}
+
+void ShardGroup::ReleaseParked(ShardEffects* effects) {
+  for (PullCall& call : parked_.TakeReleased(released_clock())) Release(std::move(call), effects);
+}
+
+// ---- pulls -----------------------------------------------------------------
+
+void ShardGroup::Pull(PullCall call, ShardEffects* effects) {
+  const wire::PullRequest& request = call.request;
+  absl::Status status = CheckStamp(request.stamp);
+  if (status.ok() && catalog_ == nullptr) {
+    status = absl::UnavailableError("tables are not open yet");
+  }
+  const bool waits = !request.eval && request.stamp.incarnation != 0 &&
+                     ParkedPulls::MustWait(request.bound, released_clock());
+  if (status.ok() && !waits) {
+    Release(std::move(call), effects);
+    return;
+  }
+  const CallToken token = call.token;
+  if (status.ok()) {
+    absl::StatusOr<std::optional<CallToken>> replaced = parked_.Park(std::move(call));
+    if (replaced.ok()) {
+      ++metrics_.pulls_parked;
+      if (!replaced->has_value()) return;
+      ++metrics_.pulls_replaced;
+      effects->pulls.push_back({**replaced, absl::AbortedError("replaced by a retry of the pull"),
+                                released_clock(), {}});
+      return;
+    }
+    status = replaced.status();
+  }
+  effects->pulls.push_back({token, std::move(status), released_clock(), {}});
+}
+
+void ShardGroup::Release(PullCall call, ShardEffects* effects) {
+  const wire::PullRequest& request = call.request;
+  const Clock released = released_clock();
+  PullDone done;
+  done.token = call.token;
+  done.min_clock = released;
+  const bool by_clock = !request.eval && request.stamp.incarnation != 0;
+  const KeySelection asked = call.selection;
+  done.refused_shards = SelectOwned(&call);
+  UpdateArguments arguments;
+  arguments.lr_scale = learning_rate_scale_;
+  arguments.clock = by_clock ? request.clock : released + 1;
+  const DataType type = WireDataType(request.value_type);
+  for (size_t t = 0; t < request.tables.size(); ++t) {
+    const wire::TableKeys& table = request.tables[t];
+    const size_t count = asked.Count(t, table.keys.size());
+    if (count == 0) continue;
+    const TableGroup& group = *tables_[table.table];
+    const size_t row_bytes = group.layout().WireRowBytes(type);
+    std::span<std::byte> rows = sink_->RowsOf(call.token, t);
+    if (rows.empty()) continue;
+    TG_CHECK_EQ(rows.size(), table.keys.size() * row_bytes);
+    if (!done.refused_shards.empty()) {
+      for (size_t i = 0; i < count; ++i) {
+        const size_t row = asked.all ? i : asked.positions[t][i];
+        std::memset(rows.data() + row * row_bytes, 0, row_bytes);
+      }
+    }
+    const size_t owned = call.selection.Count(t, table.keys.size());
+    if (owned == 0) continue;
+    group.Gather(table.keys, call.selection.Of(t), type, arguments, rows.data());
+    metrics_.pulled_rows += owned;
+  }
+  if (by_clock) {
+    const Clock last = ShardMetrics::kStalenessBuckets - 1;
+    const Clock staleness = request.clock - 1 > released ? request.clock - 1 - released : 0;
+    ++metrics_.staleness[std::min(staleness, last)];
+  }
+  effects->pulls.push_back(std::move(done));
+}
+
+void ShardGroup::Cancel(CallToken token) {
+  if (!parked_.Cancel(token)) aggregator_.Cancel(token);
+}
+
+// ---- state -----------------------------------------------------------------
+
+uint64_t ShardGroup::rows() const {
+  uint64_t rows = 0;
+  for (const auto& table : tables_) rows += table->rows();
+  return rows;
+}
+
+uint64_t ShardGroup::bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& table : tables_) bytes += table->BytesUsed();
+  return bytes;
+}
+
+void ShardGroup::ReportBytes() {
+  if (options_.budget == nullptr) return;
+  const uint64_t now = bytes() + aggregator_.reserved_bytes();
+  options_.budget->Add(static_cast<int64_t>(now) - static_cast<int64_t>(reported_bytes_));
+  reported_bytes_ = now;
+}
+
+uint64_t ShardGroup::Digest() const {
+  uint64_t sum = 0;
+  for (TableId id = 0; id < tables_.size(); ++id) {
+    for (uint32_t local = 0; local < tables_[id]->shards(); ++local) {
+      const ShardTable& shard = tables_[id]->shard(local);
+      const uint64_t place = Mix64((static_cast<uint64_t>(id) << 32) | shard.shard());
+      sum += Mix64(shard.Digest() ^ place);
+    }
+  }
+  return sum;
+}
+
+}  // namespace tidegate

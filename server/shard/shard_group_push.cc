@@ -1,0 +1,256 @@
+// The pushes of a ShardGroup: admission, exactly once, application.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "server/shard/shard_group.h"
+
+namespace tidegate {
+namespace {
+
+GradientBatch BatchOf(const PushCall& call, size_t table_index) {
+  const wire::TableGradients& table = call.request.tables[table_index];
+  GradientBatch batch;
+  batch.keys = table.keys;
+  batch.positions = call.selection.Of(table_index);
+  batch.values = table.values;
+  batch.value_type = WireDataType(call.request.value_type);
+  batch.counts = table.counts;
+  return batch;
+}
+
+size_t SelectedKeys(const PushCall& call) {
+  size_t keys = 0;
+  for (size_t t = 0; t < call.request.tables.size(); ++t) {
+    keys += call.selection.Count(t, call.request.tables[t].keys.size());
+  }
+  return keys;
+}
+
+// Keeps positions that a strand chose itself alive as long as the call.
+struct OwnedSelection {
+  std::shared_ptr<const void> bytes;
+  std::vector<std::vector<uint32_t>> positions;
+};
+
+}  // namespace
+
+template <typename Call>
+absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(Call* call) {
+  absl::InlinedVector<ShardId, 4> refused;
+  std::fill(touched_.begin(), touched_.end(), 0);
+  uint64_t foreign = 0;
+  for (size_t t = 0; t < call->request.tables.size(); ++t) {
+    const auto& table = call->request.tables[t];
+    foreign += shard_map_.Touch(table.table, table.keys, call->selection.all,
+                                call->selection.Of(t), touched_);
+  }
+  if (foreign == 0) return refused;
+  auto owned = std::make_shared<OwnedSelection>();
+  owned->bytes = std::move(call->owner);
+  for (size_t t = 0; t < call->request.tables.size(); ++t) {
+    const auto& table = call->request.tables[t];
+    std::vector<uint32_t>& positions = owned->positions.emplace_back();
+    const size_t count = call->selection.Count(t, table.keys.size());
+    for (size_t i = 0; i < count; ++i) {
+      const uint32_t position =
+          call->selection.all ? static_cast<uint32_t>(i) : call->selection.positions[t][i];
+      const ShardId shard = shard_map_.ShardOf(table.table, table.keys[position]);
+      if (shard_map_.Has(shard)) {
+        positions.push_back(position);
+      } else {
+        refused.push_back(shard);
+      }
+    }
+  }
+  std::sort(refused.begin(), refused.end());
+  refused.erase(std::unique(refused.begin(), refused.end()), refused.end());
+  call->selection.all = false;
+  call->selection.positions.assign(owned->positions.begin(), owned->positions.end());
+  call->owner = std::move(owned);
+  return refused;
+}
+template absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(PullCall*);
+template absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(PushCall*);
+
+void ShardGroup::RefusePush(CallToken token, absl::Status status, ShardEffects* effects) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+      ++metrics_.pushes_refused_routing;
+      break;
+    case absl::StatusCode::kResourceExhausted:
+      ++metrics_.pushes_refused_memory;
+      break;
+    case absl::StatusCode::kFailedPrecondition:
+      ++(status.message().find("generation") == 0 ? metrics_.pushes_refused_generation
+                                                  : metrics_.pushes_refused_rejoin);
+      break;
+    default:
+      ++metrics_.pushes_refused_other;
+  }
+  effects->pushes.push_back({token, std::move(status), {}, 0});
+}
+
+absl::Status ShardGroup::CheckMemory(const PushCall& call, uint64_t* needed_bytes) const {
+  *needed_bytes = 0;
+  const MemoryBudget* budget = options_.budget;
+  if (budget == nullptr || budget->limit_bytes() == 0) return absl::OkStatus();
+  // First as if every key were new: the keys are looked up only when that would not fit.
+  for (bool look_up : {false, true}) {
+    *needed_bytes = 0;
+    for (size_t t = 0; t < call.request.tables.size(); ++t) {
+      const wire::TableGradients& table = call.request.tables[t];
+      const TableGroup& group = *tables_[table.table];
+      uint64_t rows = call.selection.Count(t, table.keys.size());
+      if (rows == 0) continue;
+      if (look_up) rows = group.CountAbsent(table.keys, call.selection.Of(t));
+      *needed_bytes += rows == 0 ? 0 : group.BytesForRows(rows);
+    }
+    if (budget->Allows(*needed_bytes)) return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "push needs up to ", *needed_bytes, " bytes for new rows, ", budget->used_bytes(),
+      " are used: --memory_limit_bytes=", budget->limit_bytes(),
+      " is reached. Add servers, raise it, or let tables evict"));
+}
+
+uint64_t ShardGroup::Apply(const PushCall& call, float scale, Clock clock,
+                           std::span<const uint8_t> skip_shard) {
+  UpdateArguments arguments;
+  arguments.scale = scale;
+  arguments.lr_scale = learning_rate_scale_;
+  arguments.clock = clock;
+  uint64_t skipped = 0;
+  for (size_t t = 0; t < call.request.tables.size(); ++t) {
+    const wire::TableGradients& table = call.request.tables[t];
+    const size_t keys = call.selection.Count(t, table.keys.size());
+    if (keys == 0) continue;
+    const ApplyResult result = tables_[table.table]->Apply(BatchOf(call, t), arguments, skip_shard);
+    skipped += result.skipped;
+    metrics_.pushed_rows += keys - result.skipped;
+  }
+  ReportBytes();
+  return skipped;
+}
+
+void ShardGroup::Push(PushCall call, ShardEffects* effects) {
+  absl::Status status = CheckStamp(call.request.stamp);
+  if (status.ok() && catalog_ == nullptr) {
+    status = absl::UnavailableError("tables are not open yet");
+  }
+  if (!status.ok()) {
+    RefusePush(call.token, std::move(status), effects);
+  } else if (options_.synchronous && call.request.stamp.incarnation != 0) {
+    PushForClock(std::move(call), effects);
+  } else {
+    PushAtOnce(std::move(call), effects);
+  }
+}
+
+void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
+  const Incarnation worker = call.request.stamp.incarnation;
+  const wire::PushRequest& request = call.request;
+  PushDone done;
+  done.token = call.token;
+  done.refused_shards = SelectOwned(&call);
+  std::span<ShardSession> session;
+  size_t duplicates = 0;
+  absl::Status status;
+  if (worker != 0) {
+    if (!sessions_.Has(worker) && sessions_.size() >= options_.max_workers) {
+      status = absl::ResourceExhaustedError(
+          absl::StrCat("this server has ", sessions_.size(), " sessions, the most allowed"));
+    } else {
+      session = sessions_.Of(worker);
+      status = Sessions::FindDuplicates(session, request.sequence, request.oldest_unacked,
+                                        touched_, skip_, &duplicates);
+    }
+  }
+  const size_t touched = static_cast<size_t>(std::count(touched_.begin(), touched_.end(), 1));
+  const bool all_duplicate = duplicates > 0 && duplicates == touched;
+  uint64_t needed_bytes = 0;
+  if (status.ok() && !all_duplicate && request.weight > 0) {
+    status = CheckMemory(call, &needed_bytes);
+  }
+  if (!status.ok()) {
+    RefusePush(call.token, std::move(status), effects);
+    return;
+  }
+  if (duplicates > 0) ++metrics_.duplicate_pushes;
+  if (all_duplicate) {
+    done.duplicate_rows = SelectedKeys(call);
+  } else if (request.weight > 0) {
+    const Clock clock = worker != 0 ? request.clock : released_clock() + 1;
+    std::span<const uint8_t> skip;
+    if (duplicates > 0) skip = skip_;
+    done.duplicate_rows = Apply(call, static_cast<float>(1.0 / request.weight), clock, skip);
+  }
+  if (worker != 0) Sessions::MarkApplied(session, request.sequence, touched_, skip_);
+  metrics_.duplicate_rows += done.duplicate_rows;
+  effects->pushes.push_back(std::move(done));
+}
+
+void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
+  const CallToken token = call.token;
+  const wire::PushRequest& request = call.request;
+  if (SyncAggregator::IsDuplicate(request.clock, applied_clock_)) {
+    PushDone done;
+    done.token = token;
+    done.duplicate_rows = SelectedKeys(call);
+    ++metrics_.duplicate_pushes;
+    metrics_.duplicate_rows += done.duplicate_rows;
+    effects->pushes.push_back(std::move(done));
+    return;
+  }
+  absl::Status status;
+  if (!clocks_.IsLive(request.stamp.incarnation)) {
+    status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
+                                                 " has not said Hello to this server"));
+  }
+  if (status.ok()) status = aggregator_.Check(request, applied_clock_);
+  SyncAggregator::Held held;
+  if (status.ok()) {
+    held.refused_shards = SelectOwned(&call);
+    status = CheckMemory(call, &held.reserved_bytes);
+  }
+  if (!status.ok()) {
+    RefusePush(token, std::move(status), effects);
+    return;
+  }
+  held.call = std::move(call);
+  if (std::optional<CallToken> replaced = aggregator_.Add(std::move(held))) {
+    RefusePush(*replaced, absl::AbortedError("replaced by a retry of the push"), effects);
+  }
+  ReportBytes();
+  AfterClocks(applied_clock_, effects);
+}
+
+void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch) {
+  if (!(batch.weight > 0)) return;
+  for (const SyncAggregator::Held& held : batch.pushes) {
+    const PushCall& call = held.call;
+    if (!(call.request.weight > 0)) continue;
+    for (size_t t = 0; t < call.request.tables.size(); ++t) {
+      const wire::TableGradients& table = call.request.tables[t];
+      const size_t keys = call.selection.Count(t, table.keys.size());
+      if (keys == 0) continue;
+      accumulators_[table.table]->Add(BatchOf(call, t));
+      metrics_.pushed_rows += keys;
+    }
+  }
+  UpdateArguments arguments;
+  arguments.scale = static_cast<float>(1.0 / batch.weight);
+  arguments.lr_scale = learning_rate_scale_;
+  arguments.clock = batch.clock;
+  for (TableId id = 0; id < tables_.size(); ++id) {
+    GradientAccumulator& sums = *accumulators_[id];
+    if (sums.size() == 0) continue;
+    tables_[id]->Apply(sums.Sum(), arguments);
+    sums.Clear();
+  }
+  ReportBytes();
+}
+
+}  // namespace tidegate
