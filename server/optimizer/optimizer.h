@@ -65,6 +65,7 @@ class PartOptimizer {
   void Apply(const Batch& batch, float* values, float* slots, const std::byte* gradient,
              uint32_t applications, Clock last) const {
     if (decays()) CatchUp(batch, values, last);
+    if (batch.idle) return;
     kernel_(constants_, batch, values, slots, gradient, applications);
   }
 

@@ -5,7 +5,9 @@
 //
 // Not thread-safe.
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "common/types.h"
@@ -20,7 +22,8 @@ class GradientAccumulator {
   explicit GradientAccumulator(const RowLayout* layout);
 
   // Same terms as TableGroup::Apply. skip_shard is indexed by group.LocalOfKey.
-  void Add(const GradientBatch& batch, const TableGroup& group, std::span<const uint8_t> skip_shard = {});
+  void Add(const GradientBatch& batch, const TableGroup& group,
+           std::span<const uint8_t> skip_shard);
   void Add(const GradientBatch& batch);
 
   size_t size() const { return keys_.size(); }
@@ -30,6 +33,7 @@ class GradientAccumulator {
   void Clear();
 
  private:
+  void AddRow(const GradientBatch& batch, uint32_t position);
   size_t IndexOf(Key key);
   void Grow();
 

@@ -23,7 +23,7 @@
 
 namespace tidegate {
 
-class ShardTable {
+class alignas(64) ShardTable {
  public:
   using RowId = uint32_t;
   static constexpr RowId kEmpty = 0xffffffffu;       // of a slot; as an answer: absent
@@ -98,24 +98,24 @@ class ShardTable {
   bool ShouldEvict(const RowHeader& header, Clock clock) const;
   absl::Status LoadRecord(std::span<const std::byte> bytes, size_t* offset);
 
-  const RowLayout* layout_;
-  ShardId shard_;
-  int log2_shards_;
-  size_t stride_;
-
-  MemoryBlock index_;
+  // What a probe reads, together.
   Slot* slots_ = nullptr;
   size_t index_mask_ = 0;
   int index_shift_ = 64;
+  int log2_shards_;
+  std::vector<std::byte*> slabs_;
+  size_t stride_;
+  uint32_t slab_mask_ = 0;
+  int slab_shift_ = 0;
+
+  const RowLayout* layout_;
+  ShardId shard_;
+  MemoryBlock index_;
   uint64_t used_slots_ = 0;
   uint64_t rows_ = 0;
   uint64_t unadmitted_ = 0;
-
   std::vector<MemoryBlock> slab_blocks_;
-  std::vector<std::byte*> slabs_;
   uint32_t slab_rows_ = 1;       // rows of a full slab
-  int slab_shift_ = 0;
-  uint32_t slab_mask_ = 0;
   uint32_t last_slab_rows_ = 0;  // rows that the last slab has room for
   uint32_t last_slab_used_ = 0;
   RowId free_rows_ = kEmpty;     // list through the freed rows' first bytes

@@ -3,8 +3,8 @@
 // the shards: hash, shard by a directory over the top hash bits, slot prefetched, row prefetched, work;
 // no message, allocation or lock per shard (docs/design.md, section 8).
 //
-// Keys: those of the message at `positions` (rising or not; empty: all of them). Row p of the message
-// lies at p * WireRowBytes in values and rows, which hold all rows of the message.
+// Keys: those of the message at `positions` (rising or not; empty: ALL of them, so a strand that has no
+// key of a message does not call). Row p of the message lies at p * WireRowBytes in values and rows, which hold all rows of the message.
 // REQUIRES everywhere: keys are of shards of this group (a failed check stops the process: the
 // caller has routed them) and pass layout().CheckKeys; sizes are checked by the caller.
 //
@@ -76,7 +76,7 @@ class TableGroup {
  private:
   template <bool kPlain>
   void GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
-                  const UpdateArguments& arguments, std::byte* rows) const;
+                  std::byte* rows) const;
   void WriteAbsent(Key key, DataType wire, std::byte* out) const;
   void WriteConverted(const std::byte* row, DataType wire, std::byte* out) const;
   void ApplyRow(Key key, std::byte* row, const std::byte* gradient, uint32_t samples, bool created, Clock clock);

@@ -1,0 +1,197 @@
+#pragma once
+// The update rules, each an operation on one vector or one element of a row (README.md has the
+// formulas), and the loops that run them. Private to the optimizer.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "server/optimizer/optimizer.h"
+#include "server/optimizer/vector8.h"
+
+namespace tidegate::kernels {
+
+using vector8::Float8;
+using vector8::Load;
+using vector8::Store;
+using Batch = PartOptimizer::Batch;
+using Constants = PartOptimizer::Constants;
+
+struct SgdRule {
+  static constexpr uint32_t kSlots = 0;
+  float lr;
+  SgdRule(const Constants&, const Batch& b, uint32_t) : lr(b.lr) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float*, size_t) const {
+    Store<V>(value, w - lr * g);
+  }
+};
+
+struct MomentumRule {
+  static constexpr uint32_t kSlots = 1;
+  float lr, momentum;
+  MomentumRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), momentum(c.momentum) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t) const {
+    const V m = momentum * Load<V>(slot) + g;
+    Store<V>(slot, m);
+    Store<V>(value, w - lr * m);
+  }
+};
+
+struct AdaGradRule {
+  static constexpr uint32_t kSlots = 1;
+  float lr, epsilon;
+  AdaGradRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), epsilon(c.epsilon) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t) const {
+    const V a = Load<V>(slot) + g * g;
+    Store<V>(slot, a);
+    Store<V>(value, w - (lr * g) / (vector8::Sqrt(a) + epsilon));
+  }
+};
+
+struct AdamRule {
+  static constexpr uint32_t kSlots = 2;
+  float beta1, one_minus_beta1, beta2, one_minus_beta2, lr, epsilon;
+  AdamRule(const Constants& c, const Batch& b, uint32_t applications)
+      : beta1(c.beta1), one_minus_beta1(1 - c.beta1), beta2(c.beta2), one_minus_beta2(1 - c.beta2) {
+    if (c.global_step) {
+      lr = b.adam_lr;
+      epsilon = b.adam_epsilon;
+    } else {
+      const PartOptimizer::AdamCorrection correction = c.CorrectionOf(uint64_t{applications} + 1);
+      lr = b.lr * correction.lr_factor;
+      epsilon = correction.epsilon;
+    }
+  }
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t dim) const {
+    const V m = beta1 * Load<V>(slot) + one_minus_beta1 * g;
+    const V v = beta2 * Load<V>(slot + dim) + (one_minus_beta2 * g) * g;
+    Store<V>(slot, m);
+    Store<V>(slot + dim, v);
+    Store<V>(value, w - (lr * m) / (vector8::Sqrt(v) + epsilon));
+  }
+};
+
+struct FtrlRule {
+  static constexpr uint32_t kSlots = 2;
+  float inverse_alpha, beta, l1, l2;
+  FtrlRule(const Constants& c, const Batch& b, uint32_t)
+      : inverse_alpha(b.inverse_lr), beta(c.ftrl_beta), l1(c.ftrl_l1), l2(c.ftrl_l2) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t dim) const {
+    const V n_before = Load<V>(slot + dim);
+    const V n = n_before + g * g;
+    const V root = vector8::Sqrt(n);
+    const V sigma = (root - vector8::Sqrt(n_before)) * inverse_alpha;
+    const V z = Load<V>(slot) + (g - sigma * w);
+    Store<V>(slot, z);
+    Store<V>(slot + dim, n);
+    const V moved = (vector8::WithSign(l1, z) - z) / ((beta + root) * inverse_alpha + l2);
+    Store<V>(value, vector8::ZeroWithin(z, l1, moved));
+  }
+};
+
+struct MovingAverageRule {
+  static constexpr uint32_t kSlots = 0;
+  float decay, one_minus_decay;
+  MovingAverageRule(const Constants& c, const Batch&, uint32_t)
+      : decay(c.decay), one_minus_decay(1 - c.decay) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float*, size_t) const {
+    Store<V>(value, decay * w + one_minus_decay * g);
+  }
+};
+
+struct SumRule {
+  static constexpr uint32_t kSlots = 0;
+  SumRule(const Constants&, const Batch&, uint32_t) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float*, size_t) const {
+    Store<V>(value, w + g);
+  }
+};
+
+template <typename Rule, typename V>
+inline void RunElements(const Rule& rule, float scale, float l2, float* value, float* slot,
+                        const std::byte* gradient, size_t dim) {
+  const V w = Load<V>(value);
+  V g = Load<V>(gradient) * scale;
+  if (l2 != 0) g = g + l2 * w;
+  rule.template Update<V>(g, w, value, slot, dim);
+}
+
+// kVectors: dim / 8 where known at compile time, else 0.
+template <typename Rule, size_t kVectors>
+void Run(const Constants& c, const Batch& b, float* values, float* slots, const std::byte* gradient,
+         uint32_t applications) {
+  const Rule rule(c, b, applications);
+  const size_t dim = kVectors > 0 ? kVectors * 8 : c.dim;
+  const float scale = b.scale;
+  size_t i = 0;
+  for (; i + 8 <= dim; i += 8) {
+    RunElements<Rule, Float8>(rule, scale, c.l2, values + i, slots + i, gradient + 4 * i, dim);
+  }
+  if constexpr (kVectors == 0) {
+    for (; i < dim; ++i) {
+      RunElements<Rule, float>(rule, scale, c.l2, values + i, slots + i, gradient + 4 * i, dim);
+    }
+  }
+}
+
+// Row-wise AdaGrad: one accumulator, so the row's squares are summed first.
+template <size_t kVectors>
+void RunRowWiseAdaGrad(const Constants& c, const Batch& b, float* values, float* slots,
+                       const std::byte* gradient, uint32_t) {
+  const size_t dim = kVectors > 0 ? kVectors * 8 : c.dim;
+  const auto gradient_at = [&]<typename V>(size_t i, V w) {
+    V g = Load<V>(gradient + 4 * i) * b.scale;
+    if (c.l2 != 0) g = g + c.l2 * w;
+    return g;
+  };
+  Float8 lanes = {};
+  size_t i = 0;
+  for (; i + 8 <= dim; i += 8) {
+    const Float8 g = gradient_at(i, Load<Float8>(values + i));
+    lanes += g * g;
+  }
+  if constexpr (kVectors == 0) {
+    for (size_t tail = i; tail < dim; ++tail) {
+      const float g = gradient_at(tail, values[tail]);
+      lanes[tail - i] += g * g;
+    }
+  }
+  const float accumulator = slots[0] + vector8::AddLanes(lanes) * c.inverse_dim;
+  slots[0] = accumulator;
+  const float rate = b.lr / (vector8::Sqrt(accumulator) + c.epsilon);
+  for (i = 0; i + 8 <= dim; i += 8) {
+    const Float8 w = Load<Float8>(values + i);
+    Store<Float8>(values + i, w - rate * gradient_at(i, w));
+  }
+  if constexpr (kVectors == 0) {
+    for (; i < dim; ++i) values[i] = values[i] - rate * gradient_at(i, values[i]);
+  }
+}
+
+template <typename Rule>
+PartOptimizer::Kernel Choose(uint32_t dim) {
+  switch (dim) {
+    case 8: return Run<Rule, 1>;
+    case 16: return Run<Rule, 2>;
+    case 32: return Run<Rule, 4>;
+    case 64: return Run<Rule, 8>;
+    default: return Run<Rule, 0>;
+  }
+}
+inline PartOptimizer::Kernel ChooseRowWiseAdaGrad(uint32_t dim) {
+  switch (dim) {
+    case 8: return RunRowWiseAdaGrad<1>;
+    case 16: return RunRowWiseAdaGrad<2>;
+    case 32: return RunRowWiseAdaGrad<4>;
+    case 64: return RunRowWiseAdaGrad<8>;
+    default: return RunRowWiseAdaGrad<0>;
+  }
+}
+
+}  // namespace tidegate::kernels

@@ -1,0 +1,308 @@
+#include "server/table/table_group.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "common/logging.h"
+#include "common/random.h"
+#include "server/optimizer/optimizer.h"
+#include "server/table/value_codec.h"
+
+namespace tidegate {
+namespace {
+
+// How many keys ahead of the work a slot, then a row, is asked for.
+constexpr size_t kAhead = 16;
+constexpr size_t kRing = 64;  // > 2 * kAhead
+constexpr size_t kCacheLine = 64;
+constexpr size_t kPrefetchBytesMax = 1024;  // of a row; the hardware follows a longer one
+constexpr uint64_t kRoundingSalt = 0x3c6ef372fe94f82bull;
+
+template <bool kWrite>
+inline void PrefetchBytes(const std::byte* begin, size_t bytes) {
+  const uintptr_t end = reinterpret_cast<uintptr_t>(begin) + std::min(bytes, kPrefetchBytesMax);
+  for (uintptr_t line = reinterpret_cast<uintptr_t>(begin) & ~(kCacheLine - 1); line < end;
+       line += kCacheLine) {
+    __builtin_prefetch(reinterpret_cast<const void*>(line), kWrite ? 1 : 0, 3);
+  }
+}
+
+// REQUIRES: bytes is a multiple of 4.
+inline void CopyRow(std::byte* to, const std::byte* from, size_t bytes) {
+  size_t i = 0;
+  for (; i + 32 <= bytes; i += 32) std::memcpy(to + i, from + i, 32);
+  for (; i < bytes; i += 4) std::memcpy(to + i, from + i, 4);
+}
+
+void EncodeValues(const float* values, DataType type, size_t count, std::byte* out) {
+  if (type == FLOAT32) {
+    std::memcpy(out, values, count * 4);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const uint16_t bits = ToBfloat16(values[i]);
+    std::memcpy(out + 2 * i, &bits, 2);
+  }
+}
+
+size_t Count(PackedSpan<Key> keys, std::span<const uint32_t> positions) {
+  return positions.empty() ? keys.size() : positions.size();
+}
+uint32_t At(std::span<const uint32_t> positions, size_t i) {
+  return positions.empty() ? static_cast<uint32_t>(i) : positions[i];
+}
+
+}  // namespace
+
+TableGroup::TableGroup(const RowLayout* layout, int log2_shards, std::span<const ShardId> shards)
+    : layout_(layout),
+      log2_shards_(log2_shards),
+      directory_(size_t{1} << log2_shards, kNotLocal),
+      prepared_(layout->parts().size()),
+      read_(layout->parts().size()),
+      scratch_(layout->width()),
+      gradient_(layout->width()) {
+  for (const ShardId shard : shards) {
+    TG_CHECK(shard < directory_.size() && directory_[shard] == kNotLocal) << "shard " << shard;
+    directory_[shard] = static_cast<uint32_t>(tables_.size());
+    tables_.push_back(std::make_unique<ShardTable>(layout, shard, log2_shards));
+  }
+}
+
+uint64_t TableGroup::rows() const {
+  uint64_t total = 0;
+  for (const auto& table : tables_) total += table->rows();
+  return total;
+}
+
+uint64_t TableGroup::BytesUsed() const {
+  uint64_t total = 0;
+  for (const auto& table : tables_) total += table->BytesUsed();
+  return total;
+}
+
+uint64_t TableGroup::BytesForRows(uint64_t rows) const {
+  // An index that has just doubled holds 32/11 slots per row.
+  return rows * (layout_->stride() + sizeof(ShardTable::Slot) * 32 / 11 + 1);
+}
+
+void TableGroup::WriteAbsent(Key key, DataType wire, std::byte* out) const {
+  if (layout_->admits_at_once() || layout_->unadmitted() == INITIALIZER) {
+    layout_->InitialValues(key, scratch_.data());
+  } else {
+    const bool mark = layout_->unadmitted() == FEATURE_OOV;
+    std::fill(scratch_.begin(), scratch_.end(), mark ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
+  }
+  EncodeValues(scratch_.data(), wire, layout_->width(), out);
+}
+
+void TableGroup::WriteConverted(const std::byte* row, DataType wire, std::byte* out) const {
+  RowHeader header;
+  std::memcpy(&header, row, sizeof(header));
+  for (size_t i = 0; i < layout_->parts().size(); ++i) {
+    const RowLayout::Part& part = layout_->parts()[i];
+    float* values = scratch_.data() + part.first_element;
+    DecodeValues(row + part.value_offset, part.bfloat16 ? BFLOAT16 : FLOAT32, part.dim, values);
+    if (!part.optimizer.decays()) continue;
+    const float factor = part.optimizer.DecayFactor(read_[i], ClockOf(header.last_clock));
+    for (uint32_t k = 0; k < part.dim; ++k) values[k] *= factor;
+  }
+  EncodeValues(scratch_.data(), wire, layout_->width(), out);
+}
+
+template <bool kPlain>
+void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
+                            std::byte* rows) const {
+  struct Pending {
+    const ShardTable* table;
+    uint64_t hash;
+    Key key;
+    const std::byte* row;
+    uint32_t position;
+  };
+  Pending ring[kRing];
+  const size_t count = Count(keys, positions);
+  const size_t out_bytes = layout_->WireRowBytes(wire);
+  const size_t touched_bytes = layout_->parts().back().value_offset +
+                               size_t{layout_->parts().back().dim} *
+                                   (layout_->parts().back().bfloat16 ? 2 : 4) -
+                               sizeof(RowHeader);
+  for (size_t i = 0; i < count + 2 * kAhead; ++i) {
+    if (i < count) {
+      Pending& next = ring[i % kRing];
+      next.position = At(positions, i);
+      next.key = keys[next.position];
+      next.hash = PlacementHash(layout_->table(), next.key);
+      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
+      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
+      next.table = tables_[local].get();
+      __builtin_prefetch(next.table->Home(next.hash));
+    }
+    if (i >= kAhead && i - kAhead < count) {
+      Pending& next = ring[(i - kAhead) % kRing];
+      const ShardTable::RowId row = next.table->Find(next.hash, next.key);
+      next.row = nullptr;
+      if (row != ShardTable::kEmpty) {
+        next.row = next.table->RowAt(row);
+        PrefetchBytes<false>(next.row + sizeof(RowHeader), touched_bytes);
+      }
+    }
+    if (i >= 2 * kAhead) {
+      const Pending& now = ring[(i - 2 * kAhead) % kRing];
+      std::byte* out = rows + size_t{now.position} * out_bytes;
+      if (now.row == nullptr) {
+        WriteAbsent(now.key, wire, out);
+      } else if constexpr (kPlain) {
+        CopyRow(out, now.row + sizeof(RowHeader), out_bytes);
+      } else {
+        WriteConverted(now.row, wire, out);
+      }
+    }
+  }
+}
+
+void TableGroup::Gather(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
+                        const UpdateArguments& arguments, std::byte* rows) const {
+  if (layout_->plain_float32() && wire == FLOAT32) {
+    GatherLoop<true>(keys, positions, wire, rows);
+    return;
+  }
+  for (size_t i = 0; i < read_.size(); ++i) {
+    read_[i] = layout_->parts()[i].optimizer.Prepare(arguments);
+  }
+  GatherLoop<false>(keys, positions, wire, rows);
+}
+
+void TableGroup::ApplyRow(Key key, std::byte* row, const std::byte* gradient, uint32_t samples,
+                          bool created, Clock clock) {
+  RowHeader header;
+  std::memcpy(&header, row, sizeof(header));
+  const Clock last = ClockOf(header.last_clock);
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    const RowLayout::Part& part = layout_->parts()[i];
+    if (part.optimizer.frozen()) continue;
+    const std::byte* part_gradient = gradient + size_t{4} * part.first_element;
+    float* slots = reinterpret_cast<float*>(row + part.slot_offset);
+    if (!part.bfloat16) {
+      part.optimizer.Apply(prepared_[i], reinterpret_cast<float*>(row + part.value_offset), slots,
+                           part_gradient, header.applications, last);
+      continue;
+    }
+    std::byte* stored = row + part.value_offset;
+    DecodeValues(stored, BFLOAT16, part.dim, scratch_.data());
+    part.optimizer.Apply(prepared_[i], scratch_.data(), slots, part_gradient, header.applications, last);
+    const uint64_t seed =
+        RandomBits(layout_->seed() ^ kRoundingSalt ^ Mix64(key), header.applications);
+    for (uint32_t k = 0; k < part.dim; ++k) {
+      const uint32_t element = part.first_element + k;
+      const uint64_t random = RandomBits(seed, element / 4) >> (16 * (element % 4));
+      const uint16_t bits = ToBfloat16Stochastic(scratch_[k], static_cast<uint16_t>(random));
+      std::memcpy(stored + size_t{2} * k, &bits, 2);
+    }
+  }
+  if (!created && header.touches + samples >= header.touches) {
+    header.touches += samples;
+  } else if (!created) {
+    header.touches = 0xffffffffu;
+  }
+  header.applications += header.applications != 0xffffffffu;
+  header.last_clock = std::max(header.last_clock, StoredClock(clock));
+  std::memcpy(row, &header, sizeof(header));
+}
+
+ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments& arguments,
+                              std::span<const uint8_t> skip_shard) {
+  struct Pending {
+    ShardTable* table;  // nullptr: skipped
+    uint64_t hash;
+    Key key;
+    ShardTable::RowId row;
+    uint32_t position;
+  };
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    prepared_[i] = layout_->parts()[i].optimizer.Prepare(arguments);
+  }
+  Pending ring[kRing];
+  ApplyResult result;
+  const size_t count = Count(batch.keys, batch.positions);
+  const size_t in_bytes = layout_->WireRowBytes(batch.value_type);
+  for (size_t i = 0; i < count + 2 * kAhead; ++i) {
+    if (i < count) {
+      Pending& next = ring[i % kRing];
+      next.position = At(batch.positions, i);
+      next.key = batch.keys[next.position];
+      next.hash = PlacementHash(layout_->table(), next.key);
+      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
+      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
+      const bool skip = !skip_shard.empty() && skip_shard[local] != 0;
+      next.table = skip ? nullptr : tables_[local].get();
+      result.skipped += skip;
+      if (!skip) __builtin_prefetch(next.table->Home(next.hash), 1);
+    }
+    if (i >= kAhead && i - kAhead < count) {
+      Pending& next = ring[(i - kAhead) % kRing];
+      if (next.table != nullptr) {
+        next.row = next.table->Find(next.hash, next.key);
+        if (next.row != ShardTable::kEmpty) {
+          PrefetchBytes<true>(next.table->RowAt(next.row), layout_->row_bytes());
+        }
+      }
+    }
+    if (i < 2 * kAhead) continue;
+    const Pending& now = ring[(i - 2 * kAhead) % kRing];
+    if (now.table == nullptr) continue;
+    const uint32_t samples = batch.counts.empty() ? 1 : batch.counts[now.position];
+    ShardTable::RowId row = now.row;
+    bool created = false;
+    if (row == ShardTable::kEmpty) {
+      row = now.table->Find(now.hash, now.key);  // an equal key just before may have made it
+      if (row == ShardTable::kEmpty) {
+        row = now.table->Admit(now.hash, now.key, samples, arguments.clock);
+        created = row != ShardTable::kEmpty;
+      }
+      if (row == ShardTable::kEmpty) {
+        ++result.unadmitted;
+        continue;
+      }
+      result.created += created;
+    }
+    const std::byte* gradient = batch.values.data() + size_t{now.position} * in_bytes;
+    if (batch.value_type == BFLOAT16) {
+      DecodeValues(gradient, BFLOAT16, layout_->width(), gradient_.data());
+      gradient = reinterpret_cast<const std::byte*>(gradient_.data());
+    }
+    ApplyRow(now.key, now.table->RowAt(row), gradient, samples, created, arguments.clock);
+    ++result.applied;
+  }
+  return result;
+}
+
+uint64_t TableGroup::CountAbsent(PackedSpan<Key> keys, std::span<const uint32_t> positions) const {
+  struct Pending {
+    const ShardTable* table;
+    uint64_t hash;
+    Key key;
+  };
+  Pending ring[kRing];
+  uint64_t absent = 0;
+  const size_t count = Count(keys, positions);
+  for (size_t i = 0; i < count + kAhead; ++i) {
+    if (i < count) {
+      Pending& next = ring[i % kRing];
+      next.key = keys[At(positions, i)];
+      next.hash = PlacementHash(layout_->table(), next.key);
+      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
+      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
+      next.table = tables_[local].get();
+      __builtin_prefetch(next.table->Home(next.hash));
+    }
+    if (i >= kAhead) {
+      const Pending& now = ring[(i - kAhead) % kRing];
+      absent += now.table->Find(now.hash, now.key) == ShardTable::kEmpty;
+    }
+  }
+  return absent;
+}
+
+}  // namespace tidegate

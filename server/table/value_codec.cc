@@ -1,0 +1,45 @@
+#include "server/table/value_codec.h"
+
+namespace tidegate {
+
+void DecodeValues(const std::byte* bytes, DataType type, size_t count, float* out) {
+  if (type == FLOAT32) {
+    std::memcpy(out, bytes, count * 4);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes + 2 * i, 2);
+    out[i] = FromBfloat16(bits);
+  }
+}
+
+namespace {
+
+// In one pass without branches: an exponent of all ones is NaN or infinity. In blocks, so that the
+// inner loop vectorises and a bad message is left early.
+template <typename T>
+bool NoExponentFull(std::span<const std::byte> bytes, T exponent) {
+  constexpr size_t kBlock = 256;
+  const size_t count = bytes.size() / sizeof(T);
+  for (size_t begin = 0; begin < count; begin += kBlock) {
+    const size_t end = begin + kBlock < count ? begin + kBlock : count;
+    T bad = 0;
+    for (size_t i = begin; i < end; ++i) {
+      T bits;
+      std::memcpy(&bits, bytes.data() + i * sizeof(T), sizeof(T));
+      bad |= static_cast<T>((bits & exponent) == exponent);
+    }
+    if (bad != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool AllFinite(std::span<const std::byte> bytes, DataType type) {
+  return type == FLOAT32 ? NoExponentFull<uint32_t>(bytes, 0x7f800000u)
+                         : NoExponentFull<uint16_t>(bytes, 0x7f80u);
+}
+
+}  // namespace tidegate
