@@ -108,7 +108,7 @@ class ShardGroup {
   void PushForClock(PushCall call, ShardEffects* effects);
   // Fills touched_; keys of shards that are not ours leave the selection (the call then owns it).
   template <typename Call>
-  absl::InlinedVector<ShardId, 4> SelectOwned(Call* call);
+  std::vector<ShardId> SelectOwned(Call* call);
   uint64_t Apply(const PushCall& call, float scale, Clock clock,
                  std::span<const uint8_t> skip_shard);
   void ApplyClock(const SyncAggregator::Contributions& batch);

@@ -38,8 +38,8 @@ struct OwnedSelection {
 }  // namespace
 
 template <typename Call>
-absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(Call* call) {
-  absl::InlinedVector<ShardId, 4> refused;
+std::vector<ShardId> ShardGroup::SelectOwned(Call* call) {
+  std::vector<ShardId> refused;
   std::fill(touched_.begin(), touched_.end(), 0);
   uint64_t foreign = 0;
   for (size_t t = 0; t < call->request.tables.size(); ++t) {
@@ -72,8 +72,8 @@ absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(Call* call) {
   call->owner = std::move(owned);
   return refused;
 }
-template absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(PullCall*);
-template absl::InlinedVector<ShardId, 4> ShardGroup::SelectOwned(PushCall*);
+template std::vector<ShardId> ShardGroup::SelectOwned(PullCall*);
+template std::vector<ShardId> ShardGroup::SelectOwned(PushCall*);
 
 void ShardGroup::RefusePush(CallToken token, absl::Status status, ShardEffects* effects) {
   switch (status.code()) {

@@ -56,12 +56,12 @@ struct PullDone {
   CallToken token = 0;
   absl::Status status;
   Clock min_clock = 0;
-  absl::InlinedVector<ShardId, 4> refused_shards;  // ascending
+  std::vector<ShardId> refused_shards;  // ascending
 };
 struct PushDone {
   CallToken token = 0;
   absl::Status status;
-  absl::InlinedVector<ShardId, 4> refused_shards;
+  std::vector<ShardId> refused_shards;
   uint64_t duplicate_rows = 0;
 };
 struct ClockDone {

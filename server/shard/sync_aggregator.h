@@ -25,7 +25,7 @@ class SyncAggregator {
 
   struct Held {
     PushCall call;
-    absl::InlinedVector<ShardId, 4> refused_shards;
+    std::vector<ShardId> refused_shards;
     uint64_t reserved_bytes = 0;  // that its new rows may take
     bool wanted = true;           // somebody waits for the answer
   };
