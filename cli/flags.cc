@@ -1,0 +1,11 @@
+#include "cli/flags.h"
+
+DEFINE_string(config, "", "job config, text-format protobuf");
+DEFINE_bool(json, false, "JSON on stdout");
+DEFINE_bool(quick, false, "smaller and shorter");
+DEFINE_string(scheduler, "", "host:port of the scheduler");
+DEFINE_string(data, "", "data file or glob");
+DEFINE_string(format, "", "LIBSVM or CRITEO_TSV");
+DEFINE_string(bin_dir, "", "folder of the other binaries");
+DEFINE_bool(quiet, false, "only warnings, errors and the result");
+DEFINE_bool(verbose, false, "log lines as the processes write them");

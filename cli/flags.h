@@ -1,0 +1,14 @@
+#pragma once
+// Flags that several subcommands share.
+
+#include <gflags/gflags.h>
+
+DECLARE_string(config);
+DECLARE_bool(json);
+DECLARE_bool(quick);
+DECLARE_string(scheduler);
+DECLARE_string(data);
+DECLARE_string(format);
+DECLARE_string(bin_dir);
+DECLARE_bool(quiet);
+DECLARE_bool(verbose);

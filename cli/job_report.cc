@@ -1,0 +1,124 @@
+#include "cli/job_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/json.h"
+#include "cli/status_text.h"
+
+namespace tidegate::cli {
+namespace {
+
+using google::protobuf::Struct;
+using google::protobuf::Value;
+
+const Struct* Metrics(const Value& epoch) {
+  const Value* metrics = epoch.has_struct_value() ? Field(epoch.struct_value(), "metrics") : nullptr;
+  return metrics != nullptr && metrics->has_struct_value() ? &metrics->struct_value() : nullptr;
+}
+
+std::vector<std::string> MetricNames(const Value& epochs) {
+  std::vector<std::string> names;
+  for (const Value& epoch : epochs.list_value().values()) {
+    const Struct* metrics = Metrics(epoch);
+    if (metrics == nullptr) continue;
+    for (const auto& [name, value] : metrics->fields()) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+std::string Cell(double value) { return std::isfinite(value) ? absl::StrFormat("%.4f", value) : "-"; }
+
+std::string EpochLines(const Value& epochs, int best_epoch) {
+  const std::vector<std::string> names = MetricNames(epochs);
+  std::string out = "epoch";
+  for (const std::string& name : names) absl::StrAppendFormat(&out, "  %*s", std::max<int>(10, name.size()), name);
+  out += "  samples/s\n";
+  for (const Value& value : epochs.list_value().values()) {
+    if (!value.has_struct_value()) continue;
+    const Struct& epoch = value.struct_value();
+    const int number = static_cast<int>(NumberField(epoch, "epoch", 0));
+    absl::StrAppendFormat(&out, "%5d", number);
+    const Struct* metrics = Metrics(value);
+    for (const std::string& name : names) {
+      absl::StrAppendFormat(&out, "  %*s", std::max<int>(10, name.size()),
+                            Cell(metrics == nullptr ? NAN : NumberField(*metrics, name, NAN)));
+    }
+    const double seconds = NumberField(epoch, "seconds", 0);
+    absl::StrAppendFormat(&out, "  %9s%s\n", seconds > 0 ? ShortNumber(NumberField(epoch, "samples", 0) / seconds) : "-",
+                          number == best_epoch ? "  best" : "");
+  }
+  return out;
+}
+
+// The first metric of `epoch` whose name ends so.
+double MetricOf(const Value& epoch, const std::string& ending) {
+  const Struct* metrics = Metrics(epoch);
+  if (metrics == nullptr) return NAN;
+  std::string found;
+  double value = NAN;
+  for (const auto& [name, v] : metrics->fields()) {
+    if (absl::EndsWith(name, ending) && (found.empty() || name < found)) {
+      found = name;
+      value = v.number_value();
+    }
+  }
+  return value;
+}
+
+}  // namespace
+
+std::optional<AttainableMetrics> AttainableOf(const JobConfig& config) {
+  if (config.data().format() != DataConfig::GENERATED || !config.data().has_valid()) return std::nullopt;
+  auto generator = Generator::Create(config.data().generator());
+  if (!generator.ok()) return std::nullopt;
+  const Source& valid = config.data().valid();
+  auto attainable = generator->Attainable(valid.first_row(), valid.first_row() + valid.rows());
+  if (!attainable.ok()) return std::nullopt;
+  return *attainable;
+}
+
+absl::StatusOr<std::string> WithField(std::string json, const std::string& name, const std::string& value_json) {
+  const size_t end = json.find_last_not_of(" \n\r\t");
+  if (end == std::string::npos || json[end] != '}') return absl::InvalidArgumentError("not a JSON object");
+  const size_t before = json.find_last_not_of(" \n\r\t", end - 1);
+  const bool empty = before == std::string::npos || json[before] == '{';
+  return absl::StrCat(json.substr(0, before + 1), empty ? "" : ", ", JsonQuoted(name), ": ", value_json, "}\n");
+}
+
+std::string JobTable(const Struct& summary, const std::optional<AttainableMetrics>& attainable) {
+  std::string out;
+  const int best_epoch = static_cast<int>(NumberField(summary, "best_epoch", 0));
+  const Value* epochs = Field(summary, "epochs");
+  const Value* chosen = nullptr;
+  if (epochs != nullptr && epochs->has_list_value() && epochs->list_value().values_size() > 0) {
+    out += EpochLines(*epochs, best_epoch);
+    chosen = &*epochs->list_value().values().rbegin();
+    for (const Value& epoch : epochs->list_value().values()) {
+      if (epoch.has_struct_value() && NumberField(epoch.struct_value(), "epoch", -1) == best_epoch) chosen = &epoch;
+    }
+  }
+  out += "\n";
+  if (chosen != nullptr && std::isfinite(MetricOf(*chosen, "/auc"))) {
+    absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f\n", "held-out rows", MetricOf(*chosen, "/auc"),
+                          MetricOf(*chosen, "/logloss"));
+  }
+  if (attainable) {
+    absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f   (what the planted model itself scores)\n",
+                          "best attainable", attainable->auc, attainable->logloss);
+  }
+  absl::StrAppendFormat(&out, "%-18s%s/s: %s in %.1f s\n", "samples",
+                        ShortNumber(NumberField(summary, "samples_per_second", 0)),
+                        ShortNumber(NumberField(summary, "samples", 0)), NumberField(summary, "seconds", 0));
+  const std::string checkpoint = TextField(summary, "checkpoint");
+  if (!checkpoint.empty()) absl::StrAppendFormat(&out, "%-18s%s\n", "checkpoint", checkpoint);
+  return out;
+}
+
+}  // namespace tidegate::cli

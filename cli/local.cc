@@ -1,0 +1,180 @@
+// `tidegate local`: a job on this machine, as real processes.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/job_report.h"
+#include "cli/json.h"
+#include "cli/local_cluster.h"
+#include "cli/local_run.h"
+#include "common/file_system.h"
+#include "common/job_config/job_config.h"
+#include "worker/model/model.h"
+
+DEFINE_int32(servers, 0, "");
+DEFINE_int32(workers, 0, "");
+DEFINE_string(staleness, "", "");
+DEFINE_string(checkpoint_dir, "", "");
+DEFINE_string(summary, "", "");
+DEFINE_string(run_dir, "", "");
+DEFINE_int32(metrics_port, -1, "");
+
+namespace tidegate::cli {
+namespace {
+
+volatile sig_atomic_t g_signals = 0;
+volatile sig_atomic_t g_last_signal = 0;
+
+void OnSignal(int signal) {
+  g_signals = g_signals + 1;
+  g_last_signal = signal;
+}
+
+void CatchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+std::string Absolute(const std::string& path) {
+  return path.empty() ? "" : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+std::string NewRunDir() {
+  const std::time_t now = std::time(nullptr);
+  char stamp[32];
+  std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", std::localtime(&now));
+  return absl::StrCat("tidegate-run/", stamp, "-", getpid());
+}
+
+Verbosity VerbosityByFlags() {
+  if (FLAGS_verbose) return Verbosity::kVerbose;
+  return FLAGS_quiet ? Verbosity::kQuiet : Verbosity::kNormal;
+}
+
+// The scheduler's summary and what only we know of the run.
+std::string FullSummary(const LocalRun& run) {
+  std::string json = run.summary;
+  std::vector<std::string> endings;
+  for (const std::string& ending : run.endings) endings.push_back(JsonQuoted(ending));
+  const std::string local = JsonObject()
+                                .Integer("servers", run.servers)
+                                .Integer("workers", run.workers)
+                                .Integer("exit_status", run.exit_status)
+                                .Integer("scheduler_restarts", run.scheduler_restarts)
+                                .Raw("endings", JsonArray(endings))
+                                .Text("run_dir", run.run_dir)
+                                .Build();
+  auto with_local = WithField(json.empty() ? "{}" : json, "local", local);
+  if (with_local.ok()) json = *with_local;
+  if (!run.attainable) return json;
+  auto with_best = WithField(json, "best_attainable",
+                             JsonObject()
+                                 .Number("auc", run.attainable->auc)
+                                 .Number("logloss", run.attainable->logloss)
+                                 .Integer("rows", static_cast<int64_t>(run.attainable->rows))
+                                 .Build());
+  return with_best.ok() ? *with_best : json;
+}
+
+std::string NextCommand(const LocalRun& run, const std::string& checkpoint) {
+  if (checkpoint.empty() || !run.config.data().has_valid()) return "";
+  std::string data;
+  for (const std::string& file : run.config.data().valid().files()) data = file;
+  if (data.empty()) return absl::StrCat("tidegate evaluate --checkpoint=", checkpoint);
+  return absl::StrCat("tidegate evaluate --checkpoint=", checkpoint, " --data='", data, "'");
+}
+
+int Report(const LocalRun& run) {
+  const std::string full = FullSummary(run);
+  if (!FLAGS_summary.empty()) {
+    const absl::Status status = RealFileSystem().WriteAtomically(Absolute(FLAGS_summary), full);
+    if (!status.ok()) {
+      std::cerr << "tidegate local: cannot write --summary: " << status.message() << "\n";
+      return kFailed;
+    }
+  }
+  auto summary = ParseJson(full);
+  if (summary.ok() && run.exit_status == 0) {
+    std::cout << "\n" << JobTable(*summary, run.attainable);
+    const std::string next = NextCommand(run, TextField(*summary, "checkpoint"));
+    if (!next.empty()) std::cout << "next              " << FLAGS_bin_dir << (FLAGS_bin_dir.empty() ? "" : "/") << next << "\n";
+  }
+  if (run.exit_status != 0) {
+    const std::string message = summary.ok() ? TextField(*summary, "message") : "";
+    std::cerr << "tidegate local: the job did not finish" << (message.empty() ? "" : ": ") << message << " (logs: " << run.run_dir
+              << "/logs)\n";
+  }
+  return run.exit_status;
+}
+
+int RunLocal(const Arguments& arguments) {
+  if (FLAGS_config.empty() || !arguments.positional.empty()) {
+    std::cerr << "usage: tidegate local --config=FILE [--servers=N] [--workers=M] [--staleness=S] [--set path=value ...]\n";
+    return kUsage;
+  }
+  if (FLAGS_servers < 0 || FLAGS_workers < 0 || FLAGS_servers > 64 || FLAGS_workers > 64) {
+    std::cerr << "tidegate local: --servers and --workers are at most 64 on one machine\n";
+    return kUsage;
+  }
+  LocalRunOptions options;
+  options.config = FLAGS_config;
+  options.sets = arguments.Repeated("set");
+  if (!FLAGS_staleness.empty()) options.sets.push_back("train.staleness=\"" + FLAGS_staleness + "\"");
+  options.servers = FLAGS_servers;
+  options.workers = FLAGS_workers;
+  options.bin_dir = FLAGS_bin_dir;
+  options.run_dir = Absolute(FLAGS_run_dir.empty() ? NewRunDir() : FLAGS_run_dir);
+  options.checkpoint_dir = Absolute(FLAGS_checkpoint_dir);
+  options.metrics_port = FLAGS_metrics_port;
+  options.scheduler_args = arguments.Repeated("scheduler_arg");
+  options.server_args = arguments.Repeated("server_arg");
+  options.worker_args = arguments.Repeated("worker_arg");
+  options.verbosity = VerbosityByFlags();
+  options.is_terminal = isatty(STDERR_FILENO) != 0;
+  CatchSignals();
+  options.signals = [] { return static_cast<int>(g_signals); };
+  auto run = RunLocalJob(options);
+  if (!run.ok()) {
+    std::cerr << run.status().message() << "\n";
+    return kFailed;
+  }
+  const int exit_status = Report(*run);
+  return g_signals > 0 ? 128 + g_last_signal : exit_status;
+}
+
+}  // namespace
+
+Command LocalCommand() {
+  return {"local",
+          "",
+          "run a job on this machine: a scheduler, servers and workers as processes",
+          {{"config", "FILE", "job config, text-format protobuf"},
+           {"servers", "N", "server processes (default: the config's)"},
+           {"workers", "M", "worker processes (default: the config's)"},
+           {"staleness", "S", "0 (synchronous), N or inf (default: the config's)"},
+           {"set", "path=value", "override a field of the config", true},
+           {"checkpoint_dir", "DIR", "write checkpoints there"},
+           {"summary", "FILE", "write a JSON summary at the end"},
+           {"run_dir", "DIR", "state, logs (default: a new folder under tidegate-run/)"},
+           {"metrics_port", "PORT", "Prometheus: first of consecutive ports, 0: any free ones, -1: off"},
+           {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"},
+           {"quiet", "", "of the processes' lines only warnings and errors (also -q)"},
+           {"verbose", "", "log lines as the processes write them (also -v)"},
+           {"scheduler_arg", "FLAG", "pass on to the scheduler", true},
+           {"server_arg", "FLAG", "pass on to every server", true},
+           {"worker_arg", "FLAG", "pass on to every worker", true}},
+          RunLocal};
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,308 @@
+#include "cli/local_cluster.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/status_text.h"
+#include "common/clock.h"
+
+namespace tidegate::cli {
+namespace {
+
+constexpr int kRestartsMax = 5;
+constexpr int kStatusPeriodMs = 500;
+constexpr int kPollMs = 100;
+
+TimeMs Now() { return RealClock().NowMs(); }
+
+int Share(int processes) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return std::max(1, cores / std::max(1, processes));
+}
+
+int TerminalWidth() {
+  winsize size;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col - 1 : 150;
+}
+
+bool HasFlag(const std::vector<std::string>& args, const std::string& name) {
+  return std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
+    return arg == "--" + name || arg.rfind("--" + name + "=", 0) == 0;
+  });
+}
+
+}  // namespace
+
+LocalCluster::LocalCluster(LocalClusterOptions options, Terminal* terminal)
+    : options_(std::move(options)), terminal_(terminal) {}
+
+LocalCluster::~LocalCluster() {
+  status_stop_ = true;
+  if (status_thread_.joinable()) status_thread_.join();
+}
+
+std::optional<GetStatusResponse> LocalCluster::last_status() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return status_;
+}
+
+std::vector<pid_t> LocalCluster::ServerPids() const {
+  std::vector<pid_t> pids;
+  for (const auto& member : members_) {
+    if (member->name().rfind("server", 0) == 0) pids.push_back(member->pid());
+  }
+  return pids;
+}
+
+absl::Status LocalCluster::Start() {
+  for (const char* name : {"tidegate-scheduler", "tidegate-server", "tidegate-worker"}) {
+    if (access(Binary(name).c_str(), X_OK) != 0) {
+      return absl::NotFoundError(absl::StrCat("no ", Binary(name), ": build it (./quickstart.sh does), or name its folder by --bin_dir"));
+    }
+  }
+  std::error_code error;
+  std::filesystem::create_directories(options_.run_dir + "/logs", error);
+  if (error) return absl::InternalError(absl::StrCat("cannot make ", options_.run_dir, ": ", error.message()));
+  std::filesystem::remove(options_.run_dir + "/address", error);
+  std::filesystem::remove(summary_path(), error);
+  if (absl::Status s = StartScheduler(); !s.ok()) return s;
+  if (absl::Status s = WaitForAddress(); !s.ok()) return s;
+  status_thread_ = std::thread([this] { PollStatus(); });
+  return StartMembers();
+}
+
+absl::Status LocalCluster::StartScheduler() {
+  std::vector<std::string> argv = {Binary("tidegate-scheduler"), "--config=" + options_.config,
+                                   "--state=" + options_.run_dir + "/state", "--summary=" + summary_path(),
+                                   "--address_file=" + options_.run_dir + "/address",
+                                   absl::StrCat("--metrics_port=", options_.metrics_port)};
+  for (const std::string& set : options_.sets) argv.push_back("--set=" + set);
+  argv.push_back(absl::StrCat("--set=cluster.servers=", options_.servers));
+  argv.push_back(absl::StrCat("--set=cluster.workers=", options_.workers));
+  if (!options_.checkpoint_dir.empty()) argv.push_back("--checkpoint_dir=" + options_.checkpoint_dir);
+  argv.insert(argv.end(), options_.scheduler_args.begin(), options_.scheduler_args.end());
+  // Members know the first address: a scheduler that comes back listens there again.
+  if (!address_.empty()) argv.push_back("--listen=" + address_);
+  auto process = ChildProcess::Start("scheduler", argv);
+  if (!process.ok()) return process.status();
+  scheduler_ = *std::move(process);
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::WaitForAddress() {
+  const TimeMs deadline = Now() + options_.start_timeout_s * 1000;
+  while (Now() < deadline) {
+    PollOutputs(kPollMs);
+    std::ifstream file(options_.run_dir + "/address");
+    std::string line;
+    if (std::getline(file, line) && !line.empty()) {
+      address_ = line;
+      return absl::OkStatus();
+    }
+    if (scheduler_->Ended()) {
+      Drain(scheduler_.get());
+      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", scheduler_->Ending()));
+    }
+  }
+  return absl::DeadlineExceededError(
+      absl::StrCat("the scheduler does not listen after ", options_.start_timeout_s, " s; its log is in ", options_.run_dir, "/logs"));
+}
+
+absl::Status LocalCluster::StartMembers() {
+  int metrics_port = options_.metrics_port;
+  auto start = [&](const char* binary, const std::string& name, std::vector<std::string> args) -> absl::Status {
+    if (metrics_port > 0) ++metrics_port;
+    std::vector<std::string> argv = {Binary(binary), "--scheduler=" + address_, "--name=" + name,
+                                     absl::StrCat("--metrics_port=", metrics_port)};
+    argv.insert(argv.end(), args.begin(), args.end());
+    auto process = ChildProcess::Start(name, argv);
+    if (!process.ok()) return process.status();
+    members_.push_back(*std::move(process));
+    return absl::OkStatus();
+  };
+  std::vector<std::string> server_args = options_.server_args;
+  if (!HasFlag(server_args, "executors")) server_args.push_back(absl::StrCat("--executors=", Share(options_.servers)));
+  std::vector<std::string> worker_args = options_.worker_args;
+  if (!HasFlag(worker_args, "compute_threads")) {
+    worker_args.push_back(absl::StrCat("--compute_threads=", Share(options_.workers)));
+  }
+  for (int i = 0; i < options_.servers; ++i) {
+    if (absl::Status s = start("tidegate-server", absl::StrCat("server/", i), server_args); !s.ok()) return s;
+  }
+  for (int i = 0; i < options_.workers; ++i) {
+    if (absl::Status s = start("tidegate-worker", absl::StrCat("worker/", i), worker_args); !s.ok()) return s;
+    ++workers_alive_;
+  }
+  return absl::OkStatus();
+}
+
+void LocalCluster::Drain(ChildProcess* process) {
+  char buffer[16384];
+  while (process->output() >= 0) {
+    const ssize_t n = read(process->output(), buffer, sizeof buffer);
+    if (n > 0) {
+      terminal_->Output(process->name(), std::string_view(buffer, static_cast<size_t>(n)));
+      continue;
+    }
+    if (n == 0) {
+      terminal_->EndOutput(process->name());
+      process->CloseOutput();
+    }
+    return;
+  }
+}
+
+void LocalCluster::PollOutputs(int timeout_ms) {
+  std::vector<pollfd> fds;
+  std::vector<ChildProcess*> processes;
+  auto add = [&](ChildProcess* process) {
+    if (process == nullptr || process->output() < 0) return;
+    fds.push_back({process->output(), POLLIN, 0});
+    processes.push_back(process);
+  };
+  add(scheduler_.get());
+  for (const auto& member : members_) add(member.get());
+  if (poll(fds.data(), fds.size(), timeout_ms) <= 0) return;
+  for (size_t i = 0; i < fds.size(); ++i) {
+    if (fds[i].revents != 0) Drain(processes[i]);
+  }
+}
+
+bool LocalCluster::Step(int timeout_ms) {
+  const TimeMs until = Now() + timeout_ms;
+  do {
+    PollOutputs(static_cast<int>(std::clamp<TimeMs>(until - Now(), 0, kPollMs)));
+    Reap();
+    if (stop_at_ms_ != 0 && Now() > stop_at_ms_ && scheduler_ && !scheduler_->Ended()) {
+      terminal_->Say("the scheduler does not end: SIGKILL");
+      gave_up_ = true;
+      scheduler_->Signal(SIGKILL);
+      stop_at_ms_ = 0;
+    }
+  } while (!ended_ && Now() < until);
+  if (!ended_ && options_.show_progress) ShowProgress();
+  return !ended_;
+}
+
+void LocalCluster::Reap() {
+  for (const auto& member : members_) {
+    if (member->Ended()) OnMemberEnd(member.get());
+  }
+  std::erase_if(members_, [](const auto& member) { return member->Ended(); });
+  if (!ended_ && scheduler_->Ended()) OnSchedulerEnd();
+}
+
+void LocalCluster::OnMemberEnd(ChildProcess* process) {
+  Drain(process);
+  terminal_->EndOutput(process->name());
+  const bool worker = process->name().rfind("worker", 0) == 0;
+  if (worker) --workers_alive_;
+  if (process->exit_status() == 0) return;
+  endings_.push_back(process->name() + ": " + process->Ending());
+  if (stops_ > 0 || ended_) return;
+  terminal_->Say(absl::StrCat("tidegate: ", process->name(), " ended: ", process->Ending(),
+                              worker && workers_alive_ > 0 ? "; the job goes on without it" : ""));
+  if (worker && workers_alive_ == 0) {
+    gave_up_ = true;
+    Stop("no worker is left");
+  }
+}
+
+void LocalCluster::OnSchedulerEnd() {
+  Drain(scheduler_.get());
+  terminal_->EndOutput("scheduler");
+  const std::string ending = scheduler_->Ending();
+  if (scheduler_->killed() && stops_ == 0 && restarts_ < kRestartsMax) {
+    ++restarts_;
+    endings_.push_back("scheduler: " + ending + "; started again");
+    terminal_->Say(absl::StrCat("tidegate: the scheduler ended: ", ending, "; starting it again with its state"));
+    scheduler_->CloseOutput();
+    const absl::Status status = StartScheduler();
+    if (status.ok()) return;
+    terminal_->Say(absl::StrCat("tidegate: ", std::string(status.message())));
+  }
+  if (scheduler_->exit_status() != 0) endings_.push_back("scheduler: " + ending);
+  exit_status_ = gave_up_ || scheduler_->killed() ? 1 : scheduler_->exit_status();
+  ended_ = true;
+}
+
+void LocalCluster::Stop(const std::string& reason) {
+  ++stops_;
+  if (stops_ > 1) {
+    terminal_->Say("tidegate: ending all processes");
+    SignalAll(SIGTERM);
+    stop_at_ms_ = Now() + 5000;
+    return;
+  }
+  terminal_->Say(absl::StrCat("tidegate: stopping the job: ", reason));
+  const absl::Status status = StatusClient(address_).Stop(reason, 2000);
+  if (!status.ok()) {
+    terminal_->Say(absl::StrCat("tidegate: ", std::string(status.message()), "; sending SIGTERM"));
+    if (scheduler_) scheduler_->Signal(SIGTERM);
+  }
+  stop_at_ms_ = Now() + options_.grace_s * 1000;
+}
+
+void LocalCluster::SignalAll(int signal) {
+  if (scheduler_) scheduler_->Signal(signal);
+  for (const auto& member : members_) member->Signal(signal);
+}
+
+bool LocalCluster::AnyAlive() {
+  return std::any_of(members_.begin(), members_.end(), [](const auto& member) { return !member->Ended(); });
+}
+
+int LocalCluster::Finish() {
+  status_stop_ = true;
+  if (status_thread_.joinable()) status_thread_.join();
+  terminal_->ClearProgress();
+  for (const int signal : {0, SIGTERM, SIGKILL}) {
+    if (!AnyAlive()) break;
+    if (signal != 0) {
+      for (const auto& member : members_) {
+        terminal_->Say(absl::StrCat("tidegate: ", member->name(), " does not end: ", strsignal(signal)));
+      }
+      SignalAll(signal);
+    }
+    const TimeMs until = Now() + options_.grace_s * 1000;
+    while (AnyAlive() && Now() < until) {
+      PollOutputs(kPollMs);
+      Reap();
+    }
+  }
+  Reap();
+  return exit_status_;
+}
+
+void LocalCluster::PollStatus() {
+  StatusClient client(address_);
+  while (!status_stop_) {
+    auto status = client.Get(kStatusPeriodMs);
+    if (status.ok()) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      status_ = *std::move(status);
+    }
+    for (int waited = 0; waited < kStatusPeriodMs && !status_stop_; waited += 50) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+}
+
+void LocalCluster::ShowProgress() {
+  const std::optional<GetStatusResponse> status = last_status();
+  if (!status || status->phase() == FINISHED || status->phase() == FAILED) return;
+  terminal_->Progress(ProgressLine(*status, TerminalWidth()), Now());
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,101 @@
+#pragma once
+// A whole cluster on this machine as child processes: starts them, carries their output to the terminal,
+// watches over them, ends them. The main thread calls; not thread-safe.
+//
+//   scheduler dies by a signal   it is started again on the same port with the same state, a few times
+//   server dies                  the scheduler fails the job (there is one replica), we report it
+//   worker dies                  reported; the job goes on with the others, and fails when none is left
+//   we die                       the children are killed by the kernel
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "cli/process.h"
+#include "cli/status_client.h"
+#include "cli/terminal.h"
+
+namespace tidegate::cli {
+
+struct LocalClusterOptions {
+  std::string bin_dir;   // of tidegate-scheduler, tidegate-server, tidegate-worker
+  std::string run_dir;   // state, logs, the address file and the summary go here
+  std::string config;
+  std::vector<std::string> sets;
+  int servers = 1;
+  int workers = 1;
+  std::string checkpoint_dir;  // empty: none
+  int metrics_port = -1;       // -1: off; 0: free ports; N: scheduler N, then servers, then workers
+  std::vector<std::string> scheduler_args;
+  std::vector<std::string> server_args;
+  std::vector<std::string> worker_args;
+  int start_timeout_s = 30;    // until the scheduler listens
+  int grace_s = 15;            // for members to end by themselves, and after SIGTERM
+  bool show_progress = true;
+};
+
+class LocalCluster {
+ public:
+  LocalCluster(LocalClusterOptions options, Terminal* terminal);
+  ~LocalCluster();  // kills what is left
+
+  // Starts the scheduler, waits until it listens, then starts the members.
+  absl::Status Start();
+  // Carries output and watches for up to timeout_ms. False once the scheduler has ended for good.
+  bool Step(int timeout_ms);
+  // Asks the scheduler to end the job; a second call ends the processes by SIGTERM.
+  void Stop(const std::string& reason);
+  // After Step said false: waits for the members to end, by force if they do not. Returns the exit
+  // status of the job: the scheduler's, or 1 if it could not be kept alive.
+  int Finish();
+
+  const std::string& address() const { return address_; }
+  std::string summary_path() const { return options_.run_dir + "/summary.json"; }
+  std::vector<pid_t> ServerPids() const;
+  // What happened to processes, for the summary: "worker/1: killed by signal 9 (Killed)".
+  const std::vector<std::string>& endings() const { return endings_; }
+  int scheduler_restarts() const { return restarts_; }
+  std::optional<GetStatusResponse> last_status() const;
+
+ private:
+  absl::Status StartScheduler();
+  absl::Status WaitForAddress();
+  absl::Status StartMembers();
+  void PollOutputs(int timeout_ms);
+  void Drain(ChildProcess* process);
+  void Reap();
+  void OnSchedulerEnd();
+  void OnMemberEnd(ChildProcess* process);
+  void PollStatus();  // thread
+  void ShowProgress();
+  void SignalAll(int signal);
+  bool AnyAlive();
+  std::string Binary(const char* name) const { return options_.bin_dir + "/" + name; }
+
+  const LocalClusterOptions options_;
+  Terminal* const terminal_;
+  std::string address_;
+  std::unique_ptr<ChildProcess> scheduler_;
+  std::vector<std::unique_ptr<ChildProcess>> members_;
+  std::vector<std::string> endings_;
+  int restarts_ = 0;
+  int workers_alive_ = 0;
+  bool ended_ = false;
+  bool gave_up_ = false;
+  int stops_ = 0;
+  int64_t stop_at_ms_ = 0;
+  int exit_status_ = 1;
+
+  std::thread status_thread_;
+  std::atomic<bool> status_stop_{false};
+  mutable std::mutex mutex_;
+  std::optional<GetStatusResponse> status_;  // guarded by mutex_
+};
+
+}  // namespace tidegate::cli

@@ -1,0 +1,75 @@
+#include "cli/local_run.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/job_report.h"
+#include "cli/local_cluster.h"
+#include "common/job_config/job_config.h"
+#include "worker/model/model.h"
+
+namespace tidegate::cli {
+namespace {
+
+constexpr int kStepMs = 500;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options) {
+  LocalRun run;
+  std::vector<std::string> sets = options.sets;
+  if (options.servers > 0) sets.push_back(absl::StrCat("cluster.servers=", options.servers));
+  if (options.workers > 0) sets.push_back(absl::StrCat("cluster.workers=", options.workers));
+  auto config = LoadJobConfig(options.config, sets);
+  if (!config.ok()) return config.status();
+  run.config = *std::move(config);
+  if (auto model = Model::Create(run.config); !model.ok()) return model.status();
+  run.servers = static_cast<int>(run.config.cluster().servers());
+  run.workers = static_cast<int>(run.config.cluster().workers());
+  run.run_dir = options.run_dir;
+
+  LocalClusterOptions cluster_options;
+  cluster_options.bin_dir = options.bin_dir.empty() ? OwnFolder() : options.bin_dir;
+  cluster_options.run_dir = options.run_dir;
+  cluster_options.config = options.config;
+  cluster_options.sets = options.sets;
+  cluster_options.servers = run.servers;
+  cluster_options.workers = run.workers;
+  cluster_options.checkpoint_dir = options.checkpoint_dir;
+  cluster_options.metrics_port = options.metrics_port;
+  cluster_options.scheduler_args = options.scheduler_args;
+  cluster_options.server_args = options.server_args;
+  cluster_options.worker_args = options.worker_args;
+  cluster_options.show_progress = options.show_progress;
+  Terminal terminal(options.verbosity, options.run_dir + "/logs", options.is_terminal);
+  for (const std::string& warning : JobConfigWarnings(run.config)) terminal.Say("tidegate: warning: " + warning);
+
+  LocalCluster cluster(std::move(cluster_options), &terminal);
+  if (absl::Status s = cluster.Start(); !s.ok()) return s;
+  int signals_seen = 0;
+  while (cluster.Step(kStepMs)) {
+    const int signals = options.signals ? options.signals() : 0;
+    while (signals_seen < signals) {
+      ++signals_seen;
+      cluster.Stop("stopped by a signal");
+    }
+  }
+  run.exit_status = cluster.Finish();
+  run.summary = ReadFile(cluster.summary_path());
+  run.endings = cluster.endings();
+  run.scheduler_restarts = cluster.scheduler_restarts();
+  if (run.exit_status == 0) run.attainable = AttainableOf(run.config);
+  return run;
+}
+
+}  // namespace tidegate::cli

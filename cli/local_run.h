@@ -1,0 +1,50 @@
+#pragma once
+// A local cluster from config to end: what `tidegate local` and `tidegate bench train` do.
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cli/terminal.h"
+#include "proto/job.pb.h"
+#include "worker/data/generator.h"
+
+namespace tidegate::cli {
+
+struct LocalRunOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  int servers = 0;  // 0: the config's
+  int workers = 0;
+  std::string bin_dir;  // empty: beside this binary
+  std::string run_dir;
+  std::string checkpoint_dir;
+  int metrics_port = -1;
+  std::vector<std::string> scheduler_args;
+  std::vector<std::string> server_args;
+  std::vector<std::string> worker_args;
+  Verbosity verbosity = Verbosity::kNormal;
+  bool is_terminal = false;
+  bool show_progress = true;
+  std::function<int()> signals;  // how many signals to stop have come; empty: none ever
+};
+
+struct LocalRun {
+  JobConfig config;  // resolved
+  int exit_status = 1;
+  std::string summary;  // the scheduler's JSON; empty if there is none
+  std::vector<std::string> endings;
+  int scheduler_restarts = 0;
+  int servers = 0;
+  int workers = 0;
+  std::string run_dir;
+  std::optional<AttainableMetrics> attainable;
+};
+
+// Errors: what kept the job from starting (config, model, binaries). A job that started and failed is an
+// exit_status. Only one at a time, from the main thread.
+absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options);
+
+}  // namespace tidegate::cli

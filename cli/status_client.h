@@ -1,0 +1,25 @@
+#pragma once
+// Status and stop over SchedulerService. Thread-safe.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "proto/scheduler_messages.pb.h"
+
+namespace tidegate::cli {
+
+class StatusClient {
+ public:
+  explicit StatusClient(const std::string& scheduler);
+  ~StatusClient();
+  // One attempt each; UNAVAILABLE or DEADLINE_EXCEEDED name the scheduler's address.
+  absl::StatusOr<GetStatusResponse> Get(int timeout_ms) const;
+  absl::Status Stop(const std::string& reason, int timeout_ms) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate::cli

@@ -1,0 +1,228 @@
+#include "cli/status_text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/json.h"
+
+namespace tidegate::cli {
+namespace {
+
+constexpr int kBarCells = 20;
+
+std::string Bar(double share) {
+  const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * kBarCells);
+  return absl::StrCat("[", std::string(full, '#'), std::string(kBarCells - full, '.'), "]");
+}
+
+// "AUC 0.7812" of the last epoch that has one.
+std::string LastAuc(const GetStatusResponse& status) {
+  for (int i = status.results_size() - 1; i >= 0; --i) {
+    for (const MetricValue& metric : status.results(i).metrics()) {
+      const std::string& name = metric.name();
+      if (name.size() > 4 && name.compare(name.size() - 4, 4, "/auc") == 0) {
+        return absl::StrFormat("AUC %.4f", metric.value());
+      }
+    }
+  }
+  return "";
+}
+
+std::string MembersIn(const GetStatusResponse& status) {
+  int servers = 0;
+  int workers = 0;
+  for (const MemberStatus& member : status.members()) {
+    if (!member.alive()) continue;
+    (member.member().role() == SERVER ? servers : workers) += 1;
+  }
+  return absl::StrCat(servers, " servers and ", workers, " workers are in");
+}
+
+double MeanLoss(const GetStatusResponse& status) {
+  double sum = 0;
+  int n = 0;
+  for (const MemberStatus& member : status.members()) {
+    if (member.alive() && member.has_worker_load() && member.worker_load().samples_total() > 0) {
+      sum += member.worker_load().loss();
+      ++n;
+    }
+  }
+  return n == 0 ? NAN : sum / n;
+}
+
+}  // namespace
+
+std::string PhaseName(Phase phase) { return absl::AsciiStrToLower(Phase_Name(phase)); }
+
+std::string ShortNumber(double value) {
+  const char* const units[] = {"", "k", "M", "G", "T"};
+  size_t unit = 0;
+  while (std::abs(value) >= 999.5 && unit + 1 < std::size(units)) {
+    value /= 1000;
+    ++unit;
+  }
+  return absl::StrFormat(unit == 0 || value >= 99.95 ? "%.0f%s" : "%.1f%s", value, units[unit]);
+}
+
+std::string ShortBytes(double bytes) {
+  const char* const units[] = {"B", "KB", "MB", "GB", "TB"};
+  size_t unit = 0;
+  while (bytes >= 999.5 && unit + 1 < std::size(units)) {
+    bytes /= 1000;
+    ++unit;
+  }
+  return absl::StrFormat(unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
+}
+
+Limit LargestWait(const GetStatusResponse& status) {
+  const char* const names[] = {"reader", "pull wait", "compute", "push"};
+  double sums[4] = {0, 0, 0, 0};
+  int workers = 0;
+  for (const MemberStatus& member : status.members()) {
+    if (!member.alive() || !member.has_worker_load()) continue;
+    const WorkerLoad& load = member.worker_load();
+    const double shares[4] = {load.reader_wait(), load.pull_wait(), load.compute(), load.push_wait()};
+    for (int i = 0; i < 4; ++i) sums[i] += shares[i];
+    ++workers;
+  }
+  Limit limit;
+  if (workers == 0) return limit;
+  const int largest = static_cast<int>(std::max_element(sums, sums + 4) - sums);
+  if (sums[largest] <= 0) return limit;
+  limit.name = names[largest];
+  limit.share = sums[largest] / workers;
+  return limit;
+}
+
+std::string ProgressLine(const GetStatusResponse& status, int width) {
+  std::string out;
+  if (status.phase() == STARTING) {
+    out = absl::StrCat("starting: ", MembersIn(status));
+    if (!status.message().empty()) absl::StrAppend(&out, "; ", status.message());
+  } else {
+    const double progress = status.progress();
+    out = absl::StrCat("epoch ", status.epoch(), "/", status.epochs());
+    if (status.phase() != TRAINING) absl::StrAppend(&out, " ", PhaseName(status.phase()));
+    if (progress >= 0) absl::StrAppendFormat(&out, " %s %3.0f%%", Bar(progress), progress * 100);
+    absl::StrAppend(&out, "  ", ShortNumber(status.samples_per_second()), " samples/s");
+    const double loss = MeanLoss(status);
+    if (std::isfinite(loss)) absl::StrAppendFormat(&out, "  loss %.4f", loss);
+    const std::string auc = LastAuc(status);
+    if (!auc.empty()) absl::StrAppend(&out, "  ", auc);
+    const Limit limit = LargestWait(status);
+    if (limit.share > 0 && status.phase() == TRAINING) {
+      absl::StrAppendFormat(&out, "  limited by %s (%.0f%%)", limit.name, limit.share * 100);
+    }
+  }
+  if (width > 0 && out.size() > static_cast<size_t>(width)) out.resize(width);
+  return out;
+}
+
+std::string StatusReport(const GetStatusResponse& status) {
+  std::string out = absl::StrFormat("job %s: %s, epoch %d of %d", status.job(), PhaseName(status.phase()),
+                                    status.epoch(), status.epochs());
+  if (!status.message().empty()) absl::StrAppend(&out, ": ", status.message());
+  absl::StrAppendFormat(&out, "\n%s samples, %s/s now, %d shards, routing epoch %d, term %d\n",
+                        ShortNumber(status.samples_total()), ShortNumber(status.samples_per_second()),
+                        status.routing().shards(), status.routing().epoch(), status.term());
+  for (const MemberStatus& m : status.members()) {
+    const bool server = m.member().role() == SERVER;
+    absl::StrAppendFormat(&out, "  %-6s %3d  %-8s %-22s", server ? "server" : "worker", m.member().incarnation(),
+                          m.state(), m.member().name());
+    if (server) {
+      absl::StrAppendFormat(&out, " %s  %d shards  %s rows  %s  pulled %s  pushed %s  refused %d",
+                            m.member().address(), m.shards(), ShortNumber(m.server_load().rows()),
+                            ShortBytes(m.server_load().bytes()), ShortNumber(m.server_load().pulled_rows_total()),
+                            ShortNumber(m.server_load().pushed_rows_total()), m.server_load().refused_pushes_total());
+    } else {
+      const WorkerLoad& load = m.worker_load();
+      absl::StrAppendFormat(&out, " clock %d  %s samples  loss %.4f  reader %.0f%% pull %.0f%% compute %.0f%% push %.0f%%",
+                            load.clock(), ShortNumber(load.samples_total()), load.loss(), load.reader_wait() * 100,
+                            load.pull_wait() * 100, load.compute() * 100, load.push_wait() * 100);
+    }
+    absl::StrAppend(&out, m.alive() ? "" : absl::StrCat("  silent for ", m.silent_ms(), " ms"), "\n");
+  }
+  for (const EpochResult& result : status.results()) {
+    absl::StrAppendFormat(&out, "  epoch %d: %s samples in %.1f s", result.epoch(), ShortNumber(result.samples()),
+                          result.seconds());
+    for (const MetricValue& metric : result.metrics()) absl::StrAppendFormat(&out, "  %s %.4f", metric.name(), metric.value());
+    out += "\n";
+  }
+  if (!status.checkpoint().empty()) absl::StrAppend(&out, "checkpoint: ", status.checkpoint(), "\n");
+  return out;
+}
+
+namespace {
+
+std::string MemberJson(const MemberStatus& m) {
+  JsonObject object;
+  object.Text("role", m.member().role() == SERVER ? "server" : "worker")
+      .Integer("incarnation", static_cast<int64_t>(m.member().incarnation()))
+      .Text("name", m.member().name())
+      .Text("address", m.member().address())
+      .Text("state", m.state())
+      .Bool("alive", m.alive())
+      .Integer("silent_ms", m.silent_ms());
+  if (m.member().role() == SERVER) {
+    object.Integer("shards", m.shards())
+        .Integer("rows", static_cast<int64_t>(m.server_load().rows()))
+        .Integer("bytes", static_cast<int64_t>(m.server_load().bytes()))
+        .Integer("pulled_rows_total", static_cast<int64_t>(m.server_load().pulled_rows_total()))
+        .Integer("pushed_rows_total", static_cast<int64_t>(m.server_load().pushed_rows_total()))
+        .Integer("refused_pushes_total", static_cast<int64_t>(m.server_load().refused_pushes_total()));
+  } else {
+    object.Integer("clock", m.worker_load().clock())
+        .Integer("samples_total", static_cast<int64_t>(m.worker_load().samples_total()))
+        .Number("loss", m.worker_load().loss())
+        .Number("reader_wait", m.worker_load().reader_wait())
+        .Number("pull_wait", m.worker_load().pull_wait())
+        .Number("compute", m.worker_load().compute())
+        .Number("push_wait", m.worker_load().push_wait())
+        .Integer("bad_lines", static_cast<int64_t>(m.worker_load().bad_lines()));
+  }
+  return object.Build();
+}
+
+}  // namespace
+
+std::string StatusJson(const GetStatusResponse& status) {
+  std::vector<std::string> members;
+  for (const MemberStatus& m : status.members()) members.push_back(MemberJson(m));
+  std::vector<std::string> results;
+  for (const EpochResult& result : status.results()) {
+    JsonObject object;
+    object.Integer("epoch", result.epoch()).Number("seconds", result.seconds());
+    object.Integer("samples", static_cast<int64_t>(result.samples())).Number("lr_scale", result.lr_scale());
+    for (const MetricValue& metric : result.metrics()) object.Number(metric.name(), metric.value());
+    results.push_back(object.Build());
+  }
+  std::vector<std::string> events;
+  for (const std::string& event : status.events()) events.push_back(JsonQuoted(event));
+  return JsonObject()
+      .Text("job", status.job())
+      .Text("phase", PhaseName(status.phase()))
+      .Text("message", status.message())
+      .Integer("term", static_cast<int64_t>(status.term()))
+      .Integer("epoch", status.epoch())
+      .Integer("epochs", status.epochs())
+      .Number("progress", status.progress())
+      .Integer("splits_done", static_cast<int64_t>(status.splits_done()))
+      .Integer("splits_total", static_cast<int64_t>(status.splits_total()))
+      .Integer("samples_total", static_cast<int64_t>(status.samples_total()))
+      .Number("samples_per_second", status.samples_per_second())
+      .Number("seconds", status.seconds())
+      .Integer("shards", status.routing().shards())
+      .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))
+      .Text("checkpoint", status.checkpoint())
+      .Raw("members", JsonArray(members))
+      .Raw("results", JsonArray(results))
+      .Raw("events", JsonArray(events))
+      .Build();
+}
+
+}  // namespace tidegate::cli

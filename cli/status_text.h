@@ -1,0 +1,28 @@
+#pragma once
+// GetStatusResponse as people read it. Pure functions.
+
+#include <string>
+
+#include "proto/scheduler_messages.pb.h"
+
+namespace tidegate::cli {
+
+// What the workers' steps wait for most, and its share of their time; share 0: nothing known yet.
+struct Limit {
+  std::string name;  // "reader", "pull wait", "compute", "push"
+  double share = 0;
+};
+Limit LargestWait(const GetStatusResponse& status);
+
+// One line: epoch, bar, share done, samples/s, loss, last AUC, what limits it. At most `width` columns.
+std::string ProgressLine(const GetStatusResponse& status, int width);
+
+// Several lines: job, members, shards, rows, bytes, rates.
+std::string StatusReport(const GetStatusResponse& status);
+std::string StatusJson(const GetStatusResponse& status);
+
+std::string PhaseName(Phase phase);          // "training"
+std::string ShortNumber(double value);       // 1.2k, 34M
+std::string ShortBytes(double bytes);        // 1.2 MB
+
+}  // namespace tidegate::cli
