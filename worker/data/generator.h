@@ -8,7 +8,6 @@
 // (Hormann & Derflinger, ACM TOMACS 1996). Thread-safe (const only).
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"

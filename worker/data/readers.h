@@ -46,15 +46,17 @@ class Readers {
 
  private:
   Readers(const JobConfig& config, DataSchema schema);
-  absl::StatusOr<std::unique_ptr<BatchSource>> OpenSplit(const Split& split, uint64_t shuffle_window,
+  absl::StatusOr<std::unique_ptr<BatchSource>> OpenSplit(const Split& split, const Source& source,
+                                                         uint64_t shuffle_window,
                                                          uint64_t shuffle_seed);
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenWhole(const Source& source,
                                                          uint64_t shuffle_window,
                                                          uint64_t shuffle_seed);
+  std::unique_ptr<RowCollector> NewCollector();
 
   const JobConfig config_;
   const std::shared_ptr<const DataSchema> schema_;
-  const std::shared_ptr<const Generator> generator_;  // GENERATED
+  std::shared_ptr<const Generator> generator_;  // GENERATED
   BadLines bad_lines_;
   std::unique_ptr<SyncSource> sync_;
   uint64_t sync_epoch_ = 0;

@@ -1,0 +1,71 @@
+#include "worker/data/prefetch.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace tidegate {
+
+Prefetcher::Prefetcher(BatchSource* source, size_t max_rows, size_t depth)
+    : source_(source), max_rows_(max_rows), ring_(std::max<size_t>(1, depth)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+Prefetcher::~Prefetcher() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Prefetcher::Run() {
+  for (;;) {
+    Batch* slot;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this] { return stop_ || read_ - taken_ < ring_.size(); });
+      if (stop_) return;
+      slot = &ring_[read_ % ring_.size()];
+    }
+    absl::StatusOr<bool> more = source_->Next(max_rows_, slot);
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (more.ok() && *more) {
+      ++read_;
+    } else {
+      status_ = more.status();
+      done_ = true;
+    }
+    changed_.notify_all();
+    if (done_) return;
+  }
+}
+
+absl::StatusOr<bool> Prefetcher::Next(Batch* batch) {
+  Batch* slot;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (read_ == taken_ && !done_) {
+      const auto start = std::chrono::steady_clock::now();
+      changed_.wait(lock, [this] { return read_ > taken_ || done_; });
+      waited_seconds_ +=
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    if (read_ == taken_) {
+      batch->Clear();
+      if (!status_.ok()) return status_;
+      return false;
+    }
+    slot = &ring_[taken_ % ring_.size()];
+  }
+  std::swap(*slot, *batch);  // a full slot is the taker's until taken_ moves on
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++taken_;
+  }
+  changed_.notify_all();
+  return true;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,56 @@
+#include "worker/data/row_decoder.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "worker/data/decoder_columns.h"
+
+namespace tidegate {
+namespace {
+// So many lines, all of them bad, are another format and no bad lines.
+constexpr uint64_t kWrongFormatLines = 100;
+}  // namespace
+
+std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
+                                           std::shared_ptr<const Generator> generator) {
+  switch (schema->format) {
+    case DataConfig::LIBSVM:
+      return NewLibsvmDecoder(std::move(schema));
+    case DataConfig::CRITEO_TSV:
+      return NewCriteoDecoder(std::move(schema));
+    default:
+      return NewGeneratedDecoder(std::move(schema), std::move(generator));
+  }
+}
+
+RowCollector::RowCollector(std::shared_ptr<const DataSchema> schema,
+                           std::shared_ptr<const Generator> generator, BadLines* bad_lines)
+    : schema_(std::move(schema)),
+      decoder_(MakeRowDecoder(schema_, std::move(generator))),
+      bad_lines_(bad_lines) {}
+
+absl::Status RowCollector::Add(const Row& row, const RowStream& stream, Batch* batch) {
+  if (row.too_long) {
+    what_ = "the line is longer than 1 MiB";
+  } else if (decoder_->Decode(row, batch, &what_)) {
+    ++good_;
+    return absl::OkStatus();
+  }
+  return AddBad(row, stream);
+}
+
+absl::Status RowCollector::AddBad(const Row& row, const RowStream& stream) {
+  ++bad_;
+  const std::string where = row.line > 0 ? absl::StrCat(stream.NameOf(row.source), ":", row.line)
+                                         : absl::StrCat(stream.NameOf(row.source), ": at byte ",
+                                                        row.position);
+  absl::Status s = bad_lines_->Add(absl::StrCat(where, ": ", what_));
+  if (good_ == 0 && (!s.ok() || bad_ == kWrongFormatLines)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        where, ": ", what_, "; none of the ", bad_, " lines read so far is what data.format says (",
+        FormatHint(schema_->format), ")"));
+  }
+  return s;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,228 @@
+#include "worker/data/text_rows.h"
+
+#include <glob.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace tidegate {
+namespace {
+constexpr size_t kChunkBytes = 256 << 10;
+}  // namespace
+
+LineReader::LineReader(std::unique_ptr<ByteReader> input, uint64_t begin, uint64_t end)
+    : input_(std::move(input)),
+      buffer_(kChunkBytes),
+      offset_(begin == 0 ? 0 : begin - 1),
+      end_(end),
+      skip_first_(begin > 0) {}
+
+absl::StatusOr<bool> LineReader::Refill() {
+  if (eof_) return false;
+  if (pos_ > 0) {
+    std::memmove(buffer_.data(), buffer_.data() + pos_, fill_ - pos_);
+    fill_ -= pos_;
+    pos_ = 0;
+  }
+  if (buffer_.size() - fill_ < kChunkBytes / 2) buffer_.resize(buffer_.size() * 2);
+  absl::StatusOr<size_t> n = input_->Read(buffer_.data() + fill_, buffer_.size() - fill_);
+  if (!n.ok()) return n.status();
+  fill_ += *n;
+  eof_ = *n == 0;
+  return !eof_;
+}
+
+// Length up to the line end, the buffer's or the limit's, whichever comes first.
+absl::StatusOr<bool> LineReader::FindEnd(size_t* length) {
+  size_t scanned = 0;
+  for (;;) {
+    const char* from = buffer_.data() + pos_;
+    const size_t have = fill_ - pos_;
+    const void* found = std::memchr(from + scanned, '\n', have - scanned);
+    if (found != nullptr) {
+      *length = static_cast<size_t>(static_cast<const char*>(found) - from);
+      return true;
+    }
+    if (have > kMaxLineBytes + 1) {  // one more for the CR of a CRLF
+      *length = have;
+      return false;
+    }
+    scanned = have;
+    absl::StatusOr<bool> more = Refill();
+    if (!more.ok()) return more;
+    if (!*more) {
+      *length = have;
+      return false;
+    }
+  }
+}
+
+// Passes over the rest of a line that is too long to hold.
+absl::Status LineReader::Drop() {
+  for (;;) {
+    const char* from = buffer_.data() + pos_;
+    const void* found = std::memchr(from, '\n', fill_ - pos_);
+    const size_t n = found == nullptr ? fill_ - pos_
+                                      : static_cast<size_t>(static_cast<const char*>(found) - from) + 1;
+    pos_ += n;
+    offset_ += n;
+    if (found != nullptr) return absl::OkStatus();
+    absl::StatusOr<bool> more = Refill();
+    if (!more.ok()) return more.status();
+    if (!*more) return absl::OkStatus();
+  }
+}
+
+absl::StatusOr<bool> LineReader::Next(Line* line) {
+  if (skip_first_) {
+    skip_first_ = false;
+    if (absl::Status s = Drop(); !s.ok()) return s;
+  }
+  if (offset_ >= end_) return false;
+  size_t length = 0;
+  absl::StatusOr<bool> ended = FindEnd(&length);
+  if (!ended.ok()) return ended;
+  if (!*ended && length == 0) return false;
+  const char* data = buffer_.data() + pos_;
+  *line = Line{data, length, offset_, false};
+  if (line->size > 0 && data[line->size - 1] == '\r') --line->size;
+  line->too_long = line->size > kMaxLineBytes;
+  if (line->too_long && !*ended) {
+    if (absl::Status s = Drop(); !s.ok()) return s;
+  } else {
+    pos_ += length + (*ended ? 1 : 0);
+    offset_ += length + (*ended ? 1 : 0);
+  }
+  if (line->too_long) {
+    line->data = nullptr;
+    line->size = 0;
+  } else if (line->offset == 0 && line->size >= 3 && std::memcmp(data, "\xef\xbb\xbf", 3) == 0) {
+    line->data += 3;
+    line->size -= 3;
+  }
+  return true;
+}
+
+TextRows::TextRows(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
+
+absl::Status TextRows::Open(const Piece& piece) {
+  const bool compressed = CompressionOf(piece.file) != Compression::kNone;
+  if (piece.begin > 0 && compressed) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(piece.file, ": a compressed file is one split, from byte 0"));
+  }
+  if (piece.begin > piece.end) {
+    return absl::InvalidArgumentError(absl::StrCat(piece.file, ": the split [", piece.begin, ", ",
+                                                   piece.end, ") ends before it begins"));
+  }
+  if (!compressed && piece.end != LineReader::kToEnd) {
+    absl::StatusOr<uint64_t> bytes = FileBytes(piece.file);
+    if (!bytes.ok()) return bytes.status();
+    if (piece.end > *bytes) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(piece.file, ": has ", *bytes, " bytes, but the split ends at ", piece.end,
+                       ": not the file that the job was planned with"));
+    }
+  }
+  auto input = OpenFile(piece.file, piece.begin == 0 ? 0 : piece.begin - 1);
+  if (!input.ok()) return input.status();
+  lines_ = std::make_unique<LineReader>(*std::move(input), piece.begin,
+                                        compressed ? LineReader::kToEnd : piece.end);
+  source_ = piece.source;
+  line_ = 0;
+  lines_known_ = piece.begin == 0;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> TextRows::Next(Row* row) {
+  LineReader::Line line;
+  for (;;) {
+    if (lines_ == nullptr) {
+      if (next_piece_ == pieces_.size()) return false;
+      if (absl::Status s = Open(pieces_[next_piece_++]); !s.ok()) return s;
+    }
+    absl::StatusOr<bool> more = lines_->Next(&line);
+    if (!more.ok()) return more;
+    if (!*more) {
+      lines_.reset();
+      continue;
+    }
+    ++line_;
+    if (line.size == 0 && !line.too_long) continue;
+    *row = Row{line.data,   static_cast<uint32_t>(line.size), source_,
+               line.offset, lines_known_ ? line_ : 0,         line.too_long};
+    return true;
+  }
+}
+
+absl::StatusOr<uint64_t> TextRows::Skip(uint64_t rows) {
+  Row row;
+  for (uint64_t i = 0; i < rows; ++i) {
+    absl::StatusOr<bool> more = Next(&row);
+    if (!more.ok()) return more.status();
+    if (!*more) return i;
+  }
+  return rows;
+}
+
+std::string TextRows::NameOf(uint32_t source) const {
+  for (const Piece& p : pieces_) {
+    if (p.source == source) return p.file;
+  }
+  return absl::StrCat("source ", source);
+}
+
+absl::StatusOr<bool> GeneratedRows::Next(Row* row) {
+  if (next_ >= end_) return false;
+  *row = Row{};
+  row->position = next_++;
+  return true;
+}
+
+absl::StatusOr<uint64_t> GeneratedRows::Skip(uint64_t rows) {
+  const uint64_t n = next_ < end_ ? std::min(rows, end_ - next_) : 0;
+  next_ += n;
+  return n;
+}
+
+absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::string>& patterns) {
+  if (patterns.empty()) return absl::InvalidArgumentError("no files: set data.train.files");
+  std::vector<std::string> files;
+  for (const std::string& pattern : patterns) {
+    glob_t found;
+    const int code = glob(pattern.c_str(), 0, nullptr, &found);
+    if (code == 0) {
+      const size_t first = files.size();
+      for (size_t i = 0; i < found.gl_pathc; ++i) files.emplace_back(found.gl_pathv[i]);
+      std::sort(files.begin() + static_cast<ptrdiff_t>(first), files.end());  // not by locale
+    }
+    globfree(&found);
+    if (code == GLOB_NOMATCH) {
+      return absl::NotFoundError(absl::StrCat(pattern, ": no such file"));
+    }
+    if (code != 0) return absl::UnavailableError(absl::StrCat(pattern, ": cannot be read"));
+  }
+  uint64_t total = 0;
+  for (const std::string& file : files) {
+    struct stat info;
+    if (stat(file.c_str(), &info) != 0) {
+      return absl::NotFoundError(absl::StrCat(file, ": ", std::strerror(errno)));
+    }
+    if (S_ISDIR(info.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat(file, ": is a folder; write ", file, "/*"));
+    }
+    total += static_cast<uint64_t>(info.st_size);
+  }
+  if (total == 0) {
+    return absl::InvalidArgumentError(
+        files.size() == 1 ? absl::StrCat(files[0], ": is empty")
+                          : absl::StrCat("all ", files.size(), " files are empty, ", files[0], " first"));
+  }
+  return files;
+}
+
+}  // namespace tidegate
