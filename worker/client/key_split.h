@@ -11,7 +11,6 @@
 #include <span>
 #include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "common/routing_table.h"
 #include "common/types.h"
 #include "common/wire/shard_wire.h"
@@ -19,15 +18,16 @@
 namespace tidegate {
 
 // One table's keys to be cut. `values` are keys.size() * width elements of the type named with them;
-// null for a pull. `positions` empty: key i is row i of the caller's; else row positions[i].
+// null for a pull. Key i is row positions[i] of the caller's, or first + i where positions is empty.
 struct KeySource {
   TableId table = 0;
   uint32_t width = 0;   // elements of a row
   uint32_t source = 0;  // index of the table in the call
-  std::span<const Key> keys;
+  std::span<const Key> keys = {};
   const std::byte* values = nullptr;
-  std::span<const uint32_t> counts;  // empty: 1 each
-  std::span<const uint32_t> positions;
+  std::span<const uint32_t> counts = {};  // empty: 1 each
+  uint32_t first = 0;
+  std::span<const uint32_t> positions = {};
 };
 
 struct KeyBlock {
@@ -37,14 +37,13 @@ struct KeyBlock {
   std::span<const Key> keys;
   wire::Bytes values;
   std::span<const uint32_t> counts;
-  // Rows of the caller's: first, first + 1, ... where positions is empty.
-  uint32_t first = 0;
+  uint32_t first = 0;  // as in KeySource
   std::span<const uint32_t> positions;
 };
 
 struct KeyMessage {
-  std::shared_ptr<const std::byte[]> owner;
-  absl::InlinedVector<KeyBlock, 4> blocks;
+  std::shared_ptr<const void> owner;
+  std::vector<KeyBlock> blocks;
   size_t bytes = 0;  // of keys, values (a pull: of its answer) and counts
   size_t keys = 0;
 };
@@ -67,7 +66,7 @@ class KeySplitter {
   KeyMessage Copy(std::span<const KeySource> sources, Types types);
 
   // A message's blocks as sources again.
-  static absl::InlinedVector<KeySource, 4> SourcesOf(const KeyMessage& message);
+  static std::vector<KeySource> SourcesOf(const KeyMessage& message);
 
  private:
   // The keys of one table in one bucket: source rows order_[begin .. end), or begin .. end where the
@@ -80,8 +79,12 @@ class KeySplitter {
   };
   static constexpr uint32_t kDrop = ~0u;
 
+  struct Cursor;
+
   void Bucket(std::span<const KeySource> sources, size_t buckets);
   KeyMessage Fill(std::span<const KeySource> sources, std::span<const Run> runs, Types types) const;
+  void FillBlock(const KeySource& source, const Run& run, Types types, Cursor* at,
+                 KeyBlock* block) const;
 
   std::vector<std::vector<uint32_t>> bucket_of_;  // by source; empty: all in bucket 0
   std::vector<uint32_t> order_;

@@ -122,8 +122,9 @@ class Tracker {
     kQueued,    // for its turn: pulls of a server in order, pushes for the window
     kSent,      // `at`: deadline
     kBackoff,   // `at`: send again
-    kHomeless,  // `at`: find the servers of its keys again, with routing of `epoch` at least
+    kHomeless,  // `at`: find the servers of its keys again, with the routing of then
   };
+  using LegId = uint64_t;
   // One message to one server, through all its attempts.
   struct Leg {
     Kind kind = Kind::kPull;
@@ -135,23 +136,21 @@ class Tracker {
     uint32_t parts = 1;
     LegState state = LegState::kQueued;
     TimeMs at = 0;
-    Epoch epoch = 0;
     uint32_t attempts = 0;
     absl::InlinedVector<uint64_t, 2> numbers;
   };
-  using LegId = uint64_t;
   struct Call {
     Kind kind = Kind::kPull;
     Clock clock = 0;
+    size_t legs = 0;  // not answered
     // pull
     Clock bound = 0;
     bool eval = false;
-    absl::InlinedVector<std::span<float>, 4> rows;  // of KeyBlock::source
-    std::map<Incarnation, std::deque<LegId>> chains;  // the front one is under way
+    std::vector<std::span<float>> rows;                // of KeyBlock::source
+    std::map<Incarnation, std::deque<LegId>> chains;  // by server; the front one is under way
     Clock min_clock = 0;
     // push
     double weight = 0;
-    size_t legs = 0;  // not answered
   };
   struct ServerState {
     std::deque<LegId> waiting;  // pulls
@@ -161,34 +160,36 @@ class Tracker {
   // A call that came before the first routing.
   struct Deferred {
     CallId call = 0;
-    absl::InlinedVector<TablePull, 4> pulls;
+    std::vector<KeySource> pull;
     KeyMessage push;
   };
 
-  CallId NewCall(Call call);
-  void RoutePull(CallId id, std::span<const KeySource> sources);
-  void RoutePush(CallId id, std::span<const KeySource> sources, wire::ValueType type);
-  void AddPullLeg(CallId id, Incarnation server, KeyMessage message);
+  CallId BeginClock(TimeMs now, ClockAnnouncer::Kind kind);
+  CallId StartPull(TimeMs now, Call call, std::span<const TablePull> tables);
+  void RoutePull(TimeMs now, CallId id, std::span<const KeySource> sources, uint32_t attempts);
+  void RoutePush(TimeMs now, CallId id, std::span<const KeySource> sources, wire::ValueType from);
+  LegId AddPushLeg(CallId id, Incarnation server, KeyMessage message, Sequence sequence);
   void AdmitPulls(TimeMs now, Incarnation server);
   void AdmitPushes(TimeMs now);
-  void SendLeg(TimeMs now, LegId id, Leg* leg);
+  void SendLeg(TimeMs now, LegId id);
   wire::Request BodyOf(const Leg& leg) const;
-  void Retry(TimeMs now, Leg* leg, LegState next);
+  void Retry(TimeMs now, Leg* leg);
+  void Strand(LegId id, TimeMs at);
   void Rehome(TimeMs now, LegId id);
-  void MakeHomeless(TimeMs now, Leg* leg, Epoch epoch);
+  void LeaveServer(LegId id, const Leg& leg);
+  void OnClockReply(TimeMs now, uint64_t number, const wire::Response& reply);
   void OnPullReply(TimeMs now, LegId id, const wire::PullResponse& reply);
   void OnPushReply(TimeMs now, LegId id, const wire::PushResponse& reply);
-  void OnRefused(TimeMs now, LegId id, absl::Status status);
+  void OnRefused(TimeMs now, LegId id, const absl::Status& status);
   void Reroute(TimeMs now, LegId id, std::span<const uint32_t> refused_shards, Epoch server_epoch);
   void FinishLeg(TimeMs now, LegId id);
-  void FailCall(TimeMs now, CallId id, absl::Status status);
-  void RemoveLeg(LegId id);
-  void FinishCall(CallId id, absl::Status status, Clock clock);
-  void Fail(absl::Status status);
-  void Announced(TimeMs now, const ClockAnnouncer::Outcome& outcome);
+  void EraseLeg(LegId id);
+  void CountRows(Kind kind, size_t keys);
+  void FailCall(TimeMs now, CallId id, const absl::Status& status);
+  void Complete(CallId id, absl::Status status, Clock clock);
   void PumpClock(TimeMs now);
   wire::Stamp StampNow() const;
-  size_t KeyBudgetBytes() const;
+  size_t KeyBytesMax() const;
 
   const TrackerOptions options_;
   RetryPolicy retry_;
@@ -203,6 +204,7 @@ class Tracker {
   absl::flat_hash_map<uint64_t, LegId> leg_of_number_;  // never iterated
   std::vector<Deferred> deferred_;
   std::map<Sequence, std::vector<LegId>> unsent_pushes_;  // beyond the window
+  std::map<Sequence, size_t> legs_of_sequence_;           // not answered
   PushWindow window_;
   ClockAnnouncer announcer_;
   KeySplitter splitter_;

@@ -1,0 +1,145 @@
+#include "worker/client/clock_announcer.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/logging.h"
+
+namespace tidegate {
+
+void ClockAnnouncer::SetServers(std::span<const Incarnation> servers) {
+  std::map<Incarnation, Lane> lanes;
+  for (Incarnation server : servers) {
+    auto known = lanes_.find(server);
+    lanes[server] = known == lanes_.end() ? Lane{} : known->second;
+  }
+  lanes_ = std::move(lanes);
+}
+
+void ClockAnnouncer::PushAcknowledged(Clock clock) {
+  auto it = unacknowledged_.find(clock);
+  TG_CHECK(it != unacknowledged_.end()) << "push of clock " << clock << " was not under way";
+  if (--it->second == 0) unacknowledged_.erase(it);
+}
+
+void ClockAnnouncer::EndClock(Clock clock) { ended_ = std::max(ended_, clock); }
+
+// The newest clock that a tick may name now.
+Clock ClockAnnouncer::TickReady() const {
+  if (MayTick(ended_)) return ended_;
+  return unacknowledged_.begin()->first - 1;
+}
+
+void ClockAnnouncer::Begin(Kind kind) {
+  if (began_) ++order_;
+  began_ = true;
+  kind_ = kind;
+}
+
+uint64_t ClockAnnouncer::Begin(Kind kind, uint64_t call) {
+  const uint64_t cut_short = call_;
+  call_ = call;
+  live_ = false;
+  // What was under way is superseded: it need not be waited for.
+  for (auto& [server, lane] : lanes_) {
+    lane.number = 0;
+    lane.attempts = 0;
+    lane.at = 0;
+  }
+  Begin(kind);
+  return cut_short;
+}
+
+std::vector<ClockAnnouncer::Announcement> ClockAnnouncer::Pump(TimeMs now, uint64_t* next_number) {
+  if (live_ && options_.ticks && TickReady() > clock_) {
+    clock_ = TickReady();
+    Begin(Kind::kTick);
+  }
+  std::vector<Announcement> out;
+  if (!began_) return out;
+  for (auto& [server, lane] : lanes_) {
+    // One at a time: ticks that come meanwhile are covered by the newest of them.
+    if (Current(lane) || lane.number != 0 || lane.at > now) continue;
+    lane.number = (*next_number)++;
+    lane.sent_order = order_;
+    lane.at = now + options_.timeout_ms;
+    ++lane.attempts;
+    out.push_back({server, lane.number, order_, kind_, clock_});
+  }
+  return out;
+}
+
+bool ClockAnnouncer::Owns(uint64_t number) const {
+  return std::any_of(lanes_.begin(), lanes_.end(),
+                     [number](const auto& lane) { return lane.second.number == number; });
+}
+
+std::optional<ClockAnnouncer::Outcome> ClockAnnouncer::OnAcknowledged(uint64_t number,
+                                                                      Clock min_clock) {
+  for (auto& [server, lane] : lanes_) {
+    if (lane.number != number) continue;
+    lane.number = 0;
+    lane.attempts = 0;
+    lane.at = 0;
+    lane.done = lane.sent_order + 1;
+    if (Current(lane)) lane.answer = min_clock;
+  }
+  return CheckAll();
+}
+
+std::optional<ClockAnnouncer::Outcome> ClockAnnouncer::CheckAll() {
+  if (call_ == 0 || lanes_.empty()) return std::nullopt;
+  Clock lowest = std::numeric_limits<Clock>::max();
+  Clock highest = std::numeric_limits<Clock>::min();
+  for (const auto& [server, lane] : lanes_) {
+    if (!Current(lane)) return std::nullopt;
+    lowest = std::min(lowest, lane.answer);
+    highest = std::max(highest, lane.answer);
+  }
+  Outcome out{call_, 0};
+  call_ = 0;
+  if (kind_ == Kind::kHello) {
+    out.clock = highest + 1;
+    live_ = true;
+    // Servers count this worker at their own minima; where these differ a tick lifts it to the highest.
+    ended_ = highest;
+    clock_ = lowest;
+  }
+  return out;
+}
+
+void ClockAnnouncer::Fail(TimeMs now, Lane* lane, RetryPolicy* retry) {
+  lane->number = 0;
+  lane->at = now + retry->Delay(lane->attempts);
+}
+
+void ClockAnnouncer::OnFailed(TimeMs now, uint64_t number, RetryPolicy* retry) {
+  for (auto& [server, lane] : lanes_) {
+    if (lane.number == number) Fail(now, &lane, retry);
+  }
+}
+
+void ClockAnnouncer::OnDisconnected(TimeMs now, Incarnation server, RetryPolicy* retry) {
+  auto it = lanes_.find(server);
+  if (it != lanes_.end() && it->second.number != 0) Fail(now, &it->second, retry);
+}
+
+size_t ClockAnnouncer::OnTime(TimeMs now, RetryPolicy* retry) {
+  size_t expired = 0;
+  for (auto& [server, lane] : lanes_) {
+    if (lane.number == 0 || lane.at > now) continue;
+    Fail(now, &lane, retry);
+    ++expired;
+  }
+  return expired;
+}
+
+TimeMs ClockAnnouncer::NextTime() const {
+  TimeMs next = std::numeric_limits<TimeMs>::max();
+  for (const auto& [server, lane] : lanes_) {
+    if (began_ && (lane.number != 0 || !Current(lane))) next = std::min(next, lane.at);
+  }
+  return next;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,357 @@
+// Tracker: answers, errors and time.
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "worker/client/bfloat16.h"
+#include "worker/client/tracker.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kNumbersKeptMax = 8;  // of a message's attempts: an answer to any of them counts
+
+// What the same request may be answered with later.
+bool IsRetryable(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kDeadlineExceeded ||
+         status.code() == absl::StatusCode::kAborted;
+}
+
+absl::Status AtServer(Incarnation server, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat("server ", server, ": ", status.message()));
+}
+
+// Whether the answer has the rows that the message asked for.
+absl::Status CheckRows(const KeyMessage& message, const wire::PullResponse& reply,
+                       wire::ValueType type) {
+  if (reply.tables.size() != message.blocks.size()) {
+    return absl::InternalError(absl::StrCat("answered ", reply.tables.size(), " tables for ",
+                                            message.blocks.size()));
+  }
+  for (size_t i = 0; i < message.blocks.size(); ++i) {
+    const KeyBlock& block = message.blocks[i];
+    const size_t expected = block.keys.size() * block.width * wire::SizeOf(type);
+    if (reply.tables[i].table != block.table || reply.tables[i].values.size() != expected) {
+      return absl::InternalError(absl::StrCat(
+          "answered ", reply.tables[i].values.size(), " bytes of table ", reply.tables[i].table,
+          " where ", expected, " of table ", block.table,
+          " were asked for: do worker and server have the same tables?"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void CopyRows(const KeyBlock& block, wire::Bytes values, wire::ValueType type,
+              std::span<float> rows) {
+  const auto copy = [&](const std::byte* from, size_t elements, float* to) {
+    if (type == wire::ValueType::kFloat32) {
+      std::memcpy(to, from, elements * sizeof(float));
+    } else {
+      WidenFromBfloat16(from, elements, to);
+    }
+  };
+  if (block.positions.empty()) {
+    copy(values.data(), block.keys.size() * block.width,
+         rows.data() + size_t{block.first} * block.width);
+    return;
+  }
+  const size_t row_bytes = block.width * wire::SizeOf(type);
+  for (size_t i = 0; i < block.positions.size(); ++i) {
+    copy(values.data() + i * row_bytes, block.width,
+         rows.data() + size_t{block.positions[i]} * block.width);
+  }
+}
+
+}  // namespace
+
+void Tracker::OnReply(TimeMs now, uint64_t number, const wire::Response& reply) {
+  if (!health_.ok()) return;
+  if (announcer_.Owns(number)) {
+    OnClockReply(now, number, reply);
+    return;
+  }
+  auto found = leg_of_number_.find(number);
+  if (found == leg_of_number_.end()) return;
+  const LegId id = found->second;
+  Leg& leg = legs_.at(id);
+  if (const auto* status = std::get_if<absl::Status>(&reply)) {
+    // An older attempt's error says nothing about the newest.
+    if (leg.state != LegState::kSent || leg.numbers.back() != number) return;
+    OnRefused(now, id, *status);
+  } else if (const auto* pull = std::get_if<wire::PullResponse>(&reply);
+             pull != nullptr && leg.kind == Kind::kPull) {
+    OnPullReply(now, id, *pull);
+  } else if (const auto* push = std::get_if<wire::PushResponse>(&reply);
+             push != nullptr && leg.kind == Kind::kPush) {
+    OnPushReply(now, id, *push);
+  } else {
+    FailCall(now, leg.call,
+             AtServer(leg.server, absl::InternalError("answered another kind of call")));
+  }
+}
+
+void Tracker::OnClockReply(TimeMs now, uint64_t number, const wire::Response& reply) {
+  if (const auto* answer = std::get_if<wire::ClockResponse>(&reply)) {
+    if (answer->epoch > routing_->epoch()) effects_.want_routing = true;
+    const auto outcome = announcer_.OnAcknowledged(number, answer->min_clock);
+    if (outcome) Complete(outcome->call, absl::OkStatus(), outcome->clock);
+    PumpClock(now);
+    return;
+  }
+  const auto* status = std::get_if<absl::Status>(&reply);
+  if (status != nullptr && IsRetryable(*status)) {
+    ++stats_.retries;
+    announcer_.OnFailed(now, number, &retry_);
+  } else {
+    // Without its clock this worker holds up all others: better to end with a reason.
+    Stop(status != nullptr ? *status : absl::InternalError("a clock was answered by another call"));
+  }
+}
+
+void Tracker::OnPullReply(TimeMs now, LegId id, const wire::PullResponse& reply) {
+  Leg& leg = legs_.at(id);
+  Call& call = calls_.at(leg.call);
+  if (reply.refused_shards.empty() || !reply.tables.empty()) {
+    if (absl::Status s = CheckRows(leg.message, reply, options_.wire_type); !s.ok()) {
+      FailCall(now, leg.call, AtServer(leg.server, s));
+      return;
+    }
+    for (size_t i = 0; i < leg.message.blocks.size(); ++i) {
+      const KeyBlock& block = leg.message.blocks[i];
+      CopyRows(block, reply.tables[i].values, options_.wire_type, call.rows[block.source]);
+    }
+  }
+  call.min_clock = std::min(call.min_clock, reply.min_clock);
+  if (reply.refused_shards.empty()) {
+    FinishLeg(now, id);
+  } else {
+    Reroute(now, id, reply.refused_shards, reply.epoch);
+  }
+}
+
+void Tracker::OnPushReply(TimeMs now, LegId id, const wire::PushResponse& reply) {
+  if (reply.refused_shards.empty()) {
+    FinishLeg(now, id);
+  } else {
+    Reroute(now, id, reply.refused_shards, reply.epoch);
+  }
+}
+
+void Tracker::OnRefused(TimeMs now, LegId id, const absl::Status& status) {
+  Leg& leg = legs_.at(id);
+  if (IsRetryable(status)) {
+    Retry(now, &leg);
+  } else if (status.code() == absl::StatusCode::kFailedPrecondition) {
+    Stop(AtServer(leg.server, status));
+  } else {
+    FailCall(now, leg.call, AtServer(leg.server, status));
+  }
+}
+
+void Tracker::Retry(TimeMs now, Leg* leg) {
+  ++stats_.retries;
+  leg->state = LegState::kBackoff;
+  leg->at = now + retry_.Delay(leg->attempts);
+  while (leg->numbers.size() > kNumbersKeptMax) {
+    leg_of_number_.erase(leg->numbers.front());
+    leg->numbers.erase(leg->numbers.begin());
+  }
+}
+
+void Tracker::OnDisconnected(TimeMs now, Incarnation server) {
+  if (!health_.ok()) return;
+  for (auto& [id, leg] : legs_) {
+    if (leg.server == server && leg.state == LegState::kSent) Retry(now, &leg);
+  }
+  announcer_.OnDisconnected(now, server, &retry_);
+}
+
+void Tracker::OnTime(TimeMs now) {
+  if (!health_.ok()) return;
+  std::vector<LegId> due;
+  for (const auto& [id, leg] : legs_) {
+    if (leg.state != LegState::kQueued && leg.at <= now) due.push_back(id);
+  }
+  for (LegId id : due) {
+    auto found = legs_.find(id);
+    if (found == legs_.end()) continue;
+    switch (found->second.state) {
+      case LegState::kQueued:
+        break;
+      case LegState::kSent:
+        Retry(now, &found->second);
+        break;
+      case LegState::kBackoff:
+        SendLeg(now, id);
+        break;
+      case LegState::kHomeless:
+        Rehome(now, id);
+        break;
+    }
+  }
+  stats_.retries += announcer_.OnTime(now, &retry_);
+  if (routing_ != nullptr) PumpClock(now);
+}
+
+TimeMs Tracker::NextTime() const {
+  if (!health_.ok()) return std::numeric_limits<TimeMs>::max();
+  TimeMs next = announcer_.NextTime();
+  for (const auto& [id, leg] : legs_) {
+    if (leg.state != LegState::kQueued) next = std::min(next, leg.at);
+  }
+  return next;
+}
+
+// ---- shards that are not where they were ----
+
+void Tracker::Reroute(TimeMs now, LegId id, std::span<const uint32_t> refused_shards,
+                      Epoch server_epoch) {
+  Leg& leg = legs_.at(id);
+  stats_.refused_shards += refused_shards.size();
+  if (server_epoch >= routing_->epoch()) effects_.want_routing = true;
+  KeyMessage rest = splitter_.Select(KeySplitter::SourcesOf(leg.message), *routing_, refused_shards,
+                                     options_.wire_type);
+  if (rest.keys == 0) {
+    FinishLeg(now, id);
+    return;
+  }
+  CountRows(leg.kind, leg.message.keys - rest.keys);
+  LeaveServer(id, leg);
+  AdmitPulls(now, leg.server);
+  leg.message = std::move(rest);
+  Strand(id, now + retry_.Delay(leg.attempts));
+}
+
+// The message has no server any more; at `at` its keys look for theirs.
+void Tracker::Strand(LegId id, TimeMs at) {
+  Leg& leg = legs_.at(id);
+  if (leg.kind == Kind::kPush && options_.synchronous) {
+    FailCall(at, leg.call,
+             absl::UnimplementedError(absl::StrCat(
+                 "server ", leg.server,
+                 " lost shards during a synchronous step: moving shards needs staleness > 0")));
+    return;
+  }
+  for (uint64_t number : leg.numbers) leg_of_number_.erase(number);
+  leg.numbers.clear();
+  leg.state = LegState::kHomeless;
+  leg.at = at;
+}
+
+void Tracker::Rehome(TimeMs now, LegId id) {
+  // Taken out first: what replaces it belongs to the same call and sequence.
+  Leg leg = std::move(legs_.at(id));
+  legs_.erase(id);
+  const auto sources = KeySplitter::SourcesOf(leg.message);
+  if (leg.kind == Kind::kPull) {
+    --calls_.at(leg.call).legs;
+    RoutePull(now, leg.call, sources, leg.attempts);
+    return;
+  }
+  // No longer than it was: one message for each server, so the sequence stays unique there.
+  auto split = splitter_.Split(sources, *routing_, {options_.wire_type, options_.wire_type},
+                               std::numeric_limits<size_t>::max());
+  auto unsent = unsent_pushes_.find(leg.sequence);  // still waits for the window
+  if (unsent != unsent_pushes_.end()) std::erase(unsent->second, id);
+  for (size_t s = 0; s < split.size(); ++s) {
+    if (split[s].empty()) continue;
+    const LegId next = AddPushLeg(leg.call, routing_->servers()[s].incarnation,
+                                  std::move(split[s][0]), leg.sequence);
+    legs_.at(next).attempts = leg.attempts;
+    if (unsent != unsent_pushes_.end()) {
+      unsent->second.push_back(next);
+    } else {
+      SendLeg(now, next);
+    }
+  }
+  --calls_.at(leg.call).legs;
+  --legs_of_sequence_.at(leg.sequence);
+}
+
+// ---- ends ----
+
+// A pull gives back its place in its server's queue and its call's chain.
+void Tracker::LeaveServer(LegId id, const Leg& leg) {
+  if (leg.kind != Kind::kPull || leg.state == LegState::kHomeless) return;
+  std::deque<LegId>& chain = calls_.at(leg.call).chains[leg.server];
+  const bool was_front = !chain.empty() && chain.front() == id;
+  chain.erase(std::remove(chain.begin(), chain.end(), id), chain.end());
+  auto found = servers_.find(leg.server);
+  if (found == servers_.end()) return;
+  ServerState& state = found->second;
+  if (leg.state == LegState::kQueued) {
+    auto& waiting = state.waiting;
+    waiting.erase(std::remove(waiting.begin(), waiting.end(), id), waiting.end());
+  } else {
+    --state.pulls;
+    state.pull_bytes -= leg.message.bytes;
+  }
+  if (was_front && !chain.empty()) state.waiting.push_front(chain.front());
+}
+
+void Tracker::FinishLeg(TimeMs now, LegId id) {
+  const Kind kind = legs_.at(id).kind;
+  const CallId call_id = legs_.at(id).call;
+  const Incarnation server = legs_.at(id).server;
+  CountRows(kind, legs_.at(id).message.keys);
+  EraseLeg(id);
+  Call& call = calls_.at(call_id);
+  if (kind == Kind::kPull) {
+    if (call.legs == 0) Complete(call_id, absl::OkStatus(), call.min_clock);
+    AdmitPulls(now, server);
+    return;
+  }
+  AdmitPushes(now);
+  if (call.legs > 0) return;
+  announcer_.PushAcknowledged(call.clock);
+  Complete(call_id, absl::OkStatus(), 0);
+  PumpClock(now);
+}
+
+void Tracker::CountRows(Kind kind, size_t keys) {
+  (kind == Kind::kPull ? stats_.rows_pulled : stats_.rows_pushed) += keys;
+}
+
+void Tracker::EraseLeg(LegId id) {
+  auto found = legs_.find(id);
+  Leg& leg = found->second;
+  LeaveServer(id, leg);
+  for (uint64_t number : leg.numbers) leg_of_number_.erase(number);
+  --calls_.at(leg.call).legs;
+  if (leg.kind == Kind::kPush) {
+    auto left = legs_of_sequence_.find(leg.sequence);
+    if (--left->second == 0) {
+      legs_of_sequence_.erase(left);
+      window_.Acknowledge(leg.sequence);
+    }
+    auto unsent = unsent_pushes_.find(leg.sequence);
+    if (unsent != unsent_pushes_.end()) {
+      std::erase(unsent->second, id);
+      if (unsent->second.empty()) unsent_pushes_.erase(unsent);
+    }
+  }
+  legs_.erase(found);
+}
+
+// A push that failed stays unacknowledged for the clock: no tick may pass it.
+void Tracker::FailCall(TimeMs now, CallId id, const absl::Status& status) {
+  std::vector<LegId> mine;
+  for (const auto& [leg_id, leg] : legs_) {
+    if (leg.call == id) mine.push_back(leg_id);
+  }
+  for (LegId leg_id : mine) EraseLeg(leg_id);
+  Complete(id, status, 0);
+  for (const auto& [server, state] : servers_) AdmitPulls(now, server);
+  AdmitPushes(now);
+}
+
+void Tracker::Complete(CallId id, absl::Status status, Clock clock) {
+  calls_.erase(id);
+  effects_.completed.push_back({id, std::move(status), clock});
+}
+
+}  // namespace tidegate
