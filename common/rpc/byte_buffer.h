@@ -32,10 +32,12 @@ class SliceBuffer {
     return *this;
   }
   ~SliceBuffer() { grpc_slice_unref(slice_); }
-  std::span<std::byte> bytes() {
-    return {reinterpret_cast<std::byte*>(GRPC_SLICE_START_PTR(slice_)), GRPC_SLICE_LENGTH(slice_)};
+  std::span<std::byte> bytes() const {
+    if (slice_.refcount == nullptr) return {};  // moved from
+    return {reinterpret_cast<std::byte*>(slice_.data.refcounted.bytes),
+            slice_.data.refcounted.length};
   }
-  size_t size() const { return GRPC_SLICE_LENGTH(slice_); }
+  size_t size() const { return bytes().size(); }
   grpc::Slice Share() const { return grpc::Slice(slice_, grpc::Slice::ADD_REF); }
 
  private:

@@ -1,0 +1,533 @@
+#include "server/rpc/shard_engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/stable_hash.h"
+#include "server/shard/message_check.h"
+
+namespace tidegate {
+
+struct ShardEngine::Lane {
+  explicit Lane(int lane_index) : index(lane_index) {}
+  uint64_t bit() const { return uint64_t{1} << index; }
+
+  const int index;
+  Strand strand;
+  // --- on the strand ---
+  std::unique_ptr<ShardGroup> group;
+  ShardEffects effects;
+};
+
+struct ShardEngine::View {
+  std::shared_ptr<const TableCatalog> catalog;  // null: not open yet
+  Epoch epoch = 0;
+  uint32_t shards = 0;                // of the job
+  int log2_shards = 0;
+  std::vector<ShardId> own;           // ascending
+  std::vector<uint8_t> lane_of_shard; // of the job's shards; those of other servers: 0
+};
+
+namespace {
+
+// ShardMetrics is counters only; summed as such, so that a new one is not forgotten here.
+void AddMetrics(const ShardMetrics& from, ShardMetrics* to) {
+  static_assert(std::is_trivially_copyable_v<ShardMetrics>);
+  constexpr size_t kCounters = sizeof(ShardMetrics) / sizeof(uint64_t);
+  static_assert(kCounters * sizeof(uint64_t) == sizeof(ShardMetrics));
+  uint64_t a[kCounters], b[kCounters];
+  std::memcpy(a, to, sizeof(a));
+  std::memcpy(b, &from, sizeof(b));
+  for (size_t i = 0; i < kCounters; ++i) a[i] += b[i];
+  std::memcpy(static_cast<void*>(to), a, sizeof(a));
+}
+
+const wire::Stamp& StampOf(const wire::Request& request) {
+  return std::visit([](const auto& r) -> const wire::Stamp& { return r.stamp; }, request);
+}
+
+bool IsHello(const wire::Request& request) {
+  const auto* clock = std::get_if<wire::ClockRequest>(&request);
+  return clock != nullptr && clock->kind == wire::ClockRequest::Kind::kHello;
+}
+
+}  // namespace
+
+ShardEngine::ShardEngine(const Options& options)
+    : options_(options), budget_(options.memory_limit_bytes) {
+  TG_CHECK(options.strands >= 1 && options.strands <= kMaxStrands) << options.strands;
+  for (int i = 0; i < options.strands; ++i) lanes_.push_back(std::make_unique<Lane>(i));
+}
+
+ShardEngine::~ShardEngine() = default;
+
+// ---- control ---------------------------------------------------------------
+
+std::shared_ptr<const ShardEngine::View> ShardEngine::view() const {
+  std::lock_guard lock(mutex_);
+  return view_;
+}
+
+void ShardEngine::Publish(std::shared_ptr<const View> view) {
+  std::lock_guard lock(mutex_);
+  view_ = std::move(view);
+}
+
+void ShardEngine::OnEveryLane(const std::function<void(Lane&)>& work) {
+  struct Wait {
+    std::mutex mutex;
+    std::condition_variable all_done;
+    size_t left;
+  };
+  auto wait = std::make_shared<Wait>();
+  wait->left = lanes_.size();
+  for (const auto& lane : lanes_) {
+    lane->strand.Run([this, &work, wait, lane = lane.get()] {
+      work(*lane);
+      Deliver(*lane);
+      std::lock_guard lock(wait->mutex);
+      if (--wait->left == 0) wait->all_done.notify_one();
+    });
+  }
+  std::unique_lock lock(wait->mutex);
+  wait->all_done.wait(lock, [&] { return wait->left == 0; });
+}
+
+void ShardEngine::Configure(const JobOptions& job) {
+  TG_CHECK(view() == nullptr) << "configured twice";
+  job_ = job;
+  OnEveryLane([this](Lane& lane) {
+    ShardGroup::Options options;
+    options.synchronous = job_.synchronous;
+    options.generation = job_.generation;
+    options.budget = &budget_;
+    RowSink* const sink = this;
+    lane.group = std::make_unique<ShardGroup>(options, sink);
+  });
+  Publish(std::make_shared<View>());
+}
+
+absl::Status ShardEngine::SetRouting(const Routing& routing) {
+  const auto old = view();
+  if (routing.epoch() <= old->epoch) return absl::OkStatus();
+  auto next = std::make_shared<View>(*old);
+  next->epoch = routing.epoch();
+  next->shards = routing.shards();
+  next->log2_shards = routing.log2_shards();
+  next->own = routing.ShardsOf(job_.incarnation);
+  // A shard keeps its strand for life; new ones go to the strand that has the fewest.
+  next->lane_of_shard.assign(routing.shards(), 0);
+  std::vector<std::vector<ShardId>> of_lane(lanes_.size());
+  const bool same_space = old->shards == routing.shards();
+  std::vector<ShardId> fresh;
+  for (ShardId shard : next->own) {
+    if (same_space && std::binary_search(old->own.begin(), old->own.end(), shard)) {
+      of_lane[old->lane_of_shard[shard]].push_back(shard);
+    } else {
+      fresh.push_back(shard);
+    }
+  }
+  for (ShardId shard : fresh) {
+    auto fewest = std::min_element(of_lane.begin(), of_lane.end(), [](const auto& a, const auto& b) {
+      return a.size() < b.size();
+    });
+    fewest->push_back(shard);
+  }
+  for (size_t i = 0; i < of_lane.size(); ++i) {
+    std::sort(of_lane[i].begin(), of_lane[i].end());
+    for (ShardId shard : of_lane[i]) next->lane_of_shard[shard] = static_cast<uint8_t>(i);
+  }
+  std::vector<absl::Status> statuses(lanes_.size());
+  OnEveryLane([&](Lane& lane) {
+    statuses[lane.index] = lane.group->SetRouting(routing, of_lane[lane.index], &lane.effects);
+  });
+  for (const absl::Status& status : statuses) {
+    if (!status.ok()) return status;
+  }
+  Publish(std::move(next));
+  return absl::OkStatus();
+}
+
+absl::Status ShardEngine::OpenTables(std::span<const TableSpec> specs) {
+  auto catalog = TableCatalog::FromSpecs(specs);
+  if (!catalog.ok()) return catalog.status();
+  std::vector<absl::Status> statuses(lanes_.size());
+  OnEveryLane([&](Lane& lane) { statuses[lane.index] = lane.group->OpenTables(*catalog); });
+  for (const absl::Status& status : statuses) {
+    if (!status.ok()) return status;
+  }
+  auto next = std::make_shared<View>(*view());
+  next->catalog = *std::move(catalog);
+  Publish(std::move(next));
+  return absl::OkStatus();
+}
+
+void ShardEngine::SetWorkers(const WorkerSet& workers) {
+  OnEveryLane([&](Lane& lane) { lane.group->SetWorkers(workers, &lane.effects); });
+}
+
+void ShardEngine::SetLearningRateScale(float scale) {
+  OnEveryLane([&](Lane& lane) { lane.group->SetLearningRateScale(scale); });
+}
+
+void ShardEngine::Sweep(Clock clock) {
+  OnEveryLane([&](Lane& lane) { lane.group->Sweep(clock); });
+}
+
+absl::Status ShardEngine::VisitShard(ShardId shard,
+                                     const std::function<void(const ShardGroup&)>& visit) {
+  const auto current = view();
+  if (!std::binary_search(current->own.begin(), current->own.end(), shard)) {
+    return absl::NotFoundError(absl::StrCat("shard ", shard, " is not of this server"));
+  }
+  const int index = current->lane_of_shard[shard];
+  OnEveryLane([&](Lane& lane) {
+    if (lane.index == index) visit(*lane.group);
+  });
+  return absl::OkStatus();
+}
+
+std::vector<ShardId> ShardEngine::shards() const {
+  const auto current = view();
+  return current == nullptr ? std::vector<ShardId>() : current->own;
+}
+
+uint32_t ShardEngine::total_shards() const {
+  const auto current = view();
+  return current == nullptr ? 0 : current->shards;
+}
+
+ShardEngine::Statistics ShardEngine::Collect() {
+  Statistics total;
+  total.memory_used_bytes = budget_.used_bytes();
+  const auto current = view();
+  {
+    std::lock_guard lock(mutex_);
+    total.refused = refused_;
+  }
+  if (current == nullptr) return total;
+  total.epoch = current->epoch;
+  total.shard_count = current->own.size();
+  std::mutex sum;
+  OnEveryLane([&](Lane& lane) {
+    const ShardGroup& group = *lane.group;
+    std::lock_guard lock(sum);
+    AddMetrics(group.metrics(), &total.shards);
+    total.parked_pulls += group.parked_pulls();
+    total.held_pushes += group.held_pushes();
+    total.sessions = std::max<uint64_t>(total.sessions, group.sessions());
+    const Clock released = group.released_clock();
+    total.released_clock = lane.index == 0 ? released : std::min(total.released_clock, released);
+    total.tables.resize(std::max(total.tables.size(), group.tables()));
+    for (TableId id = 0; id < group.tables(); ++id) {
+      total.tables[id].name = group.table(id).layout().name();
+      total.tables[id].rows += group.table(id).rows();
+      total.tables[id].bytes += group.table(id).BytesUsed();
+    }
+  });
+  return total;
+}
+
+// ---- messages --------------------------------------------------------------
+
+absl::Status ShardEngine::Parse(ShardCall* call, MessageKind kind) {
+  const wire::Bytes bytes = call->message.bytes;
+  const auto take = [call](auto parsed) {
+    if (parsed.ok()) call->request = *std::move(parsed);
+    return parsed.status();
+  };
+  switch (kind) {
+    case MessageKind::kPull:
+      return take(wire::ParsePullRequest(bytes));
+    case MessageKind::kPush:
+      return take(wire::ParsePushRequest(bytes));
+    case MessageKind::kClock:
+      return take(wire::ParseClockRequest(bytes));
+    case MessageKind::kStream: {
+      auto parsed = wire::ParseStreamRequest(bytes);
+      if (!parsed.ok()) return parsed.status();
+      call->number = parsed->call;
+      call->request = std::move(parsed->body);
+      return absl::OkStatus();
+    }
+  }
+  return absl::InternalError("unknown kind of message");
+}
+
+absl::Status ShardEngine::Check(ShardCall* call, const View& view) {
+  if (call->message.bytes.size() > job_.message_limit_bytes) {
+    std::lock_guard lock(mutex_);
+    ++refused_.too_large;
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "a message of ", call->message.bytes.size(), " bytes is above the job's limit of ",
+        job_.message_limit_bytes, " (cluster.message_limit_bytes): send it in parts"));
+  }
+  if (std::holds_alternative<wire::ClockRequest>(call->request)) return absl::OkStatus();
+  if (view.catalog == nullptr) return absl::UnavailableError("the job's tables are not open yet");
+  if (auto* pull = std::get_if<wire::PullRequest>(&call->request)) {
+    const absl::Status status = CheckPull(*pull, *view.catalog, job_.message_limit_bytes);
+    if (!status.ok()) return status;
+    for (const wire::TableKeys& table : pull->tables) {
+      call->row_bytes.push_back(table.keys.size() * view.catalog->layout(table.table).WireRowBytes(
+                                                          WireDataType(pull->value_type)));
+    }
+    return absl::OkStatus();
+  }
+  PushFault fault = PushFault::kNone;
+  const absl::Status status =
+      CheckPush(std::get<wire::PushRequest>(call->request), *view.catalog, &fault);
+  if (status.ok()) return status;
+  std::lock_guard lock(mutex_);
+  if (fault == PushFault::kUnknownTable) ++refused_.unknown_table;
+  if (fault == PushFault::kShape) ++refused_.shape;
+  if (fault == PushFault::kNonFinite) ++refused_.non_finite;
+  if (fault == PushFault::kHeader) ++refused_.header;
+  return status;
+}
+
+void ShardEngine::Refuse(const std::shared_ptr<ShardCall>& call, const absl::Status& status) {
+  if (std::holds_alternative<wire::PushRequest>(call->request)) {
+    std::lock_guard lock(mutex_);
+    ++refused_.pushes;
+  }
+  call->source->Answer(*call, status, {});
+}
+
+void ShardEngine::Handle(std::shared_ptr<ShardCall> call, MessageKind kind) {
+  if (absl::Status status = Parse(call.get(), kind); !status.ok()) {
+    {
+      std::lock_guard lock(mutex_);
+      ++refused_.malformed;
+    }
+    call->source->Answer(*call, status, {});
+    return;
+  }
+  const auto current = view();
+  if (current == nullptr) {
+    Refuse(call, absl::UnavailableError("this server has not joined a job yet"));
+    return;
+  }
+  if (absl::Status status = Check(call.get(), *current); !status.ok()) {
+    Refuse(call, status);
+    return;
+  }
+  const Epoch epoch = StampOf(call->request).epoch;
+  if (epoch > current->epoch && options_.newer_epoch_seen) options_.newer_epoch_seen(epoch);
+  if (const auto* pull = std::get_if<wire::PullRequest>(&call->request)) {
+    call->tables = pull->tables.size();
+  } else if (const auto* push = std::get_if<wire::PushRequest>(&call->request)) {
+    call->tables = push->tables.size();
+  }
+  if (lanes_.size() > 1 && call->tables > 0) Split(call.get(), *current);
+  Dispatch(call, LanesOf(*call));
+}
+
+void ShardEngine::Split(ShardCall* call, const View& view) const {
+  call->positions.resize(lanes_.size() * call->tables);
+  const auto split = [&](size_t table_index, TableId table, PackedSpan<Key> keys) {
+    for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+      call->positions[lane * call->tables + table_index].reserve(keys.size() / lanes_.size() * 5 / 4);
+    }
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const ShardId shard = ShardOfHash(PlacementHash(table, keys[i]), view.log2_shards);
+      const size_t lane = view.lane_of_shard.empty() ? 0 : view.lane_of_shard[shard];
+      call->positions[lane * call->tables + table_index].push_back(static_cast<uint32_t>(i));
+    }
+  };
+  size_t index = 0;
+  if (const auto* pull = std::get_if<wire::PullRequest>(&call->request)) {
+    for (const wire::TableKeys& t : pull->tables) split(index++, t.table, t.keys);
+  } else {
+    for (const auto& t : std::get<wire::PushRequest>(call->request).tables) {
+      split(index++, t.table, t.keys);
+    }
+  }
+}
+
+uint64_t ShardEngine::LanesOf(const ShardCall& call) const {
+  const uint64_t all = lanes_.size() == 64 ? ~uint64_t{0} : (uint64_t{1} << lanes_.size()) - 1;
+  if (std::holds_alternative<wire::ClockRequest>(call.request)) return all;
+  const auto* push = std::get_if<wire::PushRequest>(&call.request);
+  // At staleness 0 a worker's push ends its clock everywhere.
+  if (push != nullptr && job_.synchronous && push->stamp.incarnation != 0) return all;
+  if (call.positions.empty()) return 1;
+  uint64_t lanes = 0;
+  for (size_t i = 0; i < call.positions.size(); ++i) {
+    if (!call.positions[i].empty()) lanes |= uint64_t{1} << (i / call.tables);
+  }
+  return lanes == 0 ? 1 : lanes;
+}
+
+void ShardEngine::Dispatch(const std::shared_ptr<ShardCall>& call, uint64_t lanes) {
+  {
+    std::lock_guard lock(call->mutex);
+    call->self = call;
+    call->pending = lanes;
+  }
+  for (const auto& lane : lanes_) {
+    if ((lanes & lane->bit()) == 0) continue;
+    lane->strand.Run([this, call, lane = lane.get()] {
+      RunOn(*lane, call);
+      Deliver(*lane);
+    });
+  }
+}
+
+KeySelection ShardEngine::SelectionOf(const ShardCall& call, const Lane& lane) const {
+  KeySelection selection;
+  selection.all = lanes_.size() == 1;
+  for (size_t t = 0; t < call.tables && !selection.all; ++t) {
+    selection.positions.push_back(call.positions[lane.index * call.tables + t]);
+  }
+  return selection;
+}
+
+void ShardEngine::RunOn(Lane& lane, const std::shared_ptr<ShardCall>& call) {
+  bool cancelled, joining;
+  {
+    std::lock_guard lock(call->mutex);
+    cancelled = call->cancelled;
+    joining = call->joining;
+  }
+  if (joining) {  // also when cancelled: every strand or none
+    const auto& hello = std::get<wire::ClockRequest>(call->request);
+    lane.group->JoinAt(hello.stamp.incarnation, hello.order, call->min_clock, &lane.effects);
+    FinishShare(lane, call.get());
+  } else if (cancelled) {
+    FinishShare(lane, call.get());
+  } else if (const auto* pull = std::get_if<wire::PullRequest>(&call->request)) {
+    lane.group->Pull({call->token(), *pull, SelectionOf(*call, lane), call}, &lane.effects);
+  } else if (const auto* push = std::get_if<wire::PushRequest>(&call->request)) {
+    lane.group->Push({call->token(), *push, SelectionOf(*call, lane), call}, &lane.effects);
+  } else {
+    lane.group->Announce(call->token(), std::get<wire::ClockRequest>(call->request), &lane.effects);
+  }
+}
+
+std::span<std::byte> ShardEngine::RowsOf(CallToken token, size_t table_index) {
+  ShardCall* call = ShardCall::Of(token);
+  std::lock_guard lock(call->mutex);
+  if (call->cancelled) return {};
+  if (call->rows.empty()) {
+    call->rows.reserve(call->row_bytes.size());
+    for (size_t bytes : call->row_bytes) call->rows.emplace_back(bytes);
+  }
+  return call->rows[table_index].bytes();
+}
+
+void ShardEngine::Deliver(Lane& lane) {
+  // What an answer sets off never comes back into this lane before it ends: the strand is taken.
+  for (const PullDone& done : lane.effects.pulls) {
+    ShardCall* call = ShardCall::Of(done.token);
+    {
+      std::lock_guard lock(call->mutex);
+      if (call->status.ok()) call->status = done.status;
+      call->min_clock =
+          call->has_min_clock ? std::min(call->min_clock, done.min_clock) : done.min_clock;
+      call->has_min_clock = true;
+      for (ShardId shard : done.refused_shards) call->refused_shards.push_back(shard);
+    }
+    FinishShare(lane, call);
+  }
+  for (const PushDone& done : lane.effects.pushes) {
+    ShardCall* call = ShardCall::Of(done.token);
+    {
+      std::lock_guard lock(call->mutex);
+      if (call->status.ok()) call->status = done.status;
+      call->duplicate_rows += done.duplicate_rows;
+      for (ShardId shard : done.refused_shards) call->refused_shards.push_back(shard);
+    }
+    FinishShare(lane, call);
+  }
+  for (const ClockDone& done : lane.effects.clocks) {
+    ShardCall* call = ShardCall::Of(done.token);
+    {
+      std::lock_guard lock(call->mutex);
+      if (call->status.ok()) call->status = done.status;
+      const bool highest = IsHello(call->request);
+      if (!call->has_min_clock || (done.min_clock > call->min_clock) == highest) {
+        call->min_clock = done.min_clock;
+      }
+      call->has_min_clock = true;
+    }
+    FinishShare(lane, call);
+  }
+  lane.effects.Clear();
+}
+
+void ShardEngine::FinishShare(const Lane& lane, ShardCall* call) {
+  std::shared_ptr<ShardCall> held;
+  bool join = false;
+  {
+    std::lock_guard lock(call->mutex);
+    call->pending &= ~lane.bit();
+    if (call->pending != 0) return;
+    held = std::move(call->self);
+    if (call->cancelled) return;
+    join = IsHello(call->request) && call->status.ok() && !call->joining;
+    call->joining = join || call->joining;
+  }
+  if (join) {
+    Dispatch(held, LanesOf(*held));
+  } else {
+    Answer(*held);
+  }
+}
+
+void ShardEngine::Answer(const ShardCall& call) {
+  if (!call.status.ok()) {
+    call.source->Answer(call, call.status, {});
+    return;
+  }
+  const Epoch epoch = view()->epoch;
+  if (const auto* pull = std::get_if<wire::PullRequest>(&call.request)) {
+    wire::PullResponse response;
+    response.epoch = epoch;
+    response.min_clock = call.min_clock;
+    for (ShardId shard : call.refused_shards) response.refused_shards.push_back(shard);
+    for (size_t i = 0; i < pull->tables.size(); ++i) {
+      wire::TableRows& rows = response.tables.emplace_back();
+      rows.table = pull->tables[i].table;
+      if (i < call.rows.size()) rows.values = call.rows[i].bytes();
+    }
+    call.source->Answer(call, std::move(response), call.rows);
+  } else if (std::holds_alternative<wire::PushRequest>(call.request)) {
+    wire::PushResponse response;
+    response.epoch = epoch;
+    for (ShardId shard : call.refused_shards) response.refused_shards.push_back(shard);
+    response.duplicate_rows = call.duplicate_rows;
+    call.source->Answer(call, std::move(response), {});
+  } else {
+    call.source->Answer(call, wire::ClockResponse{epoch, call.min_clock}, {});
+  }
+}
+
+void ShardEngine::Cancel(const std::shared_ptr<ShardCall>& call) {
+  uint64_t lanes;
+  {
+    std::lock_guard lock(call->mutex);
+    call->cancelled = true;
+    if (call->joining) return;
+    lanes = call->pending;
+  }
+  for (const auto& lane : lanes_) {
+    if ((lanes & lane->bit()) == 0) continue;
+    lane->strand.Run([this, call, lane = lane.get()] {
+      bool pending;
+      {
+        std::lock_guard lock(call->mutex);
+        pending = (call->pending & lane->bit()) != 0;
+      }
+      if (!pending) return;
+      lane->group->Cancel(call->token());
+      FinishShare(*lane, call.get());
+    });
+  }
+}
+
+}  // namespace tidegate

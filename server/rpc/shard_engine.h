@@ -1,0 +1,124 @@
+#pragma once
+// Between gRPC and the cores: parses and checks messages once, hands each to the strands that have keys of
+// it, merges their answers, and runs control inputs on all strands. Thread-safe.
+//
+// Each strand has one ShardGroup; a shard stays on its strand. Messages run on the thread that brought
+// them when the strand is idle (common/executor/strand.h). Before Configure, messages are answered
+// UNAVAILABLE.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/executor/strand.h"
+#include "common/routing_table.h"
+#include "server/rpc/shard_call.h"
+#include "server/shard/shard_group.h"
+
+namespace tidegate {
+
+// Refused before the strands saw them.
+struct RefusedMessages {
+  uint64_t malformed = 0;
+  uint64_t too_large = 0;
+  uint64_t unknown_table = 0;
+  uint64_t shape = 0;
+  uint64_t non_finite = 0;
+  uint64_t header = 0;
+  uint64_t pushes = 0;  // of all these, those that were pushes
+};
+
+class ShardEngine final : private RowSink {
+ public:
+  static constexpr int kMaxStrands = 64;
+
+  struct Options {
+    int strands = 1;
+    uint64_t memory_limit_bytes = 0;              // 0: none
+    std::function<void(Epoch)> newer_epoch_seen;  // a sender's routing is newer; called from any thread
+  };
+  struct JobOptions {
+    Incarnation incarnation = 0;  // own
+    uint64_t generation = 0;
+    bool synchronous = false;
+    uint64_t message_limit_bytes = 64 << 20;
+  };
+  struct TableStatistics {
+    std::string name;
+    uint64_t rows = 0;
+    uint64_t bytes = 0;
+  };
+  struct Statistics {
+    ShardMetrics shards;  // summed over the strands
+    RefusedMessages refused;
+    std::vector<TableStatistics> tables;
+    uint64_t parked_pulls = 0;
+    uint64_t held_pushes = 0;
+    uint64_t sessions = 0;
+    uint64_t shard_count = 0;
+    Epoch epoch = 0;
+    Clock released_clock = -1;  // the lowest over the strands
+    uint64_t memory_used_bytes = 0;
+  };
+
+  explicit ShardEngine(const Options& options);
+  ~ShardEngine() override;
+
+  // --- control; these return when every strand has done it ---
+  void Configure(const JobOptions& job);  // once
+  absl::Status SetRouting(const Routing& routing);
+  absl::Status OpenTables(std::span<const TableSpec> specs);
+  void SetWorkers(const WorkerSet& workers);
+  void SetLearningRateScale(float scale);
+  void Sweep(Clock clock);
+  // Runs `visit` with the group that has the shard, on its strand. NOT_FOUND: not a shard of this server.
+  absl::Status VisitShard(ShardId shard, const std::function<void(const ShardGroup&)>& visit);
+  std::vector<ShardId> shards() const;
+  uint32_t total_shards() const;  // of the job; 0 before routing
+  Statistics Collect();
+
+  // --- messages ---
+  // Answers through call->source, now or later.
+  void Handle(std::shared_ptr<ShardCall> call, MessageKind kind);
+  // Its sender is gone: no answer is wanted (one may come all the same, if it was on its way).
+  void Cancel(const std::shared_ptr<ShardCall>& call);
+
+ private:
+  struct Lane;   // a strand with its group
+  struct View;   // what dispatch needs, immutable
+
+  std::span<std::byte> RowsOf(CallToken token, size_t table_index) override;
+
+  std::shared_ptr<const View> view() const;
+  void Publish(std::shared_ptr<const View> view);
+  void OnEveryLane(const std::function<void(Lane&)>& work);
+  absl::Status Parse(ShardCall* call, MessageKind kind);
+  absl::Status Check(ShardCall* call, const View& view);
+  void Refuse(const std::shared_ptr<ShardCall>& call, const absl::Status& status);
+  void Split(ShardCall* call, const View& view) const;
+  uint64_t LanesOf(const ShardCall& call) const;
+  void Dispatch(const std::shared_ptr<ShardCall>& call, uint64_t lanes);
+  void RunOn(Lane& lane, const std::shared_ptr<ShardCall>& call);
+  KeySelection SelectionOf(const ShardCall& call, const Lane& lane) const;
+  void Deliver(Lane& lane);
+  void FinishShare(const Lane& lane, ShardCall* call);
+  void StartJoining(const std::shared_ptr<ShardCall>& call);
+  void Answer(const ShardCall& call);
+
+  const Options options_;
+  MemoryBudget budget_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  JobOptions job_;  // set by Configure, before the first view is published
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<const View> view_;
+  RefusedMessages refused_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,404 @@
+#include "server/rpc/shard_service.h"
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "common/rpc/status.h"
+#include "proto/shard_service.grpc.pb.h"
+
+namespace tidegate {
+namespace {
+
+using RawService = ShardService::WithRawMethod_Pull<ShardService::WithRawMethod_Push<
+    ShardService::WithRawMethod_Clock<ShardService::WithRawMethod_Stream<ShardService::Service>>>>;
+
+// What a completion queue gives back.
+class Tag {
+ public:
+  virtual ~Tag() = default;
+  virtual void Proceed(bool ok) = 0;
+};
+
+// One kind of operation of a handler, outstanding at most once at a time; keeps the handler alive until
+// it has come back.
+template <typename Handler>
+class Operation final : public Tag {
+ public:
+  using Method = void (Handler::*)(bool ok);
+  explicit Operation(Method method) : method_(method) {}
+  Tag* Begin(std::shared_ptr<Handler> handler) {
+    handler_ = std::move(handler);
+    return this;
+  }
+  void Forget() { handler_.reset(); }  // it will never come back
+  void Proceed(bool ok) override {
+    const std::shared_ptr<Handler> handler = std::move(handler_);
+    (handler.get()->*method_)(ok);
+  }
+
+ private:
+  const Method method_;
+  std::shared_ptr<Handler> handler_;
+};
+
+// A call of the service in progress, for Shutdown.
+class ActiveCall : public CallSource {
+ public:
+  virtual void Close(const grpc::Status& status) = 0;
+};
+
+// What must come back before the completion queues may be shut down.
+class ActiveCalls {
+ public:
+  // False, and nothing may be begun: shutting down.
+  bool BeginAccept() {
+    std::lock_guard lock(mutex_);
+    if (!closed_) ++accepting_;
+    return !closed_;
+  }
+  // After OnAccepted has begun what it begins.
+  void EndAccept() {
+    std::lock_guard lock(mutex_);
+    --accepting_;
+    changed_.notify_all();
+  }
+  // False: shutting down, but Remove will be called all the same.
+  bool Add(const std::shared_ptr<ActiveCall>& call) {
+    std::lock_guard lock(mutex_);
+    calls_.insert(call);
+    return !closed_;
+  }
+  void Remove(const std::shared_ptr<ActiveCall>& call) {
+    std::lock_guard lock(mutex_);
+    calls_.erase(call);
+    changed_.notify_all();
+  }
+  void CloseAll(const grpc::Status& status) {
+    std::set<std::shared_ptr<ActiveCall>> calls;
+    {
+      std::lock_guard lock(mutex_);
+      closed_ = true;
+      calls = calls_;
+    }
+    for (const auto& call : calls) call->Close(status);
+  }
+  void WaitUntilNone() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return accepting_ == 0 && calls_.empty(); });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool closed_ = false;
+  int accepting_ = 0;
+  std::set<std::shared_ptr<ActiveCall>> calls_;
+};
+
+struct Environment {
+  RawService service;
+  ShardEngine* engine = nullptr;
+  ActiveCalls active;
+};
+
+const grpc::Status& ShuttingDown() {
+  static const grpc::Status status(grpc::StatusCode::UNAVAILABLE, "this server is shutting down");
+  return status;
+}
+
+// ---- unary -----------------------------------------------------------------
+
+class UnaryCall final : public ActiveCall, public std::enable_shared_from_this<UnaryCall> {
+ public:
+  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue, MessageKind kind) {
+    if (!env->active.BeginAccept()) return;
+    auto call = std::make_shared<UnaryCall>(env, queue, kind);
+    call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
+    Tag* tag = call->accepted_.Begin(call);
+    auto& service = env->service;
+    if (kind == MessageKind::kPull) {
+      service.RequestPull(&call->context_, &call->in_, &call->writer_, queue, queue, tag);
+    } else if (kind == MessageKind::kPush) {
+      service.RequestPush(&call->context_, &call->in_, &call->writer_, queue, queue, tag);
+    } else {
+      service.RequestClock(&call->context_, &call->in_, &call->writer_, queue, queue, tag);
+    }
+  }
+
+  UnaryCall(Environment* env, grpc::ServerCompletionQueue* queue, MessageKind kind)
+      : env_(env), queue_(queue), kind_(kind) {}
+
+  void Answer(const ShardCall&, const wire::Response& response,
+              std::span<const SliceBuffer> rows) override {
+    if (!TakeRight()) return;
+    if (const auto* status = std::get_if<absl::Status>(&response)) {
+      writer_.FinishWithError(ToGrpc(*status), finished_.Begin(shared_from_this()));
+      return;
+    }
+    writer_.Finish(ToByteBuffer(wire::EncodeResponse(response), rows), grpc::Status::OK,
+                   finished_.Begin(shared_from_this()));
+  }
+
+  void Close(const grpc::Status& status) override {
+    std::shared_ptr<ShardCall> call;
+    {
+      std::lock_guard lock(mutex_);
+      call = call_;
+    }
+    if (call != nullptr) env_->engine->Cancel(call);
+    if (TakeRight()) writer_.FinishWithError(status, finished_.Begin(shared_from_this()));
+  }
+
+ private:
+  // The first of Answer and Close finishes the call.
+  bool TakeRight() {
+    std::lock_guard lock(mutex_);
+    call_.reset();
+    return !std::exchange(answered_, true);
+  }
+  void OnAccepted(bool ok) {
+    if (ok) {
+      Accept(env_, queue_, kind_);
+      Begin();
+    } else {
+      done_.Forget();
+    }
+    env_->active.EndAccept();
+  }
+  void Begin() {
+    auto call = std::make_shared<ShardCall>(shared_from_this(), ToContiguous(in_));
+    in_.Clear();
+    {
+      std::lock_guard lock(mutex_);
+      call_ = call;
+    }
+    if (!env_->active.Add(shared_from_this())) {
+      Close(ShuttingDown());
+      return;
+    }
+    env_->engine->Handle(std::move(call), kind_);
+  }
+  void OnFinished(bool) { env_->active.Remove(shared_from_this()); }
+  void OnDone(bool) {
+    if (context_.IsCancelled()) Close(grpc::Status::CANCELLED);
+  }
+
+  Environment* const env_;
+  grpc::ServerCompletionQueue* const queue_;
+  const MessageKind kind_;
+  grpc::ServerContext context_;
+  grpc::ByteBuffer in_;
+  grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> writer_{&context_};
+  Operation<UnaryCall> accepted_{&UnaryCall::OnAccepted};
+  Operation<UnaryCall> finished_{&UnaryCall::OnFinished};
+  Operation<UnaryCall> done_{&UnaryCall::OnDone};
+
+  std::mutex mutex_;
+  bool answered_ = false;
+  std::shared_ptr<ShardCall> call_;
+};
+
+// ---- stream ----------------------------------------------------------------
+
+class StreamCall final : public ActiveCall, public std::enable_shared_from_this<StreamCall> {
+ public:
+  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue) {
+    if (!env->active.BeginAccept()) return;
+    auto call = std::make_shared<StreamCall>(env, queue);
+    call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
+    env->service.RequestStream(&call->context_, &call->io_, queue, queue,
+                               call->accepted_.Begin(call));
+  }
+
+  StreamCall(Environment* env, grpc::ServerCompletionQueue* queue) : env_(env), queue_(queue) {}
+
+  void Answer(const ShardCall& call, const wire::Response& response,
+              std::span<const SliceBuffer> rows) override {
+    grpc::ByteBuffer out = ToByteBuffer(wire::EncodeStreamResponse(call.number, response), rows);
+    {
+      std::lock_guard lock(mutex_);
+      if (unanswered_.erase(&call) == 0 || closing_) return;
+      if (writing_) {
+        queue_out_.push_back(std::move(out));
+        return;
+      }
+      writing_ = true;
+    }
+    io_.Write(out, written_.Begin(shared_from_this()));
+  }
+
+  void Close(const grpc::Status& status) override {
+    absl::flat_hash_map<const ShardCall*, std::shared_ptr<ShardCall>> unanswered;
+    {
+      std::lock_guard lock(mutex_);
+      if (!closing_) final_status_ = status;
+      closing_ = true;
+      unanswered.swap(unanswered_);
+      queue_out_.clear();
+    }
+    for (const auto& [address, call] : unanswered) env_->engine->Cancel(call);
+    FinishIfIdle();
+  }
+
+ private:
+  void OnAccepted(bool ok) {
+    if (ok) {
+      Accept(env_, queue_);
+      Begin();
+    } else {
+      done_.Forget();
+    }
+    env_->active.EndAccept();
+  }
+  void Begin() {
+    if (!env_->active.Add(shared_from_this())) {
+      Close(ShuttingDown());
+      return;
+    }
+    io_.Read(&in_, read_.Begin(shared_from_this()));
+  }
+
+  void OnRead(bool ok) {
+    if (!ok) {  // the peer has sent its last, or is gone: then OnDone closes
+      {
+        std::lock_guard lock(mutex_);
+        half_closed_ = true;
+      }
+      FinishIfIdle();
+      return;
+    }
+    auto call = std::make_shared<ShardCall>(shared_from_this(), ToContiguous(in_));
+    in_.Clear();
+    size_t unanswered;
+    {
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+      unanswered_.emplace(call.get(), call);
+      unanswered = unanswered_.size();
+    }
+    if (unanswered > ShardServiceHost::kMaxUnansweredPerStream) {
+      Close(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                         absl::StrCat("more than ", ShardServiceHost::kMaxUnansweredPerStream,
+                                      " requests of this stream are unanswered")));
+      return;
+    }
+    env_->engine->Handle(std::move(call), MessageKind::kStream);
+    io_.Read(&in_, read_.Begin(shared_from_this()));
+  }
+
+  void OnWritten(bool ok) {
+    grpc::ByteBuffer out;
+    {
+      std::lock_guard lock(mutex_);
+      if (!ok) queue_out_.clear();
+      writing_ = !queue_out_.empty();
+      if (writing_) {
+        out = std::move(queue_out_.front());
+        queue_out_.pop_front();
+      }
+    }
+    if (out.Valid()) {
+      io_.Write(out, written_.Begin(shared_from_this()));
+    } else {
+      FinishIfIdle();
+    }
+  }
+
+  // gRPC takes Finish once, and not while a write is out.
+  void FinishIfIdle() {
+    grpc::Status status;
+    {
+      std::lock_guard lock(mutex_);
+      const bool over = closing_ || (half_closed_ && unanswered_.empty());
+      if (!over || writing_ || finished_begun_) return;
+      finished_begun_ = true;
+      closing_ = true;
+      status = final_status_;
+    }
+    io_.Finish(status, finished_.Begin(shared_from_this()));
+  }
+
+  void OnFinished(bool) { env_->active.Remove(shared_from_this()); }
+  void OnDone(bool) {
+    if (context_.IsCancelled()) Close(grpc::Status::CANCELLED);
+  }
+
+  Environment* const env_;
+  grpc::ServerCompletionQueue* const queue_;
+  grpc::ServerContext context_;
+  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> io_{&context_};
+  grpc::ByteBuffer in_;
+  Operation<StreamCall> accepted_{&StreamCall::OnAccepted};
+  Operation<StreamCall> read_{&StreamCall::OnRead};
+  Operation<StreamCall> written_{&StreamCall::OnWritten};
+  Operation<StreamCall> finished_{&StreamCall::OnFinished};
+  Operation<StreamCall> done_{&StreamCall::OnDone};
+
+  std::mutex mutex_;
+  absl::flat_hash_map<const ShardCall*, std::shared_ptr<ShardCall>> unanswered_;
+  std::deque<grpc::ByteBuffer> queue_out_;
+  bool writing_ = false;
+  bool half_closed_ = false;
+  bool closing_ = false;
+  bool finished_begun_ = false;
+  grpc::Status final_status_;
+};
+
+}  // namespace
+
+class ShardServiceHost::Impl {
+ public:
+  Impl(ShardEngine* engine, int executors) : executors_(executors) { env_.engine = engine; }
+
+  void Register(grpc::ServerBuilder& builder) {
+    builder.RegisterService(&env_.service);
+    for (int i = 0; i < executors_; ++i) queues_.push_back(builder.AddCompletionQueue());
+  }
+
+  void Start() {
+    for (const auto& queue : queues_) {
+      StreamCall::Accept(&env_, queue.get());
+      for (MessageKind kind : {MessageKind::kPull, MessageKind::kPush, MessageKind::kClock}) {
+        UnaryCall::Accept(&env_, queue.get(), kind);
+      }
+      threads_.emplace_back([q = queue.get()] {
+        void* tag;
+        bool ok;
+        while (q->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
+      });
+    }
+  }
+
+  void Shutdown(grpc::Server* server) {
+    env_.active.CloseAll(ShuttingDown());
+    server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    env_.active.WaitUntilNone();
+    for (const auto& queue : queues_) queue->Shutdown();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  const int executors_;
+  Environment env_;
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
+  std::vector<std::thread> threads_;
+};
+
+ShardServiceHost::ShardServiceHost(ShardEngine* engine, int executors)
+    : impl_(std::make_unique<Impl>(engine, executors)) {}
+ShardServiceHost::~ShardServiceHost() = default;
+void ShardServiceHost::Register(grpc::ServerBuilder& builder) { impl_->Register(builder); }
+void ShardServiceHost::Start() { impl_->Start(); }
+void ShardServiceHost::Shutdown(grpc::Server* server) { impl_->Shutdown(server); }
+
+}  // namespace tidegate

@@ -1,0 +1,39 @@
+#pragma once
+// ShardService over gRPC's completion queues, on raw messages: one queue and one thread per executor.
+// Streams and unary methods hand the same messages to a ShardEngine. A stream is read always; its answers
+// are queued and written in the order they come; what a peer may have unanswered on one stream is bounded.
+//
+//   ShardServiceHost service(&engine, executors);
+//   Listen(options, [&](auto& builder) { service.Register(builder); });
+//   service.Start();
+//   ...
+//   service.Shutdown(server);  // ends calls (UNAVAILABLE), then the server, then the threads
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+
+#include "server/rpc/shard_engine.h"
+
+namespace tidegate {
+
+class ShardServiceHost {
+ public:
+  static constexpr size_t kMaxUnansweredPerStream = 4096;
+
+  // `engine` outlives this.
+  ShardServiceHost(ShardEngine* engine, int executors);
+  ~ShardServiceHost();
+
+  void Register(grpc::ServerBuilder& builder);
+  void Start();
+  // Once, from no thread of the service.
+  void Shutdown(grpc::Server* server);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate
