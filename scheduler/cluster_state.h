@@ -51,7 +51,10 @@ struct SchedulerOptions {
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
-  uint64_t sync_group_steps = 64;  // steps between two meetings with the scheduler at staleness 0
+  // Steps between two meetings with the scheduler at staleness 0: the first group's; later ones adapt to
+  // last a second or more, up to the maximum.
+  uint64_t sync_group_steps = 64;
+  uint64_t sync_group_steps_max = 4096;
 };
 
 using SchedulerResponse =
@@ -129,6 +132,9 @@ class ClusterState {
     WorkerLoad worker_load;
     uint64_t order = 0;      // newest AcquireWork
     bool live = false;       // as of it
+    bool asked = false;
+    uint64_t answered_order = 0;  // its last answer, for a repeated call
+    AcquireWorkResponse answer;
     int phase_told = -1;
     TimeMs advanced_at = 0;  // when its clock last moved
     bool stall_told = false;
@@ -150,7 +156,8 @@ class ClusterState {
   // Work for a worker that asks, or nothing (it waits).
   std::optional<AcquireWorkResponse> AnswerFor(TimeMs now, Incarnation worker, const WorkPoll& poll,
                                                SchedulerEffects* effects);
-  std::optional<AcquireWorkResponse> TrainingAnswer(Incarnation worker, const WorkPoll& poll,
+  std::optional<AcquireWorkResponse> TrainingAnswer(TimeMs now, Incarnation worker,
+                                                    const WorkPoll& poll,
                                                     SchedulerEffects* effects);
   void AnswerWorkPolls(TimeMs now, SchedulerEffects* effects);
   void RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
@@ -162,6 +169,7 @@ class ClusterState {
   bool AdvanceOnce(TimeMs now, SchedulerEffects* effects);
   bool TryStart(TimeMs now, SchedulerEffects* effects);
   void BeginEpoch(TimeMs now, SchedulerEffects* effects);
+  void BeginQueues();
   void FormSyncGroup(TimeMs now, SchedulerEffects* effects);
   void EndEvaluation(TimeMs now, SchedulerEffects* effects);
   void AfterSaving(TimeMs now, SchedulerEffects* effects);
@@ -173,6 +181,9 @@ class ClusterState {
 
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
   uint64_t SamplesSoFar() const;
+  TimeMs StallTimeoutMs() const {
+    return static_cast<TimeMs>(options_.job.train().stall_timeout_s() * 1000.0f);
+  }
 
   const SchedulerOptions options_;
   const std::string job_bytes_;
@@ -187,7 +198,12 @@ class ClusterState {
   bool manifest_ordered_ = false;
   TimeMs started_at_ = 0;
   TimeMs counted_at_ = 0;       // train time is counted up to here
-  TimeMs forming_since_ = -1;   // staleness 0: a group waits for its members
+  // Staleness 0.
+  TimeMs forming_since_ = -1;  // a group waits for its members
+  TimeMs group_started_ = 0;
+  bool group_full_ = false;    // the last group was no leftover
+  Incarnation leftover_worker_ = 0;  // told to announce itself for one
+  uint64_t group_steps_;
   bool told_no_workers_ = false;
   uint64_t observed_samples_ = 0;  // by the workers' own counts; for the rate
   std::vector<std::pair<TimeMs, uint64_t>> rate_window_;

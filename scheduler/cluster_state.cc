@@ -1,0 +1,638 @@
+#include "scheduler/cluster_state.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint32_t kStateFormat = 1;
+constexpr int kEventsMax = 256;
+constexpr TimeMs kRateWindowMs = 5000;
+
+// The first declared table that differs, for people.
+std::string FirstDifference(const SchedulerState& state, const DeclareTablesRequest& request) {
+  const int common = std::min(state.tables_size(), request.tables_size());
+  for (int i = 0; i < common; ++i) {
+    if (state.tables(i).SerializeAsString() != request.tables(i).SerializeAsString()) {
+      return absl::StrCat("table ", i, " is {", state.tables(i).ShortDebugString(),
+                          "} for the job, and {", request.tables(i).ShortDebugString(), "} here");
+    }
+  }
+  if (state.tables_size() == request.tables_size()) return "";
+  return absl::StrCat("the job has ", state.tables_size(), " tables, this worker ",
+                      request.tables_size());
+}
+
+template <typename Response>
+AcquireWorkResponse Answer(Response* (AcquireWorkResponse::*mutable_answer)()) {
+  AcquireWorkResponse response;
+  (response.*mutable_answer)();
+  return response;
+}
+AcquireWorkResponse AnswerWork(const LeaseRecord& lease) {
+  AcquireWorkResponse response;
+  *response.mutable_work() = lease.work();
+  return response;
+}
+AcquireWorkResponse AnswerRejoin() {
+  AcquireWorkResponse response;
+  response.set_rejoin(true);
+  return response;
+}
+const auto kAnnounce = &AcquireWorkResponse::mutable_announce;
+const auto kPark = &AcquireWorkResponse::mutable_park;
+const auto kWait = &AcquireWorkResponse::mutable_wait;
+
+}  // namespace
+
+ClusterState::ClusterState(SchedulerOptions options, SchedulerState stored)
+    : options_(std::move(options)),
+      job_bytes_(options_.job.SerializeAsString()),
+      state_(std::move(stored)),
+      membership_(&state_),
+      train_(state_.mutable_current(), &options_.train_splits, Work::TRAIN),
+      sync_(state_.mutable_current()),
+      detector_(options_.lease_ms),
+      evaluation_(&options_.valid_splits),
+      group_steps_(options_.sync_group_steps) {}
+
+absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOptions options,
+                                                                   SchedulerState stored) {
+  if (stored.format() > kStateFormat) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the stored state has format ", stored.format(), ", this program knows ",
+                     kStateFormat, ": use a newer tidegate-scheduler or an empty --state"));
+  }
+  if (stored.format() != 0 && stored.config_fingerprint() != options.config_fingerprint) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the stored state belongs to job \"", stored.job(), "\" with config ",
+        absl::Hex(stored.config_fingerprint()), ", not to \"", options.job.name(), "\" with config ",
+        absl::Hex(options.config_fingerprint), ": start with that job's config or an empty --state"));
+  }
+  bool fits = true;
+  for (uint32_t split : stored.current().done()) fits = fits && split < options.train_splits.size();
+  for (const LeaseRecord& lease : stored.current().leases()) {
+    fits = fits && (lease.work().has_sync() ? options.synchronous
+                                            : lease.split() < options.train_splits.size());
+  }
+  if (!fits) {
+    return absl::FailedPreconditionError(
+        "the stored state speaks of splits that the data does not have: the files in data.train "
+        "changed since it was stored; bring them back or start with an empty --state");
+  }
+  if (stored.format() == 0) {
+    stored.set_format(kStateFormat);
+    stored.set_job(options.job.name());
+    stored.set_config_fingerprint(options.config_fingerprint);
+    stored.set_generation(1);
+    stored.set_lr_scale(1);
+  }
+  return std::unique_ptr<ClusterState>(new ClusterState(std::move(options), std::move(stored)));
+}
+
+SchedulerEffects ClusterState::Start(TimeMs now) {
+  SchedulerEffects effects;
+  state_.set_term(state_.term() + 1);
+  started_at_ = counted_at_ = group_started_ = now;
+  for (Role role : {SERVER, WORKER}) {
+    for (Incarnation member : membership_.Active(role)) {
+      detector_.Heard(member, now);
+      soft_[member].advanced_at = now;
+    }
+  }
+  BeginQueues();
+  if (state_.term() > 1) {
+    Event(now, absl::StrCat("scheduler started again, term ", state_.term()), &effects);
+  }
+  effects.persist = true;
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::Reply(CallToken token, SchedulerResponse response, SchedulerEffects* effects) {
+  std::visit(
+      [this](auto& r) {
+        if constexpr (!std::is_same_v<std::decay_t<decltype(r)>, std::monostate>) {
+          r.set_term(state_.term());
+        }
+      },
+      response);
+  effects->replies.push_back({token, absl::OkStatus(), std::move(response)});
+}
+
+void ClusterState::Refuse(CallToken token, absl::Status status, SchedulerEffects* effects) {
+  effects->replies.push_back({token, std::move(status), std::monostate()});
+}
+
+void ClusterState::Event(TimeMs now, const std::string& text, SchedulerEffects* effects) {
+  char time[48];
+  std::snprintf(time, sizeof(time), "[%.1f s] ", static_cast<double>(now - started_at_) / 1000.0);
+  state_.add_events(time + text);
+  state_.set_events_total(state_.events_total() + 1);
+  if (state_.events_size() > kEventsMax) {
+    state_.mutable_events()->DeleteSubrange(0, state_.events_size() - kEventsMax);
+  }
+  effects->events.push_back(text);
+  effects->persist = true;
+}
+
+// Ends every call into the core: takes what became possible, then answers what can be answered.
+SchedulerEffects ClusterState::Finish(TimeMs now, SchedulerEffects effects) {
+  const int rounds_max = 8;  // an answer may free work or complete a group; the rest waits for a tick
+  for (int round = 0; round < rounds_max; ++round) {
+    Advance(now, &effects);
+    const size_t before = effects.replies.size();
+    AnswerWorkPolls(now, &effects);
+    if (effects.replies.size() == before) break;
+  }
+  AnswerHeartbeats(now, &effects);
+  return effects;
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  const auto refuse = [&](const std::string& why) {
+    Refuse(token, absl::FailedPreconditionError(why), &effects);
+    return Finish(now, std::move(effects));
+  };
+  if (request.role() != SERVER && request.role() != WORKER) {
+    Refuse(token, absl::InvalidArgumentError("Join: role must be SERVER or WORKER"), &effects);
+    return Finish(now, std::move(effects));
+  }
+  if (request.config_fingerprint() != 0 &&
+      request.config_fingerprint() != options_.config_fingerprint) {
+    return refuse(absl::StrCat("this scheduler runs job \"", options_.job.name(), "\" with config ",
+                               absl::Hex(options_.config_fingerprint), ", you were given config ",
+                               absl::Hex(request.config_fingerprint()),
+                               ": one scheduler runs one job; start another for the other config"));
+  }
+  if (!request.version().empty() && !options_.version.empty() &&
+      request.version() != options_.version) {
+    return refuse(absl::StrCat("the scheduler is Tidegate ", options_.version, ", you are ",
+                               request.version(), ": use one version for all processes of a job"));
+  }
+  MemberRecord* record = membership_.FindActive(request.role(), request.nonce());
+  if (record == nullptr) {
+    if (request.role() == SERVER && !Ended()) {
+      if (request.address().empty()) {
+        Refuse(token, absl::InvalidArgumentError("Join: a server needs its address"), &effects);
+        return Finish(now, std::move(effects));
+      }
+      if (state_.routing().epoch() != 0) {
+        return refuse(absl::StrCat("the job's shards are placed on ", state_.routing().servers_size(),
+                                   " servers already: servers cannot join a running job in this "
+                                   "version; set cluster.servers before the job starts"));
+      }
+      if (const MemberRecord* old = membership_.FindActiveServer(request.address())) {
+        RemoveMember(now, old->member().incarnation(), MemberRecord::DEAD,
+                     "another process joined with its address", &effects);
+      }
+      if (membership_.CountActive(SERVER) >= std::max(1u, options_.job.cluster().servers())) {
+        return refuse(absl::StrCat("the job has its ", options_.job.cluster().servers(),
+                                   " servers (cluster.servers) already"));
+      }
+    }
+    record = membership_.Add(request);
+    soft_[record->member().incarnation()].advanced_at = now;
+    told_no_workers_ = false;
+    Event(now, absl::StrCat(DescribeMember(record->member()), " joined"), &effects);
+  }
+  detector_.Heard(record->member().incarnation(), now);
+  JoinResponse response;
+  response.set_incarnation(record->member().incarnation());
+  response.set_generation(state_.generation());
+  response.set_job_config(job_bytes_);
+  response.set_heartbeat_interval_ms(static_cast<uint32_t>(options_.heartbeat_interval_ms));
+  response.set_lease_ms(static_cast<uint32_t>(options_.lease_ms));
+  Reply(token, std::move(response), &effects);
+  return Finish(now, std::move(effects));
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token,
+                                      const DeclareTablesRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  const MemberRecord* record = membership_.FindActive(request.incarnation());
+  absl::Status status;
+  if (record == nullptr || record->member().role() != WORKER) {
+    status = absl::FailedPreconditionError(
+        absl::StrCat("rejoin: ", request.incarnation(), " is no worker of this job (any more)"));
+  } else if (request.tables_size() == 0) {
+    status = absl::InvalidArgumentError("DeclareTables: no tables");
+  }
+  for (int i = 0; status.ok() && i < request.tables_size(); ++i) {
+    if (request.tables(i).id() != static_cast<uint32_t>(i) || request.tables(i).parts_size() == 0) {
+      status = absl::InvalidArgumentError(
+          absl::StrCat("DeclareTables: table ", i, " (\"", request.tables(i).name(),
+                       "\") needs id ", i, " and at least one part"));
+    }
+  }
+  if (status.ok() && state_.tables_size() > 0) {
+    const std::string difference = FirstDifference(state_, request);
+    if (!difference.empty()) {
+      status = absl::FailedPreconditionError(
+          absl::StrCat("this worker's tables differ from the job's: ", difference,
+                       "; every worker must be the same program"));
+    }
+  }
+  if (record != nullptr) detector_.Heard(request.incarnation(), now);
+  if (!status.ok()) {
+    Refuse(token, std::move(status), &effects);
+    return Finish(now, std::move(effects));
+  }
+  if (state_.tables_size() == 0) {
+    *state_.mutable_tables() = request.tables();
+    effects.persist = true;
+  }
+  Reply(token, DeclareTablesResponse(), &effects);
+  return Finish(now, std::move(effects));
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const LeaveRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  if (membership_.FindActive(request.incarnation()) != nullptr) {
+    RemoveMember(now, request.incarnation(), MemberRecord::LEFT, request.reason(), &effects);
+  }
+  Reply(token, LeaveResponse(), &effects);
+  return Finish(now, std::move(effects));
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const GetRoutingRequest& request) {
+  SchedulerEffects effects;
+  GetRoutingResponse response;
+  response.set_generation(state_.generation());
+  if (state_.routing().epoch() > request.newer_than()) *response.mutable_routing() = state_.routing();
+  *response.mutable_tables() = state_.tables();
+  Reply(token, std::move(response), &effects);
+  return effects;
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const GetStatusRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  Reply(token, Status(now), &effects);
+  return effects;
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const StopJobRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  Fail(now, absl::StrCat("stopped: ", request.reason()), &effects);
+  Reply(token, StopJobResponse(), &effects);
+  return Finish(now, std::move(effects));
+}
+
+SchedulerEffects ClusterState::Tick(TimeMs now) {
+  SchedulerEffects effects;
+  CountTime(now);
+  for (Incarnation member : detector_.Tick(now)) {
+    if (membership_.FindActive(member) == nullptr) {
+      detector_.Forget(member);
+      continue;
+    }
+    RemoveMember(now, member, MemberRecord::DEAD,
+                 absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms"), &effects);
+  }
+  CheckStalls(now, &effects);
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::CheckStalls(TimeMs now, SchedulerEffects* effects) {
+  if (state_.phase() != TRAINING) return;
+  for (const LeaseRecord& lease : state_.current().leases()) {
+    const auto it = soft_.find(lease.worker());
+    if (it == soft_.end() || it->second.stall_told) continue;
+    if (now - it->second.advanced_at <= StallTimeoutMs()) continue;
+    it->second.stall_told = true;
+    Event(now,
+          absl::StrCat(DescribeMember(membership_.FindActive(lease.worker())->member()),
+                       " sends heartbeats, but has not advanced for ", now - it->second.advanced_at,
+                       " ms; it is at clock ", it->second.worker_load.clock()),
+          effects);
+  }
+}
+
+void ClusterState::RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
+                                const std::string& why, SchedulerEffects* effects) {
+  const Member member = membership_.FindActive(incarnation)->member();
+  const char* verb = state == MemberRecord::LEFT ? " left" : " is dead";
+  std::string line = absl::StrCat(DescribeMember(member), verb, why.empty() ? "" : ": ", why);
+  bool gave_back = false;
+  if (member.role() == WORKER && !Ended()) {
+    gave_back = options_.synchronous ? sync_.GiveBack(incarnation) : train_.GiveBack(incarnation);
+    gave_back = evaluation_.queue().GiveBack(incarnation) || gave_back;
+  }
+  if (gave_back) line += "; its work goes to others";
+  membership_.Remove(incarnation, state);
+  detector_.Forget(incarnation);
+  if (const auto soft = soft_.find(incarnation); soft != soft_.end()) {
+    HeartbeatResponse rejoin;
+    rejoin.set_rejoin(true);
+    rejoin.set_phase(state_.phase());
+    rejoin.set_message(state_.message());
+    if (soft->second.heartbeat) Reply(soft->second.heartbeat->token, rejoin, effects);
+    if (soft->second.work) Reply(soft->second.work->token, AnswerRejoin(), effects);
+    soft_.erase(soft);
+  }
+  Event(now, line, effects);
+  if (Ended()) return;
+  if (member.role() == SERVER && state_.routing().epoch() != 0) {
+    const auto& primary = state_.routing().primary();
+    Fail(now,
+         absl::StrCat(DescribeMember(member), " at ", member.address(), verb, " with ",
+                      std::count(primary.begin(), primary.end(), incarnation), " of ",
+                      state_.routing().shards(),
+                      " shards; without replicas they are lost: start the job again",
+                      state_.checkpoint().empty() ? "" : "; its newest checkpoint is ",
+                      state_.checkpoint()),
+         effects);
+  } else if (member.role() == WORKER && membership_.CountActive(WORKER) == 0 &&
+             state_.phase() != STARTING && !told_no_workers_) {
+    told_no_workers_ = true;
+    Event(now, "no workers are left: the job waits for new ones", effects);
+  }
+}
+
+// ---- heartbeats -----------------------------------------------------------------------------------
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const HeartbeatRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  const Incarnation incarnation = request.incarnation();
+  MemberRecord* record = membership_.FindActive(incarnation);
+  if (record == nullptr) {
+    HeartbeatResponse response;
+    response.set_rejoin(true);
+    response.set_phase(state_.phase());
+    response.set_message(state_.message());
+    Reply(token, std::move(response), &effects);
+    return Finish(now, std::move(effects));
+  }
+  detector_.Heard(incarnation, now);
+  Soft& soft = soft_[incarnation];
+  if (request.has_server_load()) soft.server_load = request.server_load();
+  if (request.has_worker_load()) {
+    const WorkerLoad& load = request.worker_load();
+    if (load.clock() != soft.worker_load.clock() ||
+        load.samples_total() != soft.worker_load.samples_total()) {
+      soft.advanced_at = now;
+      soft.stall_told = false;
+    }
+    if (load.samples_total() > soft.worker_load.samples_total()) {
+      observed_samples_ += load.samples_total() - soft.worker_load.samples_total();
+    }
+    if (load.samples_total() >= soft.worker_load.samples_total()) soft.worker_load = load;
+    if (rate_window_.empty() || now - rate_window_.back().first >= options_.heartbeat_interval_ms) {
+      rate_window_.emplace_back(now, observed_samples_);
+      while (now - rate_window_.front().first > kRateWindowMs) rate_window_.erase(rate_window_.begin());
+    }
+  }
+  for (const WorkDone& progress : request.progress()) {
+    WorkDone report = progress;
+    report.set_in_progress(true);
+    TakeWorkDone(now, incarnation, report, &effects);
+  }
+  TakeResults(now, incarnation, request, &effects);
+  if (!request.fatal_error().empty()) {
+    Fail(now, absl::StrCat(DescribeMember(record->member()), ": ", request.fatal_error()), &effects);
+  }
+  HeartbeatPoll poll{token, now, request};
+  poll.request.clear_results();
+  poll.request.clear_server_load();
+  poll.request.clear_worker_load();
+  poll.request.clear_progress();
+  if (soft.heartbeat) {
+    Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
+  }
+  soft.heartbeat = std::move(poll);
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
+                               SchedulerEffects* effects) {
+  for (const CommandResult& result : request.results()) {
+    if (!state_.has_command() || state_.command().command().id() != result.id() || Ended()) continue;
+    PendingCommand* pending = state_.mutable_command();
+    auto* waiting = pending->mutable_waiting();
+    const auto it = std::find(waiting->begin(), waiting->end(), server);
+    if (it == waiting->end()) continue;  // said before
+    effects->persist = true;
+    if (result.code() != 0) {
+      const char* what = pending->command().has_write_checkpoint() ? "write its part of the checkpoint"
+                         : pending->command().has_open_tables()    ? "open the tables"
+                                                                   : "change the learning rate";
+      Fail(now,
+           absl::StrCat(DescribeMember(membership_.FindActive(server)->member()), " could not ", what,
+                        ": ", result.error()),
+           effects);
+      return;
+    }
+    waiting->erase(it);
+    pending->mutable_files()->MergeFrom(result.files());
+    pending->set_answered(waiting->empty());
+  }
+}
+
+bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member,
+                           const Soft& soft) const {
+  const HeartbeatRequest& request = poll.request;
+  if (request.seen_term() != state_.term() || soft.phase_told != state_.phase()) return true;
+  const HeartbeatResponse response = MakeHeartbeat(request, member);
+  return response.has_routing() || response.has_workers() || response.commands_size() > 0;
+}
+
+HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
+                                              const MemberRecord& member) const {
+  HeartbeatResponse response;
+  response.set_phase(state_.phase());
+  response.set_message(state_.message());
+  if (state_.routing().epoch() > request.routing_epoch()) {
+    *response.mutable_routing() = state_.routing();
+  }
+  if (member.member().role() != SERVER) return response;
+  if (state_.worker_set_version() > request.worker_set_version()) {
+    *response.mutable_workers() = membership_.Workers();
+  }
+  const PendingCommand& pending = state_.command();
+  const auto& waiting = pending.waiting();
+  if (!Ended() && pending.command().id() > request.last_command() &&
+      std::find(waiting.begin(), waiting.end(), member.member().incarnation()) != waiting.end()) {
+    *response.add_commands() = pending.command();
+  }
+  return response;
+}
+
+void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
+  for (auto& [incarnation, soft] : soft_) {
+    if (!soft.heartbeat) continue;
+    const MemberRecord& member = *membership_.FindActive(incarnation);
+    const HeartbeatPoll& poll = *soft.heartbeat;
+    if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms &&
+        !HasNews(poll, member, soft)) {
+      continue;
+    }
+    soft.phase_told = state_.phase();
+    Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
+    soft.heartbeat.reset();
+  }
+}
+
+bool ClusterState::Drained() const {
+  return Ended() && membership_.CountActive(SERVER) == 0 && membership_.CountActive(WORKER) == 0;
+}
+
+// ---- work -----------------------------------------------------------------------------------------
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const AcquireWorkRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  const Incarnation worker = request.incarnation();
+  MemberRecord* record = membership_.FindActive(worker);
+  if (record == nullptr || record->member().role() != WORKER) {
+    AcquireWorkResponse response = AnswerRejoin();
+    if (Ended()) {
+      response.mutable_finish()->set_failed(state_.phase() == FAILED);
+      response.mutable_finish()->set_message(state_.message());
+      response.set_rejoin(false);
+    }
+    Reply(token, std::move(response), &effects);
+    return Finish(now, std::move(effects));
+  }
+  detector_.Heard(worker, now);
+  for (const WorkDone& done : request.done()) TakeWorkDone(now, worker, done, &effects);
+  Soft& soft = soft_[worker];
+  soft.order = std::max(soft.order, record->acquire_order());
+  if (request.order() != 0) {
+    const bool late = request.order() < soft.order;
+    // The same call again, answered before: the same answer, unless its work is no longer this worker's.
+    const bool again = request.order() == soft.answered_order &&
+                       (!soft.answer.has_work() || soft.answer.work().kind() == Work::EVAL ||
+                        FindLease(state_.mutable_current(), worker, soft.answer.work().lease()));
+    if (late || again) {
+      Reply(token, late ? Answer(kWait) : soft.answer, &effects);
+      return Finish(now, std::move(effects));
+    }
+    soft.order = request.order();
+  }
+  if (soft.work) Reply(soft.work->token, Answer(kWait), &effects);
+  soft.work = WorkPoll{token, now, request.live(), request.clock()};
+  soft.live = request.live();
+  soft.asked = true;
+  if (!record->ready()) {
+    record->set_ready(true);
+    effects.persist = true;
+  }
+  if (request.live() && request.clock() > state_.max_clock()) state_.set_max_clock(request.clock());
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done,
+                                SchedulerEffects* effects) {
+  if (Ended()) return;
+  EpochProgress* current = state_.mutable_current();
+  LeaseRecord* lease = FindLease(current, worker, done.lease());
+  uint64_t bad_lines = current->bad_lines() + (lease != nullptr ? done.bad_lines() : 0);
+  if (done.in_progress()) {
+    if (lease != nullptr && done.samples() >= lease->progress().samples() &&
+        done.next_step() >= lease->progress().next_step()) {
+      *lease->mutable_progress() = done;
+    }
+  } else if (lease != nullptr) {
+    if (options_.synchronous) {
+      sync_.Complete(worker, done);
+    } else {
+      train_.Complete(worker, done);
+    }
+    effects->persist = true;
+  } else if (state_.phase() == EVALUATING) {
+    const absl::Status status = evaluation_.Take(worker, done);
+    if (!status.ok()) {
+      Fail(now,
+           absl::StrCat(DescribeMember(membership_.FindActive(worker)->member()),
+                        " sent evaluation scores that are not valid: ", std::string(status.message())),
+           effects);
+      return;
+    }
+    bad_lines = evaluation_.bad_lines();
+  }
+  if (bad_lines > options_.job.data().max_bad_lines()) {
+    Fail(now,
+         absl::StrCat(bad_lines, " bad lines, more than data.max_bad_lines (",
+                      options_.job.data().max_bad_lines(), "); for example ", done.bad_line_example()),
+         effects);
+  }
+}
+
+std::optional<AcquireWorkResponse> ClusterState::AnswerFor(TimeMs now, Incarnation worker,
+                                                           const WorkPoll& poll,
+                                                           SchedulerEffects* effects) {
+  if (Ended()) {
+    AcquireWorkResponse response;
+    response.mutable_finish()->set_failed(state_.phase() == FAILED);
+    response.mutable_finish()->set_message(state_.message());
+    return response;
+  }
+  if (state_.phase() == TRAINING) return TrainingAnswer(now, worker, poll, effects);
+  if (poll.live) return Answer(kPark);
+  if (state_.phase() != EVALUATING) return std::nullopt;
+  if (const LeaseRecord* lease = evaluation_.LeaseOf(worker)) return AnswerWork(*lease);
+  const LeaseRecord* lease = evaluation_.queue().Lease(worker, NextLease());
+  if (lease == nullptr) return std::nullopt;
+  return AnswerWork(*lease);
+}
+
+std::optional<AcquireWorkResponse> ClusterState::TrainingAnswer(TimeMs now, Incarnation worker,
+                                                                const WorkPoll& poll,
+                                                                SchedulerEffects* effects) {
+  const LeaseRecord* lease = FindLeaseOf(state_.mutable_current(), worker);
+  if (options_.synchronous) {
+    if (lease != nullptr) {
+      if (poll.live && poll.clock <= lease->work().start_clock()) return AnswerWork(*lease);
+      sync_.GiveBack(worker);  // it was granted to a view of this worker that is past
+      effects->persist = true;
+      return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
+    }
+    if (poll.live) {
+      // Held while a group of all forms; otherwise this worker would stand in the way of others.
+      return sync_.Running() ? std::optional(Answer(kPark)) : std::nullopt;
+    }
+    if (sync_.Running() || !sync_.HasNext()) return std::nullopt;
+    if (sync_.NextIsLeftover()) {
+      const bool chosen = leftover_worker_ != 0 && leftover_worker_ != worker &&
+                          membership_.FindActive(leftover_worker_) != nullptr &&
+                          now - forming_since_ < StallTimeoutMs();
+      if (chosen) return std::nullopt;
+      leftover_worker_ = worker;
+    }
+    return Answer(kAnnounce);
+  }
+  if (lease != nullptr) return poll.live ? AnswerWork(*lease) : Answer(kAnnounce);
+  if (!train_.AnyFree()) return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
+  if (!poll.live) return Answer(kAnnounce);
+  effects->persist = true;
+  Soft& soft = soft_.at(worker);
+  soft.advanced_at = now;
+  membership_.FindActive(worker)->set_acquire_order(soft.order);
+  return AnswerWork(*train_.Lease(worker, NextLease()));
+}
+
+void ClusterState::AnswerWorkPolls(TimeMs now, SchedulerEffects* effects) {
+  for (auto& [worker, soft] : soft_) {
+    if (!soft.work) continue;
+    std::optional<AcquireWorkResponse> answer = AnswerFor(now, worker, *soft.work, effects);
+    if (!answer && now - soft.work->since < options_.heartbeat_interval_ms) continue;
+    if (!answer) answer = Answer(kWait);
+    soft.answered_order = soft.order;
+    soft.answer = *answer;
+    Reply(soft.work->token, *std::move(answer), effects);
+    soft.work.reset();
+  }
+}
+
+}  // namespace tidegate

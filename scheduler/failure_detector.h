@@ -1,0 +1,31 @@
+#pragma once
+// Who has been silent for longer than a lease. Not thread-safe; the time is told.
+//
+// After a start, or a gap between two ticks of more than half a lease (this process was paused, or its
+// machine slept), members had no chance to be heard: every lease is renewed before anyone is named.
+
+#include <map>
+#include <vector>
+
+#include "common/types.h"
+
+namespace tidegate {
+
+class FailureDetector {
+ public:
+  explicit FailureDetector(TimeMs lease_ms) : lease_ms_(lease_ms) {}
+
+  void Heard(Incarnation member, TimeMs now);
+  void Forget(Incarnation member) { heard_.erase(member); }
+  // Members whose lease has run out, ascending. They stay until they are forgotten.
+  std::vector<Incarnation> Tick(TimeMs now);
+  TimeMs SilentMs(Incarnation member, TimeMs now) const;
+
+ private:
+  const TimeMs lease_ms_;
+  bool ticked_ = false;
+  TimeMs last_tick_ = 0;
+  std::map<Incarnation, TimeMs> heard_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,297 @@
+// The flow of a job, from phase to phase:
+//
+//   STARTING -> TRAINING -> EVALUATING -> SAVING -> ADJUSTING -> TRAINING ... -> FINISHED
+//
+// EVALUATING is left out without validation data, SAVING when nothing is worth saving, ADJUSTING when
+// the learning rate stays. FAILED follows from any of them.
+#include <algorithm>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "common/stable_hash.h"
+#include "scheduler/cluster_state.h"
+#include "scheduler/policy/epoch_policy.h"
+#include "scheduler/policy/placement.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint64_t kGroupStepsMin = 8;
+constexpr TimeMs kGroupShortMs = 1000;
+constexpr TimeMs kGroupLongMs = 4000;
+
+std::string EpochLine(const EpochResult& result) {
+  std::string line = absl::StrCat("epoch ", result.epoch(), ":");
+  for (const MetricValue& metric : result.metrics()) {
+    char text[160];
+    std::snprintf(text, sizeof(text), " %s %.6g", metric.name().c_str(), metric.value());
+    line += text;
+  }
+  char text[80];
+  std::snprintf(text, sizeof(text), " (%llu samples, %.1f s)",
+                static_cast<unsigned long long>(result.samples()), result.seconds());
+  return line + text;
+}
+
+}  // namespace
+
+void ClusterState::CountTime(TimeMs now) {
+  if (state_.phase() == TRAINING) {
+    state_.mutable_current()->set_train_ms(state_.current().train_ms() +
+                                           static_cast<double>(now - counted_at_));
+  }
+  counted_at_ = now;
+}
+
+bool ClusterState::TrainingDone() const {
+  return options_.synchronous ? sync_.AllDone() : train_.AllDone();
+}
+
+void ClusterState::Advance(TimeMs now, SchedulerEffects* effects) {
+  while (AdvanceOnce(now, effects)) effects->persist = true;
+}
+
+bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
+  switch (state_.phase()) {
+    case STARTING:
+      return TryStart(now, effects);
+    case TRAINING: {
+      if (!TrainingDone()) {
+        if (options_.synchronous) FormSyncGroup(now, effects);
+        return false;
+      }
+      if (state_.current().samples() == 0) {
+        Fail(now, "the training data holds no samples: see data.train in the job's config", effects);
+        return true;
+      }
+      EpochResult* result = state_.add_results();
+      const EpochProgress& current = state_.current();
+      result->set_epoch(state_.epoch());
+      result->set_seconds(current.train_ms() / 1000.0);
+      result->set_samples(current.samples());
+      result->set_lr_scale(state_.lr_scale());
+      MetricValue* loss = result->add_metrics();
+      loss->set_name("train/loss");
+      loss->set_value(current.weight_sum() > 0 ? current.loss_sum() / current.weight_sum() : 0);
+      if (options_.synchronous) state_.set_steps_per_epoch(current.end_step());
+      state_.set_phase(EVALUATING);
+      evaluation_.Begin(state_.epoch());
+      return true;
+    }
+    case EVALUATING:
+      if (!evaluation_.queue().AllDone()) return false;
+      EndEvaluation(now, effects);
+      return true;
+    case SAVING:
+      if (state_.command().answered() && !manifest_ordered_) OrderManifest(effects);
+      return false;
+    case ADJUSTING:
+      if (!state_.command().answered()) return false;
+      state_.clear_command();
+      state_.set_lr_scale(state_.next_lr_scale());
+      BeginEpoch(now, effects);
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
+  const ClusterConfig& cluster = options_.job.cluster();
+  if (state_.routing().epoch() == 0) {
+    const std::vector<Incarnation> servers = membership_.Active(SERVER);
+    if (servers.size() < std::max(1u, cluster.servers()) || state_.tables_size() == 0 ||
+        membership_.CountActive(WORKER) < std::max(1u, cluster.workers())) {
+      return false;
+    }
+    RoutingTable* routing = state_.mutable_routing();
+    routing->set_epoch(1);
+    routing->set_shards(ChooseShardCount(cluster.shards(), static_cast<uint32_t>(servers.size())));
+    for (Incarnation server : PlaceShards(routing->shards(), servers)) routing->add_primary(server);
+    for (Incarnation server : servers) {
+      *routing->add_servers() = membership_.FindActive(server)->member();
+    }
+    Command command;
+    *command.mutable_open_tables()->mutable_tables() = state_.tables();
+    SendCommand(std::move(command));
+    Event(now, absl::StrCat(routing->shards(), " shards placed on ", servers.size(), " servers"),
+          effects);
+    return true;
+  }
+  if (!state_.command().answered()) return false;
+  state_.clear_command();
+  // The first group waits for every worker that is here, whether it has asked already or not.
+  for (MemberRecord& record : *state_.mutable_members()) {
+    if (record.member().role() == WORKER) record.set_ready(true);
+  }
+  BeginEpoch(now, effects);
+  return true;
+}
+
+void ClusterState::BeginEpoch(TimeMs now, SchedulerEffects* effects) {
+  state_.set_epoch(state_.epoch() + 1);
+  state_.set_phase(TRAINING);
+  state_.mutable_current()->Clear();
+  BeginQueues();
+  forming_since_ = -1;
+  counted_at_ = now;
+}
+
+void ClusterState::BeginQueues() {
+  const DataConfig& data = options_.job.data();
+  const bool shuffle = data.train().shuffle_window() > 0;
+  const uint64_t seed = Mix64(Mix64(options_.job.seed()) ^ state_.epoch());
+  if (!options_.synchronous) train_.Begin(state_.epoch(), shuffle ? seed | 1 : 0);
+  evaluation_.Begin(state_.epoch());
+}
+
+void ClusterState::FormSyncGroup(TimeMs now, SchedulerEffects* effects) {
+  if (sync_.Running() || !sync_.HasNext()) return;
+  if (forming_since_ < 0) {
+    forming_since_ = now;
+    const TimeMs took = now - group_started_;
+    if (group_full_ && took < kGroupShortMs) {
+      group_steps_ = std::min(group_steps_ * 2, std::max(options_.sync_group_steps,
+                                                         options_.sync_group_steps_max));
+    } else if (group_full_ && took > kGroupLongMs) {
+      group_steps_ = std::max(group_steps_ / 2, std::min(options_.sync_group_steps, kGroupStepsMin));
+    }
+    group_full_ = false;
+  }
+  const TimeMs patience_ms = StallTimeoutMs();
+  std::vector<Incarnation> members;
+  Clock start = 0;
+  bool waits = false;
+  for (Incarnation worker : membership_.Active(WORKER)) {
+    if (!membership_.FindActive(worker)->ready()) continue;
+    const auto soft = soft_.find(worker);
+    const WorkPoll* poll =
+        soft != soft_.end() && soft->second.work.has_value() ? &*soft->second.work : nullptr;
+    if (poll == nullptr || !poll->live) {
+      waits = waits || now - forming_since_ < patience_ms;
+      continue;
+    }
+    members.push_back(worker);
+    start = std::max(start, poll->clock);
+  }
+  if (members.empty()) return;
+  const bool leftover = sync_.NextIsLeftover();
+  if (leftover) {
+    members.erase(members.begin() + 1, members.end());
+    start = soft_.at(members[0]).work->clock;
+  } else if (waits) {
+    return;
+  }
+  sync_.Start(members, state_.epoch(), start, group_steps_, [this] { return NextLease(); });
+  for (Incarnation worker : members) {
+    soft_.at(worker).advanced_at = now;
+    membership_.FindActive(worker)->set_acquire_order(soft_.at(worker).order);
+  }
+  group_started_ = now;
+  group_full_ = !leftover;
+  forming_since_ = -1;
+  leftover_worker_ = 0;
+  effects->persist = true;
+}
+
+void ClusterState::EndEvaluation(TimeMs now, SchedulerEffects* effects) {
+  EpochResult* result = state_.mutable_results(state_.results_size() - 1);
+  if (!options_.valid_splits.empty()) {
+    for (const MetricValue& metric : evaluation_.Metrics(options_.job)) {
+      *result->add_metrics() = metric;
+    }
+  }
+  const EpochDecision decision = DecideAfterEpoch(options_.job.train(), state_, *result);
+  *state_.mutable_plateau() = decision.plateau;
+  *state_.mutable_stop() = decision.stop;
+  if (decision.best) state_.set_best_epoch(state_.epoch());
+  state_.set_last_epoch(decision.last);
+  state_.set_next_lr_scale(decision.lr_scale);
+  Event(now, EpochLine(*result), effects);
+  if (!decision.reason.empty()) Event(now, decision.reason, effects);
+  if (!decision.save || options_.checkpoint_directory.empty()) return AfterSaving(now, effects);
+  state_.set_phase(SAVING);
+  char name[32];
+  std::snprintf(name, sizeof(name), "epoch-%05u", state_.epoch());
+  Command command;
+  command.mutable_write_checkpoint()->set_directory(options_.checkpoint_directory);
+  command.mutable_write_checkpoint()->set_name(name);
+  SendCommand(std::move(command));
+  manifest_ordered_ = false;
+}
+
+void ClusterState::SendCommand(Command command) {
+  state_.set_last_command(state_.last_command() + 1);
+  command.set_id(state_.last_command());
+  PendingCommand* pending = state_.mutable_command();
+  pending->Clear();
+  *pending->mutable_command() = std::move(command);
+  for (const Member& server : state_.routing().servers()) pending->add_waiting(server.incarnation());
+}
+
+void ClusterState::OrderManifest(SchedulerEffects* effects) {
+  manifest_ordered_ = true;
+  const WriteCheckpoint& order = state_.command().command().write_checkpoint();
+  ManifestOrder manifest;
+  manifest.directory = absl::StrCat(order.directory(), "/", order.name());
+  CheckpointManifest* m = &manifest.manifest;
+  m->set_format(1);
+  m->set_version(options_.version);
+  m->set_job_config(job_bytes_);
+  m->set_generation(state_.generation());
+  m->set_clock(state_.max_clock() - 1);
+  m->set_epoch(state_.epoch());
+  m->set_shards(state_.routing().shards());
+  *m->mutable_tables() = state_.tables();
+  *m->mutable_files() = state_.command().files();
+  std::sort(m->mutable_files()->begin(), m->mutable_files()->end(),
+            [](const CheckpointFile& a, const CheckpointFile& b) { return a.shard() < b.shard(); });
+  *m->mutable_metrics() = state_.results(state_.results_size() - 1).metrics();
+  effects->manifest = std::move(manifest);
+}
+
+SchedulerEffects ClusterState::ManifestWritten(TimeMs now, const absl::Status& status) {
+  SchedulerEffects effects;
+  CountTime(now);
+  if (state_.phase() != SAVING || !state_.command().answered()) return Finish(now, std::move(effects));
+  manifest_ordered_ = false;
+  const WriteCheckpoint order = state_.command().command().write_checkpoint();
+  const std::string folder = absl::StrCat(order.directory(), "/", order.name());
+  if (!status.ok()) {
+    Fail(now, absl::StrCat("the checkpoint ", folder, " could not be completed: ",
+                           std::string(status.message())),
+         &effects);
+    return Finish(now, std::move(effects));
+  }
+  if (state_.checkpoint() != folder) effects.remove_checkpoint = state_.checkpoint();
+  state_.set_checkpoint(folder);
+  state_.clear_command();
+  Event(now, absl::StrCat("checkpoint ", folder, " is complete"), &effects);
+  AfterSaving(now, &effects);
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::AfterSaving(TimeMs now, SchedulerEffects* effects) {
+  effects->persist = true;
+  if (state_.last_epoch()) {
+    state_.set_phase(FINISHED);
+    Event(now, absl::StrCat("finished after epoch ", state_.epoch()), effects);
+  } else if (state_.next_lr_scale() != state_.lr_scale()) {
+    state_.set_phase(ADJUSTING);
+    Command command;
+    command.mutable_set_learning_rate()->set_scale(state_.next_lr_scale());
+    SendCommand(std::move(command));
+  } else {
+    BeginEpoch(now, effects);
+  }
+}
+
+void ClusterState::Fail(TimeMs now, const std::string& why, SchedulerEffects* effects) {
+  if (Ended()) return;
+  state_.set_phase(FAILED);
+  state_.set_message(why);
+  effects->persist = true;
+  Event(now, absl::StrCat("failed: ", why), effects);
+}
+
+}  // namespace tidegate

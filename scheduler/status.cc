@@ -1,0 +1,102 @@
+// What people and tools are told: GetStatus.
+#include <algorithm>
+
+#include "scheduler/cluster_state.h"
+
+namespace tidegate {
+namespace {
+
+std::string StateOf(const MemberRecord& record, bool live, bool asked) {
+  if (record.state() == MemberRecord::DEAD) return "dead";
+  if (record.state() == MemberRecord::LEFT) return "left";
+  if (record.member().role() == SERVER) return "live";
+  if (!asked) return "joining";
+  return live ? "live" : "parked";
+}
+
+}  // namespace
+
+uint64_t ClusterState::SamplesSoFar() const {
+  uint64_t samples = 0;
+  for (const EpochResult& result : state_.results()) samples += result.samples();
+  const int closed = state_.results_size();
+  if (closed > 0 && state_.results(closed - 1).epoch() == state_.epoch()) return samples;
+  samples += state_.current().samples();
+  for (const LeaseRecord& lease : state_.current().leases()) samples += lease.progress().samples();
+  return samples;
+}
+
+GetStatusResponse ClusterState::Status(TimeMs now) const {
+  GetStatusResponse status;
+  status.set_term(state_.term());
+  status.set_job(options_.job.name());
+  status.set_phase(state_.phase());
+  status.set_message(state_.message());
+  status.set_epoch(state_.epoch());
+  status.set_epochs(options_.job.train().epochs());
+  status.set_checkpoint(state_.checkpoint());
+  status.set_samples_total(SamplesSoFar());
+  *status.mutable_routing() = state_.routing();
+  *status.mutable_results() = state_.results();
+  *status.mutable_events() = state_.events();
+
+  double seconds = state_.phase() == TRAINING ? state_.current().train_ms() / 1000.0 : 0;
+  for (const EpochResult& result : state_.results()) seconds += result.seconds();
+  status.set_seconds(seconds);
+  if (rate_window_.size() >= 2 && state_.phase() == TRAINING) {
+    const auto& [from, first] = rate_window_.front();
+    const auto& [to, last] = rate_window_.back();
+    if (to > from) {
+      status.set_samples_per_second(1000.0 * static_cast<double>(last - first) /
+                                    static_cast<double>(to - from));
+    }
+  }
+
+  const bool evaluating = state_.phase() == EVALUATING;
+  if (evaluating) {
+    status.set_splits_done(evaluation_.done());
+    status.set_splits_total(options_.valid_splits.size());
+    status.set_progress(evaluation_.queue().DoneShare());
+  } else if (options_.synchronous) {
+    status.set_splits_done(sync_.StepsDone());
+    status.set_splits_total(state_.current().end_known() ? state_.current().end_step()
+                                                         : state_.steps_per_epoch());
+    status.set_progress(status.splits_total() > 0
+                            ? static_cast<double>(status.splits_done()) /
+                                  static_cast<double>(status.splits_total())
+                            : -1);
+  } else {
+    status.set_splits_done(static_cast<uint64_t>(state_.current().done_size()));
+    status.set_splits_total(options_.train_splits.size());
+    status.set_progress(train_.DoneShare());
+  }
+
+  for (const MemberRecord& record : state_.members()) {
+    MemberStatus* member = status.add_members();
+    *member->mutable_member() = record.member();
+    const Incarnation incarnation = record.member().incarnation();
+    member->set_alive(record.state() == MemberRecord::ACTIVE);
+    if (member->alive()) {
+      member->set_silent_ms(static_cast<uint32_t>(detector_.SilentMs(incarnation, now)));
+    }
+    member->set_shards(static_cast<uint32_t>(std::count(
+        state_.routing().primary().begin(), state_.routing().primary().end(), incarnation)));
+    const auto soft = soft_.find(incarnation);
+    const bool known = soft != soft_.end();
+    member->set_state(StateOf(record, known && soft->second.live, known && soft->second.asked));
+    if (!known) continue;
+    if (record.member().role() == SERVER) {
+      const ServerLoad& load = soft->second.server_load;
+      *member->mutable_server_load() = load;
+      for (int i = 0; i < load.staleness_histogram_size(); ++i) {
+        while (status.staleness_histogram_size() <= i) status.add_staleness_histogram(0);
+        status.set_staleness_histogram(i, status.staleness_histogram(i) + load.staleness_histogram(i));
+      }
+    } else {
+      *member->mutable_worker_load() = soft->second.worker_load;
+    }
+  }
+  return status;
+}
+
+}  // namespace tidegate
