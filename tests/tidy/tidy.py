@@ -46,7 +46,7 @@ CORES = [
     r"worker/client/tracker[^/]*", r"server/optimizer/.*", r"worker/pipeline/(staleness|policy)[^/]*",
 ]
 CORE_BANNED = THREADS + "|" + CLOCKS + r"|fstream|iostream|filesystem|sys/.*|unistd\.h|fcntl\.h|atomic|random"
-HASH = re.compile(r"absl::Hash\b|absl/hash/hash\.h|\bstd::random_device\b")
+HASH = re.compile(r"absl::Hash\b|absl/hash/hash\.h")
 INCLUDE = re.compile(r'^[ \t]*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
 WORKPLACE = re.compile(
     r"/work/|\.library\b|\bfarm-\w|shared/(bench|build|ops)-sample|/tmp/brief|\bbrief [A-H]\b")
