@@ -1,0 +1,161 @@
+#include "worker/pipeline/work_runner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "worker/data/prefetch.h"
+
+namespace tidegate {
+namespace {
+
+constexpr size_t kPrefetchedBatches = 4;
+
+// Empty pushes for the clocks before the first step (staleness 0), then the source's batches.
+class SourceFeed final : public BatchFeed {
+ public:
+  SourceFeed(BatchSource* source, size_t rows, Clock ticks)
+      : prefetch_(source, rows, kPrefetchedBatches), ticks_(ticks) {}
+
+  absl::StatusOr<Kind> Next(Batch* batch) override {
+    if (ticks_ > 0) {
+      --ticks_;
+      return Kind::kNothing;
+    }
+    auto more = prefetch_.Next(batch);
+    if (!more.ok()) return more.status();
+    if (!*more) return Kind::kEnd;
+    return batch->rows > 0 ? Kind::kRows : Kind::kNothing;
+  }
+
+ private:
+  Prefetcher prefetch_;
+  Clock ticks_;
+};
+
+void AppendFloats(const std::vector<float>& values, std::string* out) {
+  out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
+}  // namespace
+
+WorkRunner::WorkRunner(const JobConfig& job, StepPipeline::Options options, size_t batch_rows,
+                       Readers* readers, Model* model, ParameterClient* client,
+                       StepPipeline::Gather gather)
+    : job_(job),
+      batch_rows_(batch_rows),
+      readers_(readers),
+      model_(model),
+      pipeline_(options, model, client, std::move(gather), &stats_) {}
+
+absl::StatusOr<WorkRunner::Outcome> WorkRunner::Run(const Work& work, Clock clock,
+                                                    const std::atomic<bool>* stop) {
+  const uint64_t bad_before = readers_->bad_lines().count();
+  absl::StatusOr<Outcome> outcome = absl::InvalidArgumentError("work of an unknown kind");
+  if (work.kind() == Work::EVAL) {
+    outcome = Evaluate(work, clock, stop);
+  } else if (work.has_sync()) {
+    outcome = TrainSteps(work, clock, stop);
+  } else if (work.has_split()) {
+    outcome = TrainSplit(work, clock, stop);
+  }
+  {
+    std::lock_guard lock(mu_);
+    progress_.reset();
+  }
+  if (!outcome.ok()) return outcome;
+  outcome->done.set_lease(work.lease());
+  outcome->done.set_bad_lines(readers_->bad_lines().count() - bad_before);
+  if (outcome->done.bad_lines() > 0 && !readers_->bad_lines().examples().empty()) {
+    outcome->done.set_bad_line_example(readers_->bad_lines().examples().back());
+  }
+  return outcome;
+}
+
+void WorkRunner::ReportLoss(const TrainOutcome& outcome, WorkDone* done) const {
+  done->set_samples(outcome.samples);
+  done->set_loss_sum(outcome.loss_sum);
+  done->set_weight_sum(outcome.weight_sum);
+}
+
+absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSplit(const Work& work, Clock clock,
+                                                           const std::atomic<bool>* stop) {
+  auto source = readers_->OpenTrainSplit(work.split(), work.epoch());
+  if (!source.ok()) return source.status();
+  SourceFeed feed(source->get(), batch_rows_, 0);
+  auto trained = pipeline_.Train(feed, clock, stop);
+  if (!trained.ok()) return trained.status();
+  Outcome out;
+  ReportLoss(*trained, &out.done);
+  out.next_clock = trained->next_clock;
+  return out;
+}
+
+absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSteps(const Work& work, Clock clock,
+                                                           const std::atomic<bool>* stop) {
+  auto source = readers_->TrainSteps(work.epoch());
+  if (!source.ok()) return source.status();
+  if (auto s = (*source)->SetRange(work.sync()); !s.ok()) return s;
+  const Clock start = std::max<Clock>(work.start_clock(), clock);
+  auto on_acknowledged = [this, &work, start](Clock acknowledged) {
+    if (acknowledged < start) return;
+    std::lock_guard lock(mu_);
+    if (!progress_) progress_.emplace();
+    progress_->set_lease(work.lease());
+    progress_->set_in_progress(true);
+    progress_->set_next_step(work.sync().first_step() +
+                             static_cast<uint64_t>(acknowledged - start + 1));
+  };
+  TrainOutcome trained;
+  {
+    SourceFeed feed(*source, 0, start - clock);
+    auto result = pipeline_.Train(feed, clock, stop, on_acknowledged);
+    if (!result.ok()) return result.status();
+    trained = *result;
+  }
+  Outcome out;
+  ReportLoss(trained, &out.done);
+  out.done.set_next_step(work.sync().first_step() +
+                         static_cast<uint64_t>(trained.next_clock - start));
+  if ((*source)->end_of_data()) {
+    out.done.set_end_of_data(true);
+    out.done.set_end_of_data_step((*source)->end_of_data_step());
+  }
+  out.next_clock = trained.next_clock;
+  return out;
+}
+
+absl::StatusOr<WorkRunner::Outcome> WorkRunner::Evaluate(const Work& work, Clock clock,
+                                                         const std::atomic<bool>* stop) {
+  auto source = readers_->OpenEvalSplit(work.split());
+  if (!source.ok()) return source.status();
+  Outcome out;
+  out.next_clock = clock;
+  const std::vector<std::string> tasks = model_->task_names();
+  const std::vector<size_t> labels = model_->task_labels();
+  std::vector<TaskScores> scores(tasks.size());
+  for (size_t t = 0; t < tasks.size(); ++t) scores[t].set_task(tasks[t]);
+  uint64_t rows = 0;
+  SourceFeed feed(source->get(), batch_rows_, 0);
+  auto status = pipeline_.Evaluate(feed, stop, [&](const Batch& batch, const StepResult& result) {
+    rows += batch.rows;
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      AppendFloats(result.probabilities[t], scores[t].mutable_probabilities());
+      AppendFloats(batch.labels[labels[t]], scores[t].mutable_labels());
+      if (!batch.sample_weight.empty()) {
+        AppendFloats(batch.sample_weight, scores[t].mutable_weights());
+      }
+    }
+  });
+  if (!status.ok()) return status;
+  out.done.set_samples(rows);
+  for (TaskScores& s : scores) *out.done.add_scores() = std::move(s);
+  return out;
+}
+
+std::optional<WorkDone> WorkRunner::Progress() const {
+  std::lock_guard lock(mu_);
+  return progress_;
+}
+
+}  // namespace tidegate
