@@ -1,0 +1,189 @@
+#include "server/optimizer/optimizer.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "google/protobuf/text_format.h"
+#include "tests/conformance/reference_table.h"
+
+namespace tidegate {
+namespace {
+
+PartSpec ParsePart(const std::string& text) {
+  PartSpec part;
+  REQUIRE(google::protobuf::TextFormat::ParseFromString("name: 'p' " + text, &part));
+  return part;
+}
+
+// Two elements, as the papers' formulas would have them in exact arithmetic.
+struct Row {
+  explicit Row(const std::string& text) : optimizer(*PartOptimizer::Create(ParsePart("dim: 2 " + text))) {
+    slots.resize(optimizer.slots());
+    optimizer.InitializeSlots(values, slots.data());
+  }
+  void Apply(float g0, float g1, UpdateArguments arguments = {}) {
+    const float gradient[2] = {g0, g1};
+    optimizer.Apply(optimizer.Prepare(arguments), values, slots.data(),
+                    reinterpret_cast<const std::byte*>(gradient), applications++, last);
+    last = arguments.clock;
+  }
+  PartOptimizer optimizer;
+  float values[2] = {1, -2};
+  std::vector<float> slots;
+  uint32_t applications = 0;
+  Clock last = 0;
+};
+
+std::string ErrorOf(const std::string& text) {
+  const auto made = PartOptimizer::Create(ParsePart(text));
+  return made.ok() ? "" : std::string(made.status().message());
+}
+
+}  // namespace
+
+TEST_CASE("sgd steps against the mean gradient, by all three rates") {
+  Row row("optimizer { sgd { lr: 0.5 } } lr_scale: 0.5");
+  row.Apply(4, -8, {.scale = 0.25f, .lr_scale = 2});
+  CHECK(row.values[0] == 0.5f);
+  CHECK(row.values[1] == -1.0f);
+}
+
+TEST_CASE("momentum carries the last step on") {
+  Row row("optimizer { momentum { lr: 1 momentum: 0.5 } }");
+  row.Apply(1, 0);
+  row.Apply(0, 0);
+  CHECK(row.values[0] == -0.5f);  // 1 - 1 - 0.5
+  CHECK(row.values[1] == -2.0f);
+}
+
+TEST_CASE("adagrad divides by the root of summed squares") {
+  Row row("optimizer { adagrad { lr: 1 initial_accumulator: 16 } }");
+  row.Apply(3, 0);
+  CHECK(row.values[0] == Approx(1 - 3.0 / 5.0));
+  CHECK(row.slots[0] == 25);
+  CHECK(row.values[1] == -2);
+}
+
+TEST_CASE("row-wise adagrad shares the mean square of the row") {
+  Row row("optimizer { rowwise_adagrad { lr: 1 } }");
+  row.Apply(3, 4);
+  CHECK(row.slots[0] == 12.5f);
+  CHECK(row.values[0] == Approx(1 - 3 / std::sqrt(12.5)));
+  CHECK(row.values[1] == Approx(-2 - 4 / std::sqrt(12.5)));
+}
+
+TEST_CASE("adam's first step has the size of the rate; zero gradients in a push decay its moments") {
+  Row row("optimizer { adam { lr: 0.1 } }");
+  row.Apply(0.03f, -700);
+  CHECK(row.values[0] == Approx(0.9).epsilon(1e-5));
+  CHECK(row.values[1] == Approx(-1.9).epsilon(1e-5));
+  double m = 0.1 * 0.03, v = 0.001 * 0.03 * 0.03;
+  row.Apply(0, 0);
+  m *= 0.9, v *= 0.999;
+  const double step = 0.1 * (m / (1 - 0.81)) / (std::sqrt(v / (1 - 0.999 * 0.999)) + 1e-8);
+  CHECK(row.values[0] == Approx(0.9 - step).epsilon(1e-5));
+}
+
+TEST_CASE("adam with a global step corrects by the push's clock") {
+  Row row("optimizer { adam { lr: 0.1 step: GLOBAL } }");
+  row.Apply(1, 1, {.clock = 9});
+  const double step = 0.1 * (0.1 / (1 - std::pow(0.9, 10))) / std::sqrt(0.001 / (1 - std::pow(0.999, 10)));
+  CHECK(row.values[0] == Approx(1 - step).epsilon(1e-4));
+}
+
+TEST_CASE("ftrl keeps small weights at zero and starts from the initial value") {
+  Row row("optimizer { ftrl { alpha: 1 beta: 1 l1: 0.5 l2: 0 } }");
+  CHECK(row.slots[0] == -1.5f);  // the z that stands for w = 1: (.5 + 1.5 - 1) / 1
+  row.Apply(0, 0);
+  CHECK(row.values[0] == 1);
+  CHECK(row.values[1] == -2);
+  row.Apply(1.2f, 0);
+  // n = 1.44, sigma = 1.2, z = -1.5 + 1.2 - 1.2 * 1 = -1.5: w = (1.5 - .5) / (1 + 1.2)
+  CHECK(row.values[0] == Approx(1 / 2.2));
+  row.values[0] = 0, row.slots[0] = 0, row.slots[2] = 0;
+  row.Apply(0.4f, 0);  // |z| = .4 <= l1
+  CHECK(row.values[0] == 0);
+}
+
+TEST_CASE("a moving average takes the mean, a sum the sum, and neither the learning rate") {
+  Row average("optimizer { moving_average { decay: 0.75 } }");
+  average.Apply(20, 0, {.scale = 0.25f, .lr_scale = 0});
+  CHECK(average.values[0] == 2.0f);  // .75 * 1 + .25 * 5
+  Row sum("optimizer { sum {} }");
+  sum.Apply(20, 0, {.scale = 0.25f, .lr_scale = 0});
+  CHECK(sum.values[0] == 21.0f);
+}
+
+TEST_CASE("a learning-rate scale of zero leaves values where they are") {
+  for (const char* kind : {"sgd {}", "momentum {}", "adagrad {}", "rowwise_adagrad {}", "adam {}", "ftrl {}"}) {
+    Row row(std::string("optimizer { ") + kind + " }");
+    row.Apply(1, 2, {.lr_scale = 0});
+    CAPTURE(kind);
+    CHECK(row.values[0] == 1);
+    CHECK(row.values[1] == -2);
+  }
+}
+
+TEST_CASE("lazy decay is one factor per clock and never runs backwards") {
+  Row row("optimizer { sgd { lr: 0.5 } } l2 { weight: 1 scope: ALL_LAZY }");
+  const auto at = [&](Clock clock) {
+    return row.optimizer.DecayFactor(row.optimizer.Prepare({.clock = clock}), 3);
+  };
+  CHECK(at(3) == 1);
+  CHECK(at(1) == 1);
+  CHECK(at(5) == 0.25f);
+  row.Apply(0, 2, {.clock = 2});
+  CHECK(row.values[0] == 0.25f);
+  CHECK(row.values[1] == -1.5f);  // caught up first, then stepped
+}
+
+TEST_CASE("lanes, tails and fixed widths give the bits of the scalar reference") {
+  const std::string kind = GENERATE("sgd {}", "momentum {}", "adagrad {}", "rowwise_adagrad {}", "adam {}",
+                                    "ftrl { l1: 0.01 l2: 0.1 }", "moving_average {}");
+  const int dim = GENERATE(1, 2, 3, 8, 9, 15, 16, 24, 31, 32, 63, 64, 65, 200);
+  const bool l2 = GENERATE(false, true) && kind != "moving_average {}";
+  const PartSpec part = ParsePart("dim: " + std::to_string(dim) + " optimizer { " + kind + " }" +
+                                  (l2 ? " l2 { weight: 0.25 }" : ""));
+  const PartOptimizer optimizer = *PartOptimizer::Create(part);
+  std::vector<float> values(dim), gradient(dim);
+  for (int i = 0; i < dim; ++i) values[i] = std::sin(static_cast<float>(i + 1));
+  std::vector<float> expected = values;
+  std::vector<float> expected_slots = conformance::ReferenceSlots(part, values.data());
+  std::vector<float> slots(optimizer.slots());
+  optimizer.InitializeSlots(values.data(), slots.data());
+  REQUIRE(slots.size() == expected_slots.size());
+  for (uint32_t t = 0; t < 50; ++t) {
+    for (int i = 0; i < dim; ++i) gradient[i] = std::cos(static_cast<float>(i * 3 + t));
+    const UpdateArguments arguments{.scale = 0.37f, .lr_scale = 0.9f, .clock = t};
+    optimizer.Apply(optimizer.Prepare(arguments), values.data(), slots.data(),
+                    reinterpret_cast<const std::byte*>(gradient.data()), t, t);
+    conformance::ReferenceApply(part, expected.data(), &expected_slots, gradient.data(), 0.37f, 0.9f, t, t);
+  }
+  CAPTURE(kind, dim, l2);
+  CHECK(std::memcmp(values.data(), expected.data(), values.size() * 4) == 0);
+  CHECK(std::memcmp(slots.data(), expected_slots.data(), slots.size() * 4) == 0);
+}
+
+TEST_CASE("a part's spec is refused with its name and field") {
+  CHECK(ErrorOf("dim: 4 optimizer { sgd {} }").empty());
+  CHECK(ErrorOf("dim: 4 frozen: true").empty());
+  CHECK_THAT(ErrorOf("optimizer { sgd {} }"), Catch::Contains("dim is 0"));
+  CHECK_THAT(ErrorOf("dim: 4"), Catch::Contains("part \"p\" has no optimizer"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd { lr: -1 } }"), Catch::Contains("learning rate"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd { lr: inf } }"), Catch::Contains("learning rate"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adam { beta1: 1 } }"), Catch::Contains("adam.beta1"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adam { epsilon: 0 } }"), Catch::Contains("adam.epsilon"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { ftrl { alpha: 0 } }"), Catch::Contains("ftrl.alpha"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { momentum { momentum: 1.5 } }"), Catch::Contains("momentum"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adagrad { initial_accumulator: nan } }"),
+             Catch::Contains("initial_accumulator"));
+  CHECK_THAT(ErrorOf("dim: 4 lr_scale: -1 optimizer { sgd {} }"), Catch::Contains("lr_scale"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sum {} } l2 { weight: 1 }"), Catch::Contains("l2"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { ftrl {} } l2 { weight: 1 scope: ALL_LAZY }"),
+             Catch::Contains("ftrl.l2"));
+}
+
+}  // namespace tidegate
