@@ -1,0 +1,133 @@
+#pragma once
+// Hand-written stand-ins for a model and a cluster, for tests of what lies between them.
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "worker/client/parameter_client.h"
+#include "worker/model/model.h"
+
+namespace tidegate {
+
+// One table of one parameter; the gradient of a row of a batch is its label.
+class FakeModel final : public Model {
+ public:
+  FakeModel() {
+    TableSpec t;
+    t.set_id(0);
+    t.set_name("w");
+    tables_.push_back(t);
+  }
+  const std::vector<TableSpec>& tables() const override { return tables_; }
+  const std::vector<uint32_t>& row_widths() const override { return widths_; }
+  TableId TableOfFeature(size_t) const override { return 0; }
+  std::vector<std::string> task_names() const override { return {"click"}; }
+  std::vector<size_t> task_labels() const override { return {0}; }
+  void Gather(Step* step) const override {
+    step->tables.resize(1);
+    step->tables[0].keys = {1};
+  }
+  absl::StatusOr<StepResult> Train(Step* step) override {
+    if (fail_at > 0 && ++trained == fail_at) return absl::InternalError("no model today");
+    step->tables[0].gradients = {static_cast<float>(step->batch.rows)};
+    StepResult r;
+    r.weight_sum = static_cast<double>(step->batch.rows);
+    r.loss_sum = 2 * r.weight_sum;
+    return r;
+  }
+  absl::StatusOr<StepResult> Evaluate(Step* step) override {
+    StepResult r;
+    r.probabilities = {std::vector<float>(step->batch.rows, step->tables[0].rows[0])};
+    return r;
+  }
+  int fail_at = 0;
+  int trained = 0;
+
+ private:
+  std::vector<TableSpec> tables_;
+  std::vector<uint32_t> widths_ = {1};
+};
+
+// Answers from its own thread, in order, and keeps a journal.
+class FakeClient final : public ParameterClient {
+ public:
+  FakeClient() : thread_([this] { Loop(); }) {}
+  ~FakeClient() override {
+    {
+      std::lock_guard l(mu_);
+      stop_ = true;
+    }
+    cv_.notify_all();
+    thread_.join();
+  }
+  void Pull(Clock clock, Clock bound, std::span<const TablePull> tables, PullDone done) override {
+    std::lock_guard l(mu_);
+    pulls.push_back({clock, bound});
+    unpushed_pulls_max = std::max<int64_t>(unpushed_pulls_max, clock - newest_push);
+    Post([tables = std::vector(tables.begin(), tables.end()), done] {
+      tables[0].rows[0] = 0.25f;
+      done({absl::OkStatus(), 0});
+    });
+  }
+  void PullForEvaluation(std::span<const TablePull> tables, PullDone done) override {
+    std::lock_guard l(mu_);
+    Post([tables = std::vector(tables.begin(), tables.end()), done] {
+      tables[0].rows[0] = 0.25f;
+      done({absl::OkStatus(), 0});
+    });
+  }
+  void Push(Clock clock, double weight, std::span<const TablePush> tables,
+            PushDone done) override {
+    std::lock_guard l(mu_);
+    newest_push = clock;
+    pushes.push_back({clock, weight, tables.empty() ? -1.f : tables[0].gradients[0]});
+    absl::Status status = push_status;
+    Post([done, status] { done(status); });
+  }
+  void EndClock(Clock clock) override {
+    std::lock_guard l(mu_);
+    ended.push_back(clock);
+  }
+  struct PushSeen {
+    Clock clock;
+    double weight;
+    float gradient;
+  };
+  std::vector<std::pair<Clock, Clock>> pulls;
+  std::vector<PushSeen> pushes;
+  std::vector<Clock> ended;
+  absl::Status push_status;
+  Clock newest_push = -1;
+  int64_t unpushed_pulls_max = 0;
+
+ private:
+  void Post(std::function<void()> f) {
+    queue_.push_back(std::move(f));
+    cv_.notify_all();
+  }
+  void Loop() {
+    std::unique_lock l(mu_);
+    while (true) {
+      cv_.wait(l, [&] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      auto f = std::move(queue_.front());
+      queue_.pop_front();
+      l.unlock();
+      f();
+      l.lock();
+    }
+  }
+  std::mutex mu_;
+  std::condition_variable cv_;
+  std::deque<std::function<void()>> queue_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,127 @@
+#include "worker/pipeline/work_runner.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/job_config/job_config.h"
+#include "tests/fakes/fake_training.h"
+
+namespace tidegate {
+namespace {
+
+constexpr char kConfig[] = R"(
+  data { format: GENERATED generator { cardinality: [10, 10] numeric_fields: 1 }
+         train { rows: 1000 } valid { rows: 90 first_row: 1000 } }
+  feature { name: "C{1..2}" id {} table: "emb" }
+  table { name: "emb" part { name: "w" dim: 1 sgd {} } }
+  model { preset { kind: LR wide: "emb.w" } task { logit: "z" } }
+  train { global_batch: 64 })";
+
+struct Fixture {
+  explicit Fixture(const char* staleness) {
+    auto parsed = ParseJobConfig(kConfig, "test", std::vector<std::string>{
+                                                      std::string("train.staleness=") + staleness});
+    INFO(parsed.status().ToString());
+    REQUIRE(parsed.ok());
+    job = *parsed;
+    auto made = Readers::Create(job);
+    REQUIRE(made.ok());
+    readers = *std::move(made);
+    StepPipeline::Options options;
+    options.staleness = {true, staleness[0] == '0' ? 0u : 4u, 2};
+    runner = std::make_unique<WorkRunner>(job, options, 50, readers.get(), &model, &client,
+                                          [this](Step* s) { model.Gather(s); });
+  }
+  JobConfig job;
+  std::unique_ptr<Readers> readers;
+  FakeModel model;
+  FakeClient client;
+  std::unique_ptr<WorkRunner> runner;
+};
+
+}  // namespace
+
+TEST_CASE("a split is trained on once, in steps of the worker's batch") {
+  Fixture f("4");
+  Work work;
+  work.set_lease(5);
+  work.set_kind(Work::TRAIN);
+  work.mutable_split()->set_begin(100);
+  work.mutable_split()->set_end(320);
+  auto out = f.runner->Run(work, 7, nullptr);
+  REQUIRE(out.ok());
+  CHECK(out->done.lease() == 5);
+  CHECK(out->done.samples() == 220);
+  CHECK(out->done.weight_sum() == 220);
+  CHECK(out->next_clock == 7 + 5);
+  CHECK_FALSE(f.runner->Progress().has_value());
+}
+
+TEST_CASE("ranks of a synchronous range share its steps, and the end of the data is reported") {
+  // 1000 rows in steps of 64: 15 whole ones and one of 40.
+  for (uint32_t world : {1, 2, 3}) {
+    uint64_t samples = 0;
+    for (uint32_t rank = 0; rank < world; ++rank) {
+      Fixture f("0");
+      Work work;
+      work.set_lease(9);
+      work.set_kind(Work::TRAIN);
+      work.set_start_clock(3);
+      work.mutable_sync()->set_first_step(10);
+      work.mutable_sync()->set_end_step(74);
+      work.mutable_sync()->set_rank(rank);
+      work.mutable_sync()->set_world(world);
+      auto out = f.runner->Run(work, 1, nullptr);
+      REQUIRE(out.ok());
+      samples += out->done.samples();
+      CHECK(out->done.end_of_data());
+      CHECK(out->done.end_of_data_step() == 16);
+      CHECK(out->next_clock == 3 + 6);
+      // Two empty ends of clock up to the start, then steps 10 to 15.
+      REQUIRE(f.client.pushes.size() == 8);
+      CHECK(f.client.pushes[0].clock == 1);
+      CHECK(f.client.pushes[0].weight == 0);
+      CHECK(f.client.pushes[2].weight > 0);
+    }
+    CHECK(samples == 1000 - 640);
+  }
+}
+
+TEST_CASE("a synchronous range that ends before the data does not report its end") {
+  Fixture f("0");
+  Work work;
+  work.set_kind(Work::TRAIN);
+  work.mutable_sync()->set_first_step(0);
+  work.mutable_sync()->set_end_step(4);
+  work.mutable_sync()->set_world(1);
+  auto out = f.runner->Run(work, 0, nullptr);
+  REQUIRE(out.ok());
+  CHECK_FALSE(out->done.end_of_data());
+  CHECK(out->done.next_step() == 4);
+  work.mutable_sync()->set_first_step(4);
+  work.mutable_sync()->set_end_step(8);
+  work.set_start_clock(4);
+  out = f.runner->Run(work, 4, nullptr);
+  REQUIRE(out.ok());
+  CHECK(out->done.samples() == 256);
+}
+
+TEST_CASE("evaluation reports a score for every row") {
+  Fixture f("0");
+  Work work;
+  work.set_kind(Work::EVAL);
+  work.mutable_split()->set_begin(1000);
+  work.mutable_split()->set_end(1090);
+  auto out = f.runner->Run(work, 0, nullptr);
+  REQUIRE(out.ok());
+  REQUIRE(out->done.scores_size() == 1);
+  CHECK(out->done.scores(0).probabilities().size() == 90 * 4);
+  CHECK(out->done.scores(0).labels().size() == 90 * 4);
+  CHECK(f.client.pushes.empty());
+}
+
+TEST_CASE("work of an unknown kind is refused") {
+  Fixture f("0");
+  CHECK(f.runner->Run(Work(), 0, nullptr).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace tidegate
