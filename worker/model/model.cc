@@ -1,0 +1,350 @@
+#include "worker/model/model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "worker/model/block.h"
+#include "worker/model/gather.h"
+#include "worker/model/graph.h"
+#include "worker/model/lookup.h"
+#include "worker/model/loss.h"
+#include "worker/model/table_specs.h"
+
+namespace tidegate {
+namespace {
+
+class GraphModel final : public Model {
+ public:
+  static absl::StatusOr<std::unique_ptr<Model>> Make(const JobConfig& config) {
+    auto plan = PlanGraph(config);
+    if (!plan.ok()) return plan.status();
+    auto model = std::unique_ptr<GraphModel>(new GraphModel(*std::move(plan)));
+    model->AddFeatures(config);
+    absl::Status status = model->AddBlocks(config);
+    if (!status.ok()) return status;
+    return std::unique_ptr<Model>(std::move(model));
+  }
+
+  const std::vector<TableSpec>& tables() const override { return tables_; }
+  const std::vector<uint32_t>& row_widths() const override { return widths_; }
+  TableId TableOfFeature(size_t feature) const override { return feature_table_[feature]; }
+  std::vector<std::string> task_names() const override { return task_names_; }
+  std::vector<size_t> task_labels() const override {
+    std::vector<size_t> labels;
+    for (const TaskPlan& t : plan_.tasks) labels.push_back(t.label);
+    return labels;
+  }
+
+  void Gather(Step* step) const override {
+    step->tables.resize(tables_.size());
+    step->features.resize(feature_table_.size());
+    for (TableId t = 0; t < sparse_tables_; ++t) GatherKeys(t, table_features_[t], step);
+    for (size_t t = sparse_tables_; t < tables_.size(); ++t) {
+      std::vector<Key>& keys = step->tables[t].keys;
+      keys.resize(DenseBlocks(tables_[t]));
+      for (size_t k = 0; k < keys.size(); ++k) keys[k] = k;
+    }
+  }
+
+  absl::StatusOr<StepResult> Train(Step* step) override {
+    absl::Status status = Prepare(*step, /*training=*/true);
+    if (!status.ok()) return status;
+    for (size_t t = 0; t < tables_.size(); ++t) {
+      step->tables[t].gradients.assign(step->tables[t].rows.size(), 0.0f);
+    }
+    StepResult result;
+    result.probabilities.resize(plan_.tasks.size());
+    if (step->batch.rows == 0) return result;
+    Forward(*step);
+    for (size_t n = 0; n < plan_.nodes.size(); ++n) {
+      if (!wants_gradient_[n]) continue;
+      const size_t count = step->batch.rows * shapes_[n].size();
+      std::fill_n(gradients_[n].Resize(count), count, 0.0f);
+    }
+    Losses(*step, /*with_gradients=*/true, &result);
+    Backward(step);
+    return result;
+  }
+
+  absl::StatusOr<StepResult> Evaluate(Step* step) override {
+    absl::Status status = Prepare(*step, /*training=*/false);
+    if (!status.ok()) return status;
+    StepResult result;
+    result.probabilities.resize(plan_.tasks.size());
+    if (step->batch.rows == 0) return result;
+    Forward(*step);
+    Losses(*step, /*with_gradients=*/false, &result);
+    return result;
+  }
+
+ private:
+  explicit GraphModel(GraphPlan plan) : plan_(std::move(plan)), backend_(MakeCpuBackend()) {}
+
+  void AddFeatures(const JobConfig& config) {
+    for (int t = 0; t < config.table_size(); ++t) {
+      tables_.push_back(SparseTableSpec(config, config.table(t), static_cast<TableId>(t)));
+    }
+    sparse_tables_ = tables_.size();
+    table_features_.resize(sparse_tables_);
+    for (const FeatureConfig& f : config.feature()) {
+      if (!f.has_table()) {
+        ++numeric_count_;
+        continue;
+      }
+      for (TableId t = 0; t < sparse_tables_; ++t) {
+        if (tables_[t].name() != f.table()) continue;
+        table_features_[t].push_back(feature_table_.size());
+        feature_table_.push_back(t);
+        break;
+      }
+    }
+    for (const TaskConfig& t : config.model().task()) task_names_.push_back(t.name());
+    for (const TaskPlan& t : plan_.tasks) label_count_ = std::max(label_count_, t.label + 1);
+  }
+
+  absl::Status AddBlocks(const JobConfig& config) {
+    for (const NodePlan& node : plan_.nodes) {
+      bool wants_gradient = false;
+      Shape shape{1, 1};
+      if (node.kind == NodePlan::Kind::kLookup) {
+        const LookupPlan& lookup = plan_.lookups[node.index];
+        shape = {static_cast<uint32_t>(lookup.features.size()), lookup.dim};
+        wants_gradient = lookup.trainable;
+      } else if (node.kind == NodePlan::Kind::kBlock) {
+        absl::Status status = AddBlock(config, node);
+        if (!status.ok()) return status;
+        shape = blocks_.back()->output();
+        wants_gradient = !blocks_.back()->parameters().empty();
+        for (size_t in : node.inputs) wants_gradient |= wants_gradient_[in] != 0;
+      }
+      shapes_.push_back(shape);
+      wants_gradient_.push_back(wants_gradient);
+    }
+    for (size_t t = 0; t < plan_.tasks.size(); ++t) {
+      const Shape& shape = shapes_[plan_.tasks[t].node];
+      if (shape.size() != 1) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "task \"", task_names_[t], "\": logit \"", plan_.nodes[plan_.tasks[t].node].name,
+            "\" has ", shape.size(), " elements per sample; it must have one"));
+      }
+    }
+    values_.resize(plan_.nodes.size());
+    gradients_.resize(plan_.nodes.size());
+    value_of_.resize(plan_.nodes.size());
+    permuted_.resize(tables_.size());
+    permuted_gradient_.resize(tables_.size());
+    return absl::OkStatus();
+  }
+
+  absl::Status AddBlock(const JobConfig& config, const NodePlan& node) {
+    const BlockConfig& block_config = plan_.blocks[node.index];
+    std::vector<Shape> inputs;
+    for (size_t in : node.inputs) inputs.push_back(shapes_[in]);
+    auto block = FindBlockFactory(block_config.kind_case())(block_config, inputs, backend_.get());
+    if (!block.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("block \"", node.name, "\": ", block.status().message()));
+    }
+    std::vector<size_t> parameter_tables;
+    for (const DenseParameter& p : (*block)->parameters()) {
+      parameter_tables.push_back(tables_.size());
+      tables_.push_back(DenseTableSpec(config, p, absl::StrCat(node.name, "/", p.name),
+                                       static_cast<TableId>(tables_.size())));
+    }
+    blocks_.push_back(*std::move(block));
+    block_tables_.push_back(std::move(parameter_tables));
+    widths_.clear();
+    for (const TableSpec& t : tables_) widths_.push_back(RowWidth(t));
+    return absl::OkStatus();
+  }
+
+  // Everything that Forward and Backward index by is checked here.
+  absl::Status Prepare(const Step& step, bool training) {
+    training_ = training;
+    const Batch& batch = step.batch;
+    if (batch.features.size() != feature_table_.size() || batch.numeric.size() != numeric_count_ ||
+        batch.labels.size() < label_count_ || step.tables.size() != tables_.size() ||
+        step.features.size() != feature_table_.size()) {
+      return absl::InvalidArgumentError("the batch has other columns than the model");
+    }
+    for (const auto& column : batch.numeric) {
+      if (column.size() != batch.rows) return absl::InvalidArgumentError("a numeric column is short");
+    }
+    for (size_t l = 0; l < label_count_; ++l) {
+      if (batch.labels[l].size() != batch.rows) {
+        return absl::InvalidArgumentError("a label column is short");
+      }
+    }
+    if (batch.sample_id.size() != batch.rows ||
+        (!batch.sample_weight.empty() && batch.sample_weight.size() != batch.rows)) {
+      return absl::InvalidArgumentError("sample ids or weights are short");
+    }
+    for (size_t t = 0; t < tables_.size(); ++t) {
+      if (step.tables[t].rows.size() != step.tables[t].keys.size() * widths_[t]) {
+        return absl::InvalidArgumentError(absl::StrCat("table \"", tables_[t].name(), "\": rows of ",
+                                                       step.tables[t].rows.size(),
+                                                       " elements do not fit its keys"));
+      }
+    }
+    for (size_t f = 0; f < feature_table_.size(); ++f) {
+      const FeatureColumn& column = batch.features[f];
+      if (column.offsets.size() != batch.rows + 1 || column.offsets.back() != column.keys.size() ||
+          step.features[f].position.size() != column.keys.size() ||
+          (!column.weights.empty() && column.weights.size() != column.keys.size())) {
+        return absl::InvalidArgumentError(absl::StrCat("feature ", f, ": its columns disagree"));
+      }
+    }
+    return PrepareParameters(step);
+  }
+
+  // A dense table's rows are its tensor where the keys are in order; else a copy puts them so.
+  absl::Status PrepareParameters(const Step& step) {
+    parameter_of_.assign(tables_.size(), nullptr);
+    in_order_.assign(tables_.size(), 1);
+    for (size_t t = sparse_tables_; t < tables_.size(); ++t) {
+      const TableStep& table = step.tables[t];
+      const size_t blocks = DenseBlocks(tables_[t]);
+      if (table.keys.size() != blocks) {
+        return absl::InvalidArgumentError(absl::StrCat("table \"", tables_[t].name(), "\": ",
+                                                       table.keys.size(), " of ", blocks, " blocks"));
+      }
+      for (size_t k = 0; k < blocks; ++k) {
+        if (table.keys[k] >= blocks) {
+          return absl::InvalidArgumentError(
+              absl::StrCat("table \"", tables_[t].name(), "\": no block ", table.keys[k]));
+        }
+        if (table.keys[k] != k) in_order_[t] = 0;
+      }
+      parameter_of_[t] = table.rows.data();
+      if (in_order_[t] != 0) continue;
+      float* ordered = permuted_[t].Resize(table.rows.size());
+      for (size_t k = 0; k < blocks; ++k) {
+        std::copy_n(table.rows.data() + k * widths_[t], widths_[t],
+                    ordered + table.keys[k] * widths_[t]);
+      }
+      parameter_of_[t] = ordered;
+    }
+    return absl::OkStatus();
+  }
+
+  BlockStep StepOf(const NodePlan& node, const Step& step) {
+    inputs_.clear();
+    for (size_t in : node.inputs) {
+      inputs_.push_back({value_of_[in],
+                         training_ && wants_gradient_[in] ? gradients_[in].data() : nullptr,
+                         shapes_[in]});
+    }
+    parameters_.clear();
+    for (size_t t : block_tables_[node.index]) parameters_.push_back(parameter_of_[t]);
+    return {step.batch.rows, training_,   step.dropout_seed, step.batch.sample_id,
+            weight_sum_,     inputs_,     parameters_,       parameter_gradients_};
+  }
+
+  void Forward(const Step& step) {
+    weight_sum_ = static_cast<double>(step.batch.rows);
+    if (!step.batch.sample_weight.empty()) {
+      weight_sum_ = 0;
+      for (float w : step.batch.sample_weight) weight_sum_ += w;
+    }
+    for (size_t n = 0; n < plan_.nodes.size(); ++n) {
+      const NodePlan& node = plan_.nodes[n];
+      if (node.kind == NodePlan::Kind::kNumeric) {
+        value_of_[n] = step.batch.numeric[node.index].data();
+        continue;
+      }
+      float* out = values_[n].Resize(step.batch.rows * shapes_[n].size());
+      value_of_[n] = out;
+      if (node.kind == NodePlan::Kind::kLookup) {
+        const LookupPlan& lookup = plan_.lookups[node.index];
+        LookupForward(lookup, step, widths_[lookup.table], out);
+      } else {
+        blocks_[node.index]->Forward(StepOf(node, step), out);
+      }
+    }
+  }
+
+  void Losses(const Step& step, bool with_gradients, StepResult* result) {
+    const size_t rows = step.batch.rows;
+    result->weight_sum = weight_sum_;
+    for (size_t t = 0; t < plan_.tasks.size(); ++t) {
+      const TaskPlan& task = plan_.tasks[t];
+      std::vector<float>& p = result->probabilities[t];
+      p.resize(rows);
+      std::span<float> d_logits;
+      if (with_gradients && wants_gradient_[task.node]) d_logits = {gradients_[task.node].data(), rows};
+      result->loss_sum +=
+          BinaryCrossEntropy({value_of_[task.node], rows}, step.batch.labels[task.label],
+                             step.batch.sample_weight, task.weight, p, d_logits);
+    }
+  }
+
+  void Backward(Step* step) {
+    for (size_t n = plan_.nodes.size(); n-- > 0;) {
+      const NodePlan& node = plan_.nodes[n];
+      if (!wants_gradient_[n] || node.kind == NodePlan::Kind::kNumeric) continue;
+      if (node.kind == NodePlan::Kind::kLookup) {
+        const LookupPlan& lookup = plan_.lookups[node.index];
+        LookupBackward(lookup, gradients_[n].data(), widths_[lookup.table], step);
+        continue;
+      }
+      parameter_gradients_.clear();
+      for (size_t t : block_tables_[node.index]) {
+        std::vector<float>& gradient = step->tables[t].gradients;
+        float* target = gradient.data();
+        if (in_order_[t] == 0) {
+          target = permuted_gradient_[t].Resize(gradient.size());
+          std::fill_n(target, gradient.size(), 0.0f);
+        }
+        parameter_gradients_.push_back(target);
+      }
+      blocks_[node.index]->Backward(StepOf(node, *step), value_of_[n], gradients_[n].data());
+      for (size_t t : block_tables_[node.index]) {
+        if (in_order_[t] == 0) Unpermute(t, &step->tables[t]);
+      }
+    }
+  }
+
+  void Unpermute(size_t t, TableStep* table) {
+    for (size_t k = 0; k < table->keys.size(); ++k) {
+      std::copy_n(permuted_gradient_[t].data() + table->keys[k] * widths_[t], widths_[t],
+                  table->gradients.data() + k * widths_[t]);
+    }
+  }
+
+  const GraphPlan plan_;
+  const std::unique_ptr<Backend> backend_;
+  std::vector<TableSpec> tables_;
+  std::vector<uint32_t> widths_;
+  size_t sparse_tables_ = 0;
+  std::vector<std::vector<size_t>> table_features_;  // [sparse table]
+  std::vector<TableId> feature_table_;
+  size_t numeric_count_ = 0;
+  size_t label_count_ = 0;
+  std::vector<std::string> task_names_;
+
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<std::vector<size_t>> block_tables_;  // tables of each block's parameters
+  std::vector<Shape> shapes_;                      // [node]
+  std::vector<uint8_t> wants_gradient_;            // [node]
+
+  // Of the batch in hand.
+  bool training_ = false;
+  double weight_sum_ = 0;
+  std::vector<FloatBuffer> values_, gradients_;         // [node]
+  std::vector<const float*> value_of_;                  // [node]
+  std::vector<const float*> parameter_of_;              // [table]
+  std::vector<uint8_t> in_order_;                       // [table]
+  std::vector<FloatBuffer> permuted_, permuted_gradient_;  // [table]
+  std::vector<BlockInput> inputs_;
+  std::vector<const float*> parameters_;
+  std::vector<float*> parameter_gradients_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Create(const JobConfig& config) {
+  return GraphModel::Make(config);
+}
+
+}  // namespace tidegate
