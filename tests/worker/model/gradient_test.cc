@@ -1,0 +1,149 @@
+// Every block's gradients against central differences of the loss, over all parameters and rows.
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "tests/worker/model/fixture.h"
+
+namespace tidegate {
+namespace {
+
+// A tolerance that single precision allows: the loss is a double sum of float activations.
+void CheckGradients(ModelFixture* f) {
+  auto result = f->model->Train(&f->step);
+  REQUIRE(result.ok());
+  const std::vector<TableStep> analytic = f->step.tables;
+  size_t checked = 0;
+  for (size_t t = 0; t < f->step.tables.size(); ++t) {
+    const TableSpec& spec = f->model->tables()[t];
+    if (spec.parts(0).optimizer().has_moving_average()) continue;
+    const size_t width = f->model->row_widths()[t];
+    uint64_t elements = f->step.tables[t].rows.size();
+    if (spec.kind() == TableSpec::DENSE) {
+      elements = 1;
+      for (uint64_t s : spec.shape()) elements *= s;
+    }
+    for (size_t i = 0; i < elements; ++i) {
+      float& x = f->step.tables[t].rows[i];
+      const float before = x;
+      const float h = 4e-3f;
+      x = before + h;
+      const double up = f->Loss();
+      x = before - h;
+      const double down = f->Loss();
+      x = before;
+      const double numeric = (up - down) / (2.0 * h);
+      const double got = analytic[t].gradients[i];
+      INFO(spec.name() << " element " << i << " of width " << width);
+      CHECK(got == Approx(numeric).margin(4e-3).epsilon(5e-3));
+      ++checked;
+    }
+  }
+  CHECK(checked > 0);
+}
+
+std::string WithModel(const std::string& model) {
+  return absl::StrCat(kTables, "dense { sgd {} block: 8 } model {", model, "}");
+}
+
+}  // namespace
+
+TEST_CASE("gradients of each block equal numerical differences") {
+  const char* models[] = {
+      // sum, with and without bias, multi-valued features pooled
+      R"(block { name: "z" sum { in: "emb.w" } } task { logit: "z" })",
+      R"(block { name: "z" sum { in: ["emb.v", "C1.w", "X"] bias: false } } task { logit: "z" })",
+      // linear over several inputs
+      R"(block { name: "z" linear { in: ["emb.v", "X", "Y"] } } task { logit: "z" })",
+      R"(block { name: "h" linear { in: ["M.v"] units: 3 bias: false } }
+         block { name: "z" linear { in: ["h", "X"] } } task { logit: "z" })",
+      // fm over one and two inputs
+      R"(block { name: "z" fm { in: "emb.v" } } task { logit: "z" })",
+      R"(block { name: "z" fm { in: ["C1.v", "M.v"] } } task { logit: "z" })",
+      // concat, add, pool
+      R"(block { name: "c" concat { in: ["C1.v", "X", "emb.w"] } }
+         block { name: "z" linear { in: "c" } } task { logit: "z" })",
+      R"(block { name: "a" add { in: ["C1.v", "C2.v", "C1.v"] } }
+         block { name: "z" sum { in: "a" } } task { logit: "z" })",
+      R"(block { name: "p" pool { in: "emb.v" } } block { name: "z" linear { in: "p" } }
+         task { logit: "z" })",
+      R"(block { name: "p" pool { in: ["C1.v", "C2.v"] kind: MEAN } }
+         block { name: "z" linear { in: "p" } } task { logit: "z" })",
+      R"(block { name: "p" pool { in: "emb.v" kind: MAX } } block { name: "z" linear { in: "p" } }
+         task { logit: "z" })",
+      // mlp: activations, batch norm, dropout (the same mask in every evaluation)
+      R"(block { name: "z" mlp { in: "emb.v" units: [6, 1] activation: TANH } } task { logit: "z" })",
+      R"(block { name: "z" mlp { in: ["emb.v", "X"] units: [6, 4, 1] activation: SIGMOID } }
+         task { logit: "z" })",
+      R"(block { name: "z" mlp { in: "emb.v" units: [6, 1] activation: TANH norm: BATCH } }
+         task { logit: "z" })",
+      R"(block { name: "z" mlp { in: "emb.v" units: [9, 5, 1] activation: TANH dropout: .4 } }
+         task { logit: "z" })",
+      R"(block { name: "z" mlp { in: "emb.v" units: [9, 1] activation: IDENTITY norm: BATCH
+                                 dropout: .3 last: TANH } } task { logit: "z" })",
+      // two tasks with weights over shared blocks
+      R"(block { name: "h" mlp { in: "emb.v" units: [4] last: TANH } }
+         block { name: "a" linear { in: "h" } } block { name: "b" linear { in: ["h", "Y"] } }
+         task { name: "t1" logit: "a" } task { name: "t2" logit: "b" weight: .3 })",
+  };
+  for (const char* model : models) {
+    INFO(model);
+    ModelFixture f(WithModel(model));
+    CheckGradients(&f);
+  }
+}
+
+TEST_CASE("relu gradients equal numerical differences away from the kink") {
+  // Wide steps cross kinks: enough samples and a bias that keeps most units on one side.
+  ModelFixture f(WithModel(R"(block { name: "z" mlp { in: "emb.v" units: [5, 1] dropout: .2 } }
+                              task { logit: "z" })"));
+  for (TableStep& table : f.step.tables) {
+    const auto t = static_cast<size_t>(&table - f.step.tables.data());
+    if (f.model->tables()[t].name() != "z/b0") continue;
+    for (size_t i = 0; i < table.rows.size(); ++i) table.rows[i] = i % 2 == 0 ? 6.0f : -6.0f;
+  }
+  CheckGradients(&f);
+}
+
+TEST_CASE("presets have the gradients of their blocks") {
+  for (const char* preset :
+       {R"(preset { kind: LR wide: "emb.w" })", R"(preset { kind: FM wide: "emb.w" deep: "emb.v" })"}) {
+    ModelFixture f(WithModel(preset));
+    CheckGradients(&f);
+  }
+}
+
+TEST_CASE("batch norm pushes the batch's moments times the weight") {
+  ModelFixture f(WithModel(R"(block { name: "z" mlp { in: "emb.v" units: [3, 1] norm: BATCH } }
+                              task { logit: "z" })"));
+  auto result = f.model->Train(&f.step);
+  REQUIRE(result.ok());
+  size_t mean = 0, weights = 0;
+  for (size_t t = 0; t < f.model->tables().size(); ++t) {
+    if (f.model->tables()[t].name() == "z/mean0") mean = t;
+    if (f.model->tables()[t].name() == "z/w0") weights = t;
+  }
+  REQUIRE(mean > 0);
+  CHECK(f.model->tables()[mean].parts(0).optimizer().has_moving_average());
+  // mean over rows of x W, by hand: x is four fields of dim 5.
+  const Batch& b = f.step.batch;
+  for (size_t unit = 0; unit < 3; ++unit) {
+    double total = 0;
+    for (size_t r = 0; r < b.rows; ++r) {
+      for (size_t field = 0; field < 4; ++field) {
+        const FeatureColumn& c = b.features[field];
+        for (uint32_t i = c.offsets[r]; i < c.offsets[r + 1]; ++i) {
+          const float* row = &f.step.tables[0].rows[f.step.features[field].position[i] * 6];
+          const double w = c.weights.empty() ? 1.0 : c.weights[i];
+          for (size_t d = 0; d < 5; ++d) {
+            total += w * row[1 + d] * f.step.tables[weights].rows[(field * 5 + d) * 3 + unit];
+          }
+        }
+      }
+    }
+    const double expected = total / static_cast<double>(b.rows) * result->weight_sum;
+    CHECK(f.step.tables[mean].gradients[unit] == Approx(expected).epsilon(1e-4));
+  }
+}
+
+}  // namespace tidegate
