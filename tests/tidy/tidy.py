@@ -45,7 +45,7 @@ CORES = [
     r"server/shard/.*", r"scheduler/[^/]*(?<!_main)\.(h|cc)", r"scheduler/policy/.*",
     r"worker/client/tracker[^/]*", r"server/optimizer/.*", r"worker/pipeline/(staleness|policy)[^/]*",
 ]
-CORE_BANNED = THREADS + "|" + CLOCKS + r"|fstream|iostream|filesystem|sys/.*|unistd\.h|fcntl\.h|atomic|random"
+CORE_BANNED = THREADS + "|" + CLOCKS + r"|fstream|iostream|filesystem|sys/.*|unistd\.h|fcntl\.h|random"
 HASH = re.compile(r"absl::Hash\b|absl/hash/hash\.h")
 INCLUDE = re.compile(r'^[ \t]*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
 WORKPLACE = re.compile(
