@@ -1,0 +1,60 @@
+#include "cli/job_report.h"
+
+#include <catch2/catch.hpp>
+
+#include "cli/json.h"
+
+namespace tidegate::cli {
+namespace {
+
+constexpr char kSummary[] = R"({"samples": 2000, "seconds": 2, "samples_per_second": 1000, "best_epoch": 1,
+  "checkpoint": "/tmp/c", "epochs": [
+    {"epoch": 1, "seconds": 1, "samples": 1000, "metrics": {"train/loss": 0.5, "valid/click/auc": 0.8, "valid/click/logloss": 0.4}},
+    {"epoch": 2, "seconds": 1, "samples": 1000, "metrics": {"train/loss": 0.3, "valid/click/auc": 0.7, "valid/click/logloss": null}}]})";
+
+TEST_CASE("the table shows the best epoch beside the best attainable") {
+  auto summary = ParseJson(kSummary);
+  REQUIRE(summary.ok());
+  AttainableMetrics attainable;
+  attainable.auc = 0.81;
+  attainable.logloss = 0.39;
+  const std::string table = JobTable(*summary, attainable);
+  INFO(table);
+  CHECK(table.find("held-out rows     AUC 0.8000   log loss 0.4000\n") != std::string::npos);
+  CHECK(table.find("best attainable   AUC 0.8100   log loss 0.3900") != std::string::npos);
+  CHECK(table.find("1.0k/s: 2.0k in 2.0 s") != std::string::npos);
+  CHECK(table.find("checkpoint        /tmp/c\n") != std::string::npos);
+  CHECK(table.find("best\n    2") != std::string::npos);
+}
+
+TEST_CASE("a summary without epochs still makes a table") {
+  auto summary = ParseJson(R"({"samples": 0})");
+  REQUIRE(summary.ok());
+  CHECK(JobTable(*summary, std::nullopt).find("samples") != std::string::npos);
+}
+
+TEST_CASE("a field is added at the end of an object") {
+  CHECK(*WithField("{}", "a", "1") == "{\"a\": 1}\n");
+  CHECK(*WithField("{\"b\": {}\n}\n", "a", "[]") == "{\"b\": {}, \"a\": []}\n");
+  CHECK_FALSE(WithField("", "a", "1").ok());
+  CHECK_FALSE(WithField("[1]", "a", "1").ok());
+}
+
+TEST_CASE("only generated data has a best attainable score") {
+  JobConfig config;
+  config.mutable_data()->set_format(DataConfig::LIBSVM);
+  config.mutable_data()->mutable_valid()->set_rows(100);
+  CHECK_FALSE(AttainableOf(config).has_value());
+  config.mutable_data()->set_format(DataConfig::GENERATED);
+  config.mutable_data()->mutable_generator()->add_cardinality(50);
+  config.mutable_data()->mutable_generator()->add_cardinality(20);
+  config.mutable_data()->mutable_valid()->set_first_row(1000);
+  config.mutable_data()->mutable_valid()->set_rows(2000);
+  const auto attainable = AttainableOf(config);
+  REQUIRE(attainable.has_value());
+  CHECK(attainable->rows == 2000);
+  CHECK(attainable->auc > 0.5);
+}
+
+}  // namespace
+}  // namespace tidegate::cli

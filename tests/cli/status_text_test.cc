@@ -1,0 +1,84 @@
+#include "cli/status_text.h"
+
+#include <catch2/catch.hpp>
+
+#include "cli/json.h"
+
+namespace tidegate::cli {
+namespace {
+
+GetStatusResponse Training() {
+  GetStatusResponse status;
+  status.set_job("deepfm");
+  status.set_phase(TRAINING);
+  status.set_epoch(3);
+  status.set_epochs(20);
+  status.set_progress(0.5);
+  status.set_samples_per_second(152345);
+  for (int i = 0; i < 2; ++i) {
+    MemberStatus* member = status.add_members();
+    member->set_alive(true);
+    member->set_state("live");
+    member->mutable_member()->set_role(WORKER);
+    WorkerLoad* load = member->mutable_worker_load();
+    load->set_samples_total(10);
+    load->set_loss(i == 0 ? 0.25 : 0.75);
+    load->set_compute(0.6);
+    load->set_pull_wait(i == 0 ? 0.2 : 0.9);
+  }
+  EpochResult* result = status.add_results();
+  result->set_epoch(2);
+  MetricValue* metric = result->add_metrics();
+  metric->set_name("valid/click/auc");
+  metric->set_value(0.78125);
+  return status;
+}
+
+TEST_CASE("the progress line has epoch, share, rate, loss, AUC and the limit") {
+  CHECK(ProgressLine(Training(), 0) ==
+        "epoch 3/20 [##########..........]  50%  152k samples/s  loss 0.5000  AUC 0.7812  limited by compute (60%)");
+  CHECK(ProgressLine(Training(), 10) == "epoch 3/20");
+}
+
+TEST_CASE("the limit is the largest mean share of the living workers") {
+  GetStatusResponse status = Training();
+  status.mutable_members(0)->set_alive(false);
+  CHECK(LargestWait(status).name == "pull wait");
+  CHECK(LargestWait(status).share == Approx(0.9));
+  status.mutable_members(1)->set_alive(false);
+  CHECK(LargestWait(status).share == 0);
+}
+
+TEST_CASE("before the start it says who is there") {
+  GetStatusResponse status = Training();
+  status.set_phase(STARTING);
+  status.set_message("waits for 2 servers");
+  CHECK(ProgressLine(status, 0) == "starting: 0 servers and 2 workers are in; waits for 2 servers");
+}
+
+TEST_CASE("the JSON status parses and has the members") {
+  auto json = ParseJson(StatusJson(Training()));
+  REQUIRE(json.ok());
+  CHECK(TextField(*json, "phase") == "training");
+  CHECK(NumberField(*json, "epoch", 0) == 3);
+  CHECK(Field(*json, "members")->list_value().values_size() == 2);
+  CHECK(NumberField(Field(*json, "results")->list_value().values(0).struct_value(), "valid/click/auc", 0) == 0.78125);
+}
+
+TEST_CASE("numbers are short") {
+  CHECK(ShortNumber(0) == "0");
+  CHECK(ShortNumber(999) == "999");
+  CHECK(ShortNumber(1234) == "1.2k");
+  CHECK(ShortNumber(34.4e6) == "34.4M");
+  CHECK(ShortBytes(1.5e9) == "1.5 GB");
+}
+
+TEST_CASE("a JSON object escapes its texts and writes no NaN") {
+  const std::string json = JsonObject().Text("a\"", "x\n\\").Number("b", 0.0 / 0.0).Integer("c", -1).Bool("d", true).Build();
+  CHECK(json == "{\"a\\\"\": \"x\\u000a\\\\\", \"b\": null, \"c\": -1, \"d\": true}");
+  CHECK(ParseJson(json).ok());
+  CHECK_FALSE(ParseJson("{\"a\": ").ok());
+}
+
+}  // namespace
+}  // namespace tidegate::cli
