@@ -1,0 +1,413 @@
+#include "worker/client/rpc/cluster_client.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/completion_queue.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/logging.h"
+#include "common/rpc/byte_buffer.h"
+#include "common/rpc/channel.h"
+#include "worker/client/rpc/stream_link.h"
+
+namespace tidegate {
+namespace {
+
+constexpr TimeMs kPollMsMax = 200;  // how late a timer set by another thread may be seen
+constexpr TimeMs kComplainEveryMs = 5'000;
+constexpr size_t kMessageSlackBytes = 1 << 20;
+
+}  // namespace
+
+class ClusterClient::Impl {
+ public:
+  using Done = std::function<void(absl::Status, Clock)>;
+
+  explicit Impl(Options options)
+      : want_routing_(std::move(options.want_routing)),
+        message_limit_bytes_(options.tracker.message_limit_bytes),
+        tracker_(options.tracker) {
+    thread_ = std::thread([this] { Loop(); });
+  }
+  ~Impl() { Stop(); }
+
+  // Makes a call or gives an input to the tracker, and carries out what follows.
+  template <typename Input>
+  void Give(Input input) {
+    Work work;
+    bool wake = false;
+    {
+      std::lock_guard lock(mutex_);
+      input(&tracker_);
+      work = Collect();
+      // Callbacks belong to the client's thread, as long as there is one.
+      if (!ended_ && (!work.done.empty() || work.want_routing)) {
+        for (auto& d : std::exchange(work.done, {})) posted_.push_back(std::move(d));
+        posted_want_routing_ |= std::exchange(work.want_routing, false);
+        wake = !std::exchange(wake_armed_, true);
+      }
+    }
+    if (wake) wake_.Set(&queue_, std::chrono::system_clock::now(), nullptr);
+    Carry(work);
+  }
+
+  template <typename Start>
+  void Begin(Done done, Start start) {
+    Give([&](Tracker* tracker) { callbacks_[start(tracker)] = std::move(done); });
+  }
+
+  TimeMs Now() const { return clock_.NowMs(); }
+
+  void SetRouting(std::shared_ptr<const Routing> routing) {
+    std::vector<std::shared_ptr<StreamLink>> dropped;
+    {
+      std::lock_guard lock(mutex_);
+      if (stopping_ || (routing_epoch_ != 0 && routing->epoch() <= routing_epoch_)) return;
+      routing_epoch_ = routing->epoch();
+      std::map<Incarnation, Peer> peers;
+      for (const Routing::Server& s : routing->servers()) {
+        auto known = peers_.extract(s.incarnation);
+        if (known.empty()) {
+          peers[s.incarnation].address = s.address;
+        } else {
+          peers.insert(std::move(known));
+        }
+      }
+      for (auto& [server, peer] : peers_) {
+        if (peer.link != nullptr) dropped.push_back(std::move(peer.link));
+      }
+      peers_ = std::move(peers);
+    }
+    for (auto& link : dropped) link->Close();
+    Give([&](Tracker* tracker) { tracker->SetRouting(Now(), routing); });
+  }
+
+  void Stop() {
+    std::vector<std::shared_ptr<StreamLink>> links;
+    {
+      std::lock_guard lock(mutex_);
+      if (!stopping_) {
+        stopping_ = true;
+        for (auto& [server, peer] : peers_) {
+          if (peer.link != nullptr) links.push_back(peer.link);
+        }
+      }
+    }
+    Give([&](Tracker* tracker) { tracker->Stop(absl::CancelledError("the client was stopped")); });
+    for (auto& link : links) link->Close();
+    std::lock_guard lock(join_mutex_);
+    if (thread_.joinable()) thread_.join();
+  }
+
+  absl::Status health() const {
+    std::lock_guard lock(mutex_);
+    return tracker_.health();
+  }
+  Stats stats() const {
+    std::lock_guard lock(mutex_);
+    Stats out = stats_;
+    out.tracker = tracker_.stats();
+    return out;
+  }
+
+ private:
+  struct Peer {
+    std::string address;
+    std::shared_ptr<grpc::Channel> channel;
+    std::shared_ptr<StreamLink> link;
+    uint64_t link_id = 0;
+    TimeMs complained_at = -kComplainEveryMs;
+  };
+  struct Finished {
+    Done done;
+    absl::Status status;
+    Clock clock;
+  };
+  struct Work {
+    std::vector<Tracker::Send> sends;
+    std::vector<Finished> done;
+    bool want_routing = false;
+  };
+
+  // REQUIRES: mutex_ held.
+  Work Collect() {
+    Tracker::Effects effects = tracker_.TakeEffects();
+    Work work;
+    work.sends = std::move(effects.sends);
+    work.want_routing = effects.want_routing;
+    for (Tracker::Completed& c : effects.completed) {
+      auto found = callbacks_.find(c.call);
+      if (found == callbacks_.end()) continue;
+      work.done.push_back({std::move(found->second), std::move(c.status), c.clock});
+      callbacks_.erase(found);
+    }
+    return work;
+  }
+
+  void Transmit(Work& work) {
+    for (Tracker::Send& send : work.sends) {
+      const wire::Pieces pieces = wire::EncodeStreamRequest(send.number, send.body);
+      grpc::ByteBuffer buffer = ToByteBuffer(pieces, send.owner);
+      const size_t bytes = buffer.Length();
+      while (!SendTo(send.server, &buffer)) {
+      }
+      std::lock_guard lock(mutex_);
+      stats_.bytes_sent += bytes;
+    }
+  }
+
+  // False: the connection had broken and another try is worth it.
+  bool SendTo(Incarnation server, grpc::ByteBuffer* buffer) {
+    std::shared_ptr<StreamLink> link;
+    bool start = false;
+    {
+      std::lock_guard lock(mutex_);
+      auto found = peers_.find(server);
+      if (stopping_ || found == peers_.end()) return true;  // the tracker knows, or will
+      Peer& peer = found->second;
+      if (peer.channel == nullptr) {
+        peer.channel = MakeDataChannel(peer.address,
+                                       static_cast<int>(message_limit_bytes_ + kMessageSlackBytes));
+      }
+      if (peer.link == nullptr) {
+        peer.link_id = ++stats_.connections;
+        peer.link = MakeLink(server, peer.link_id, peer.channel);
+        start = true;
+      }
+      link = peer.link;
+    }
+    if (start) {
+      const bool sent = link->Send(*buffer);  // before the start: it waits in the link
+      link->Start();
+      return sent;
+    }
+    if (link->Send(*buffer)) return true;
+    std::lock_guard lock(mutex_);
+    auto found = peers_.find(server);
+    if (found != peers_.end() && found->second.link == link) found->second.link = nullptr;
+    return false;
+  }
+
+  // REQUIRES: mutex_ held.
+  std::shared_ptr<StreamLink> MakeLink(Incarnation server, uint64_t id,
+                                       const std::shared_ptr<grpc::Channel>& channel) {
+    ++links_;
+    StreamLink::Callbacks callbacks;
+    callbacks.message = [this, server](grpc::ByteBuffer message) {
+      OnMessage(server, std::move(message));
+    };
+    callbacks.broken = [this, server, id](const grpc::Status& status) {
+      OnBroken(server, id, status);
+    };
+    return std::make_shared<StreamLink>(channel, &queue_, std::move(callbacks));
+  }
+
+  // ---- the client's thread ----
+
+  void Loop() {
+    void* tag;
+    bool ok;
+    for (;;) {
+      const TimeMs wait = RunTimers();
+      const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(wait);
+      const auto next = queue_.AsyncNext(&tag, &ok, deadline);
+      if (next == grpc::CompletionQueue::SHUTDOWN) return;
+      if (next == grpc::CompletionQueue::GOT_EVENT) {
+        if (tag == nullptr) {
+          RunPosted();
+        } else {
+          const auto* event = static_cast<StreamLink::Event*>(tag);
+          event->link->OnEvent(event->kind, ok);
+        }
+      }
+      bool end;
+      {
+        std::lock_guard lock(mutex_);
+        end = !ended_ && stopping_ && links_ == 0 && !wake_armed_ && !tracker_.health().ok();
+        ended_ |= end;
+      }
+      if (end) queue_.Shutdown();
+    }
+  }
+
+  // Returns how long to wait at most.
+  TimeMs RunTimers() {
+    const TimeMs now = Now();
+    Work work;
+    TimeMs next;
+    {
+      std::lock_guard lock(mutex_);
+      if (tracker_.NextTime() <= now) {
+        tracker_.OnTime(now);
+        work = Collect();
+      }
+      next = tracker_.NextTime();
+    }
+    Carry(work);
+    return std::clamp<TimeMs>(next > now ? next - now : 0, 0, kPollMsMax);
+  }
+
+  void RunPosted() {
+    std::vector<Finished> done;
+    bool want_routing;
+    {
+      std::lock_guard lock(mutex_);
+      wake_armed_ = false;
+      done = std::exchange(posted_, {});
+      want_routing = std::exchange(posted_want_routing_, false);
+    }
+    CallBack(done, want_routing);
+  }
+
+  void Carry(Work& work) {
+    Transmit(work);
+    CallBack(work.done, work.want_routing);
+  }
+
+  void CallBack(std::vector<Finished>& done, bool want_routing) {
+    for (Finished& f : done) {
+      if (f.done) f.done(std::move(f.status), f.clock);
+    }
+    if (!want_routing || !want_routing_) return;
+    Epoch epoch;
+    {
+      std::lock_guard lock(mutex_);
+      epoch = routing_epoch_;
+    }
+    want_routing_(epoch);
+  }
+
+  void OnMessage(Incarnation server, grpc::ByteBuffer message) {
+    const OwnedBytes owned = ToContiguous(message);
+    auto reply = wire::ParseStreamResponse(owned.bytes);
+    if (!reply.ok()) {
+      TG_LOG(ERROR) << "server " << server << " sent what is no response: "
+                    << reply.status().message();
+      std::shared_ptr<StreamLink> link;
+      {
+        std::lock_guard lock(mutex_);
+        auto found = peers_.find(server);
+        if (found != peers_.end()) link = found->second.link;
+      }
+      if (link != nullptr) link->Close();
+      return;
+    }
+    Work work;
+    {
+      std::lock_guard lock(mutex_);
+      stats_.bytes_received += owned.bytes.size();
+      tracker_.OnReply(Now(), reply->call, reply->body);
+      work = Collect();
+    }
+    Carry(work);
+  }
+
+  void OnBroken(Incarnation server, uint64_t id, const grpc::Status& status) {
+    Work work;
+    std::string complaint;
+    {
+      std::lock_guard lock(mutex_);
+      --links_;
+      auto found = peers_.find(server);
+      if (found != peers_.end()) {
+        Peer& peer = found->second;
+        if (peer.link_id == id) peer.link = nullptr;
+        if (!stopping_ && Now() - peer.complained_at >= kComplainEveryMs) {
+          peer.complained_at = Now();
+          complaint = "connection to server " + std::to_string(server) + " at " + peer.address +
+                      " broke, trying again: " + status.error_message();
+        }
+      }
+      tracker_.OnDisconnected(Now(), server);
+      work = Collect();
+    }
+    if (!complaint.empty()) TG_LOG(WARNING) << complaint;
+    Carry(work);
+  }
+
+  const std::function<void(Epoch)> want_routing_;
+  const size_t message_limit_bytes_;
+  const RealClock clock_;
+  grpc::CompletionQueue queue_;
+  grpc::Alarm wake_;
+
+  mutable std::mutex mutex_;
+  Tracker tracker_;
+  std::map<Tracker::CallId, Done> callbacks_;
+  std::map<Incarnation, Peer> peers_;
+  Epoch routing_epoch_ = 0;
+  Stats stats_;
+  size_t links_ = 0;  // not yet broken
+  bool stopping_ = false;
+  bool ended_ = false;  // the queue is shut down, its thread ends
+  bool wake_armed_ = false;
+  std::vector<Finished> posted_;
+  bool posted_want_routing_ = false;
+  std::mutex join_mutex_;
+  std::thread thread_;
+};
+
+ClusterClient::ClusterClient(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+ClusterClient::~ClusterClient() = default;
+
+void ClusterClient::SetRouting(std::shared_ptr<const Routing> routing) {
+  impl_->SetRouting(std::move(routing));
+}
+
+void ClusterClient::Pull(Clock clock, Clock bound, std::span<const TablePull> tables,
+                         PullDone done) {
+  impl_->Begin(
+      [done = std::move(done)](absl::Status status, Clock min_clock) {
+        done({std::move(status), min_clock});
+      },
+      [&](Tracker* t) { return t->Pull(impl_->Now(), clock, bound, tables); });
+}
+
+void ClusterClient::PullForEvaluation(std::span<const TablePull> tables, PullDone done) {
+  impl_->Begin(
+      [done = std::move(done)](absl::Status status, Clock min_clock) {
+        done({std::move(status), min_clock});
+      },
+      [&](Tracker* t) { return t->PullForEvaluation(impl_->Now(), tables); });
+}
+
+void ClusterClient::Push(Clock clock, double weight, std::span<const TablePush> tables,
+                         PushDone done) {
+  impl_->Begin([done = std::move(done)](absl::Status status, Clock) { done(std::move(status)); },
+               [&](Tracker* t) { return t->Push(impl_->Now(), clock, weight, tables); });
+}
+
+void ClusterClient::EndClock(Clock clock) {
+  impl_->Give([&](Tracker* t) { t->EndClock(impl_->Now(), clock); });
+}
+
+void ClusterClient::Announce(AnnounceDone done) {
+  impl_->Begin(
+      [done = std::move(done)](absl::Status status, Clock clock) {
+        if (status.ok()) {
+          done(clock);
+        } else {
+          done(std::move(status));
+        }
+      },
+      [&](Tracker* t) { return t->Announce(impl_->Now()); });
+}
+
+void ClusterClient::Park(std::function<void(absl::Status)> done) {
+  impl_->Begin([done = std::move(done)](absl::Status status, Clock) { done(std::move(status)); },
+               [&](Tracker* t) { return t->Park(impl_->Now()); });
+}
+
+void ClusterClient::Stop() { impl_->Stop(); }
+absl::Status ClusterClient::health() const { return impl_->health(); }
+ClusterClient::Stats ClusterClient::stats() const { return impl_->stats(); }
+
+}  // namespace tidegate

@@ -1,0 +1,71 @@
+#pragma once
+// One call of ShardService.Stream: messages out in order, messages in, until it breaks; then a new one
+// is made. Lives until its last operation has come back from the completion queue.
+//
+// Send and Close from any thread; OnEvent from the queue's thread only. No lock is held across gRPC.
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+namespace tidegate {
+
+class StreamLink : public std::enable_shared_from_this<StreamLink> {
+ public:
+  struct Callbacks {
+    std::function<void(grpc::ByteBuffer)> message;
+    // Once: the call has ended, nothing more comes of it. Messages not answered may be lost.
+    std::function<void(const grpc::Status&)> broken;
+  };
+  // What the completion queue gives back.
+  struct Event {
+    StreamLink* link = nullptr;
+    enum class Kind { kStart, kRead, kWrite, kFinish } kind = Kind::kStart;
+  };
+
+  StreamLink(const std::shared_ptr<grpc::Channel>& channel, grpc::CompletionQueue* queue,
+             Callbacks callbacks);
+
+  void Start();  // once
+  // False if the call has broken: then nothing was taken.
+  bool Send(grpc::ByteBuffer message);
+  void Close();
+  // May delete the link.
+  void OnEvent(Event::Kind kind, bool ok);
+
+ private:
+  using Guard = std::unique_lock<std::mutex>;
+  void Break();
+  void MaybeFinish();
+
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue* const queue_;
+  const Callbacks callbacks_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+  Event start_{this, Event::Kind::kStart};
+  Event read_{this, Event::Kind::kRead};
+  Event write_{this, Event::Kind::kWrite};
+  Event finish_{this, Event::Kind::kFinish};
+  grpc::ByteBuffer incoming_;
+  grpc::Status status_;
+  std::shared_ptr<StreamLink> self_;  // while operations are under way
+
+  std::mutex mutex_;
+  std::deque<grpc::ByteBuffer> outgoing_;
+  bool open_ = false;
+  bool writing_ = false;
+  bool reading_ = false;
+  bool broken_ = false;
+  bool finishing_ = false;
+};
+
+}  // namespace tidegate
