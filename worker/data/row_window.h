@@ -20,9 +20,17 @@ class RowWindow {
   void Clear();
 
   size_t size() const { return rows_.size(); }
-  const Row& operator[](size_t i) const { return rows_[i]; }
+  // Meant to be called for rising i: fetches the text of a row further on into the cache.
+  const Row& operator[](size_t i) const {
+    if (i + kAhead < rows_.size()) Prefetch(rows_[i + kAhead]);
+    return rows_[i];
+  }
 
  private:
+  static constexpr size_t kAhead = 8;
+  static void Prefetch(const Row& row) {
+    for (uint32_t at = 0; at < row.size && at < 320; at += 64) __builtin_prefetch(row.data + at);
+  }
   const char* Store(std::string_view text);
 
   std::vector<Row> rows_;
