@@ -1,0 +1,287 @@
+#include "server/rpc/server_process.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/exit_codes.h"
+#include "common/job_config/job_config.h"
+#include "common/logging.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/member_link.h"
+#include "proto/job.pb.h"
+#include "server/checkpoint/shard_writer.h"
+#include "server/rpc/server_metrics.h"
+#include "server/rpc/shard_engine.h"
+#include "server/rpc/shard_service.h"
+
+namespace tidegate {
+namespace {
+
+int Executors(const ServerOptions& options) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return std::clamp(options.executors == 0 ? cores : options.executors, 1,
+                    ShardEngine::kMaxStrands);
+}
+
+std::string HostOf(const std::string& address) {
+  return address.substr(0, address.rfind(':'));
+}
+
+}  // namespace
+
+class ServerProcess::Impl {
+ public:
+  Impl(ServerOptions options, FileSystem* files)
+      : options_(std::move(options)),
+        files_(files),
+        executors_(Executors(options_)),
+        metrics_("server"),
+        engine_({executors_, options_.memory_limit_bytes,
+                 [this](Epoch epoch) { FetchRouting(epoch); }}),
+        service_(&engine_, executors_) {
+    metrics_.AddSource([this](MetricsPage& page) {
+      WriteServerMetrics(engine_.Collect(), options_.memory_limit_bytes, page);
+    });
+  }
+
+  int Run();
+  void Stop(int signal) {
+    End(128 + signal, "stopped by a signal");
+    if (MemberLink* link = link_now_.load()) link->Cancel();
+  }
+
+ private:
+  struct Outcome {
+    int exit_code;
+    std::string reason;
+  };
+
+  int JoinAndServe();
+  absl::Status Configure();
+  MemberLink::Callbacks Callbacks();
+  absl::StatusOr<std::vector<CheckpointFile>> RunCommand(const Command& command);
+  absl::StatusOr<std::vector<CheckpointFile>> WriteCheckpointFiles(const WriteCheckpoint& command);
+  void FetchRouting(Epoch epoch);
+  void TakeRouting(const RoutingTable& table);
+  void End(int exit_code, const std::string& reason);  // the first counts
+  Outcome WaitForEnd();
+
+  const ServerOptions options_;
+  FileSystem* const files_;
+  const int executors_;
+  MetricsRegistry metrics_;
+  ShardEngine engine_;
+  ShardServiceHost service_;
+  Listening listening_;
+  std::unique_ptr<MemberLink> link_;
+  std::atomic<MemberLink*> link_now_{nullptr};
+  std::atomic<Epoch> epoch_wanted_{0};
+
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::optional<Outcome> outcome_;
+};
+
+void ServerProcess::Impl::End(int exit_code, const std::string& reason) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!outcome_.has_value()) outcome_ = Outcome{exit_code, reason};
+  }
+  ended_.notify_all();
+}
+
+ServerProcess::Impl::Outcome ServerProcess::Impl::WaitForEnd() {
+  std::unique_lock lock(mutex_);
+  ended_.wait(lock, [this] { return outcome_.has_value(); });
+  return *outcome_;
+}
+
+int ServerProcess::Impl::Run() {
+  ListenOptions listen;
+  listen.address = options_.listen;
+  listen.insecure_bind = options_.insecure_bind;
+  listen.advertise = options_.advertise;
+  auto listening = Listen(listen, [this](grpc::ServerBuilder& b) { service_.Register(b); });
+  if (!listening.ok()) {
+    TG_LOG(ERROR) << listening.status().message();
+    return kExitUsage;
+  }
+  listening_ = *std::move(listening);
+  service_.Start();
+  std::unique_ptr<MetricsServer> metrics_server;
+  int code = kExitUsage;
+  bool ready = true;
+  if (options_.metrics_port >= 0) {
+    auto started = MetricsServer::Start(&metrics_, HostOf(options_.listen), options_.metrics_port);
+    ready = started.ok();
+    if (ready) {
+      metrics_server = *std::move(started);
+      TG_LOG(INFO) << "metrics at http://" << HostOf(options_.listen) << ":"
+                   << metrics_server->port() << "/metrics";
+    } else {
+      TG_LOG(ERROR) << started.status().message();
+    }
+  }
+  if (ready) code = JoinAndServe();
+  metrics_server.reset();
+  service_.Shutdown(listening_.server.get());
+  link_now_ = nullptr;
+  if (link_ != nullptr) link_->Stop();
+  return code;
+}
+
+int ServerProcess::Impl::JoinAndServe() {
+  TG_LOG(INFO) << "serves shards at " << listening_.address << " with " << executors_
+               << " executors; joins the scheduler at " << options_.scheduler;
+  MemberLink::Options link;
+  link.scheduler = options_.scheduler;
+  link.role = SERVER;
+  link.address = listening_.address;
+  link.name = options_.name;
+  link.join_timeout_s = options_.join_timeout_s;
+  link_ = std::make_unique<MemberLink>(link, Callbacks());
+  link_now_ = link_.get();
+  {
+    std::lock_guard lock(mutex_);
+    if (outcome_.has_value()) return outcome_->exit_code;  // a signal came first
+  }
+  absl::Status status = link_->Join();
+  if (absl::IsCancelled(status)) return WaitForEnd().exit_code;
+  if (!status.ok()) {
+    TG_LOG(ERROR) << status.message();
+    return absl::IsDeadlineExceeded(status) ? kExitJoinTimeout : kExitFailed;
+  }
+  if (status = Configure(); !status.ok()) {
+    TG_LOG(ERROR) << status.message();
+    link_->ReportFatalError(std::string(status.message()));
+    return kExitFailed;
+  }
+  link_->Start();
+  const Outcome outcome = WaitForEnd();
+  if (outcome.exit_code == kExitFinished) {
+    TG_LOG(INFO) << "the job is finished";
+  } else {
+    TG_LOG(ERROR) << outcome.reason;
+  }
+  if (outcome.exit_code != kExitRemoved) link_->Leave(outcome.reason).IgnoreError();
+  return outcome.exit_code;
+}
+
+absl::Status ServerProcess::Impl::Configure() {
+  const MemberLink::Membership& membership = link_->membership();
+  JobConfig config;
+  if (!config.ParseFromString(membership.job_config)) {
+    return absl::InternalError("the scheduler's job config cannot be read: another version?");
+  }
+  auto staleness = ParseStaleness(config.train().staleness());
+  if (!staleness.ok()) return staleness.status();
+  ShardEngine::JobOptions job;
+  job.incarnation = membership.incarnation;
+  job.generation = membership.generation;
+  job.synchronous = staleness->sync;
+  job.message_limit_bytes = config.cluster().message_limit_bytes();
+  engine_.Configure(job);
+  TG_LOG(INFO) << "joined job \"" << config.name() << "\" as server " << job.incarnation
+               << ", staleness " << config.train().staleness();
+  return absl::OkStatus();
+}
+
+MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
+  MemberLink::Callbacks callbacks;
+  callbacks.routing = [this](const RoutingTable& table) { TakeRouting(table); };
+  callbacks.workers = [this](const WorkerSet& workers) { engine_.SetWorkers(workers); };
+  callbacks.phase = [this](Phase phase, const std::string& message) {
+    if (phase == FINISHED) End(kExitFinished, "finished");
+    if (phase == FAILED) End(kExitFailed, absl::StrCat("the job failed: ", message));
+  };
+  callbacks.rejoin = [this] {
+    End(kExitRemoved,
+        "the scheduler gave this server up (silent for longer than the lease?); a server cannot "
+        "join a running job again in this version");
+  };
+  callbacks.run_command = [this](const Command& command) { return RunCommand(command); };
+  callbacks.fill_heartbeat = [this](HeartbeatRequest* request) {
+    *request->mutable_server_load() = ToServerLoad(engine_.Collect());
+  };
+  return callbacks;
+}
+
+void ServerProcess::Impl::FetchRouting(Epoch epoch) {
+  Epoch wanted = epoch_wanted_.load();
+  while (epoch > wanted) {
+    if (!epoch_wanted_.compare_exchange_weak(wanted, epoch)) continue;
+    if (MemberLink* link = link_now_.load()) link->HeartbeatNow();
+    return;
+  }
+}
+
+void ServerProcess::Impl::TakeRouting(const RoutingTable& table) {
+  auto routing = Routing::FromProto(table);
+  absl::Status status = routing.ok() ? engine_.SetRouting(*routing) : routing.status();
+  if (status.ok()) {
+    TG_LOG(INFO) << "routing epoch " << table.epoch() << ": serves " << engine_.shards().size()
+                 << " of " << table.shards() << " shards";
+    return;
+  }
+  TG_LOG(ERROR) << "routing epoch " << table.epoch() << ": " << status.message();
+  End(kExitFailed, std::string(status.message()));
+}
+
+absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
+    const Command& command) {
+  switch (command.kind_case()) {
+    case Command::kOpenTables: {
+      const std::vector<TableSpec> specs(command.open_tables().tables().begin(),
+                                         command.open_tables().tables().end());
+      if (absl::Status s = engine_.OpenTables(specs); !s.ok()) return s;
+      TG_LOG(INFO) << "opened " << specs.size() << " tables";
+      return std::vector<CheckpointFile>();
+    }
+    case Command::kSetLearningRate:
+      engine_.SetLearningRateScale(command.set_learning_rate().scale());
+      return std::vector<CheckpointFile>();
+    case Command::kSweep:
+      engine_.Sweep(command.sweep().clock());
+      return std::vector<CheckpointFile>();
+    case Command::kWriteCheckpoint:
+      return WriteCheckpointFiles(command.write_checkpoint());
+    case Command::KIND_NOT_SET:
+      break;
+  }
+  return absl::UnimplementedError("this server does not know the command: another version?");
+}
+
+absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::WriteCheckpointFiles(
+    const WriteCheckpoint& command) {
+  const std::string directory = JoinPath(command.directory(), command.name());
+  if (absl::Status s = files_->CreateDirectories(directory); !s.ok()) return s;
+  std::vector<CheckpointFile> files;
+  const uint32_t shards = engine_.total_shards();
+  for (ShardId shard : engine_.shards()) {
+    ShardImage image;
+    absl::Status status = engine_.VisitShard(
+        shard, [&](const ShardGroup& group) { image = TakeShardImage(group, shard, shards); });
+    if (!status.ok()) return status;
+    auto file = WriteShardImage(*files_, directory, image);
+    if (!file.ok()) return file.status();
+    files.push_back(*std::move(file));
+  }
+  TG_LOG(INFO) << "wrote " << files.size() << " shards to " << directory;
+  return files;
+}
+
+ServerProcess::ServerProcess(ServerOptions options, FileSystem* files)
+    : impl_(std::make_unique<Impl>(std::move(options), files)) {}
+ServerProcess::~ServerProcess() = default;
+int ServerProcess::Run() { return impl_->Run(); }
+void ServerProcess::Stop(int signal) { impl_->Stop(signal); }
+
+}  // namespace tidegate
