@@ -1,0 +1,69 @@
+#pragma once
+// What holds for a decoder on any line: it adds one whole row, or nothing and says why.
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "common/logging.h"
+#include "worker/data/row_decoder.h"
+#include "worker/data/schema.h"
+
+namespace tidegate {
+
+class DecoderFuzzer {
+ public:
+  explicit DecoderFuzzer(const JobConfig& config) {
+    absl::StatusOr<DataSchema> schema = DataSchema::Compile(config);
+    TG_CHECK(schema.ok()) << schema.status();
+    schema_ = std::make_shared<const DataSchema>(*std::move(schema));
+    decoder_ = MakeRowDecoder(schema_, nullptr);
+    schema_->Prepare(&batch_);
+  }
+
+  void Run(const uint8_t* data, size_t size) {
+    if (batch_.rows > 100) schema_->Prepare(&batch_);
+    const std::string line(reinterpret_cast<const char*>(data), size);
+    Row row;
+    row.data = line.data();
+    row.size = static_cast<uint32_t>(size);
+    const size_t before = batch_.rows;
+    what_.clear();
+    const bool good = decoder_->Decode(row, &batch_, &what_);
+    TG_CHECK(good || !what_.empty());
+    TG_CHECK(batch_.rows == before + (good ? 1 : 0));
+    Consistent();
+  }
+
+ private:
+  void Consistent() const {
+    for (size_t i = 0; i < batch_.features.size(); ++i) {
+      const FeatureColumn& c = batch_.features[i];
+      TG_CHECK(c.offsets.size() == batch_.rows + 1);
+      TG_CHECK(c.offsets.back() == c.keys.size());
+      TG_CHECK(c.weights.size() == (schema_->features[i].use_values ? c.keys.size() : 0));
+    }
+    for (const auto& n : batch_.numeric) TG_CHECK(n.size() == batch_.rows);
+    for (const auto& l : batch_.labels) {
+      TG_CHECK(l.size() == batch_.rows);
+      for (const float x : l) TG_CHECK(!(x < 0 || x > 1)) << x;
+    }
+    TG_CHECK(batch_.sample_id.size() == batch_.rows);
+  }
+
+  std::shared_ptr<const DataSchema> schema_;
+  std::unique_ptr<RowDecoder> decoder_;
+  Batch batch_;
+  std::string what_;
+};
+
+inline FeatureConfig* AddFeature(const char* name, const char* column, const char* table,
+                                 JobConfig* config) {
+  FeatureConfig* f = config->add_feature();
+  f->set_name(name);
+  f->set_column(column);
+  if (table != nullptr) f->set_table(table);
+  return f;
+}
+
+}  // namespace tidegate
