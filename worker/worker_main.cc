@@ -1,13 +1,13 @@
 // tidegate-worker: reads data, pulls parameters, computes gradients, pushes them.
-// Exit codes: 0 the job finished; 1 it failed, or this worker did; 2 bad flags; 3 no scheduler within
-// --join_timeout; 130 stopped by a signal.
 
 #include <gflags/gflags.h>
 
+#include <atomic>
 #include <cstdio>
 #include <memory>
 
 #include "common/executor/signal_watcher.h"
+#include "common/exit_codes.h"
 #include "common/logging.h"
 #include "common/metrics/metrics.h"
 #include "worker/rpc/worker_process.h"
@@ -25,7 +25,7 @@ namespace {
 int Main() {
   if (FLAGS_scheduler.empty()) {
     std::fprintf(stderr, "tidegate-worker: --scheduler=HOST:PORT is required (try --help)\n");
-    return 2;
+    return kExitUsage;
   }
   WorkerProcess::Options options;
   options.scheduler = FLAGS_scheduler;
@@ -33,7 +33,11 @@ int Main() {
   options.join_timeout_s = FLAGS_join_timeout;
   options.compute_threads = FLAGS_compute_threads;
   WorkerProcess worker(options);
-  SignalWatcher signals([&](int) { worker.RequestStop(); });
+  std::atomic<int> signal = 0;
+  SignalWatcher signals([&](int number) {
+    signal = number;
+    worker.RequestStop();
+  });
 
   MetricsRegistry registry("worker");
   registry.AddSource([&](MetricsPage& page) { worker.AddMetrics(page); });
@@ -42,7 +46,7 @@ int Main() {
     auto started = MetricsServer::Start(&registry, FLAGS_metrics_host, FLAGS_metrics_port);
     if (!started.ok()) {
       TG_LOG(ERROR) << started.status().message();
-      return 1;
+      return kExitUsage;
     }
     metrics = *std::move(started);
     TG_LOG(INFO) << "metrics on port " << metrics->port();
@@ -51,11 +55,11 @@ int Main() {
   const absl::Status status = worker.Run();
   if (status.ok()) {
     TG_LOG(INFO) << "the job finished";
-    return 0;
+    return kExitFinished;
   }
-  if (absl::IsCancelled(status)) return 130;
+  if (signal != 0) return 128 + signal;
   TG_LOG(ERROR) << status.message();
-  return absl::IsDeadlineExceeded(status) ? 3 : 1;
+  return absl::IsDeadlineExceeded(status) ? kExitJoinTimeout : kExitFailed;
 }
 
 }  // namespace
@@ -69,7 +73,7 @@ int main(int argc, char** argv) {
   tidegate::InitLogging(argv[0], "worker");
   if (argc > 1) {
     std::fprintf(stderr, "tidegate-worker: unexpected argument \"%s\"\n", argv[1]);
-    return 2;
+    return tidegate::kExitUsage;
   }
   return tidegate::Main();
 }
