@@ -338,6 +338,7 @@ void ClusterState::RemoveMember(TimeMs now, Incarnation incarnation, MemberRecor
     rejoin.set_message(state_.message());
     if (soft->second.heartbeat) Reply(soft->second.heartbeat->token, rejoin, effects);
     if (soft->second.work) Reply(soft->second.work->token, AnswerRejoin(), effects);
+    last_loads_[incarnation] = {soft->second.server_load, soft->second.worker_load};
     soft_.erase(soft);
   }
   Event(now, line, effects);

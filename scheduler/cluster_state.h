@@ -194,6 +194,8 @@ class ClusterState {
   FailureDetector detector_;
   Evaluation evaluation_;
   std::map<Incarnation, Soft> soft_;
+  // What members that are gone said last, for the summary.
+  std::map<Incarnation, std::pair<ServerLoad, WorkerLoad>> last_loads_;
   uint64_t leases_made_ = 0;
   bool manifest_ordered_ = false;
   TimeMs started_at_ = 0;

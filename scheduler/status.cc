@@ -84,16 +84,17 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
     const auto soft = soft_.find(incarnation);
     const bool known = soft != soft_.end();
     member->set_state(StateOf(record, known && soft->second.live, known && soft->second.asked));
-    if (!known) continue;
+    const auto gone = last_loads_.find(incarnation);
+    if (!known && gone == last_loads_.end()) continue;
     if (record.member().role() == SERVER) {
-      const ServerLoad& load = soft->second.server_load;
+      const ServerLoad& load = known ? soft->second.server_load : gone->second.first;
       *member->mutable_server_load() = load;
       for (int i = 0; i < load.staleness_histogram_size(); ++i) {
         while (status.staleness_histogram_size() <= i) status.add_staleness_histogram(0);
         status.set_staleness_histogram(i, status.staleness_histogram(i) + load.staleness_histogram(i));
       }
     } else {
-      *member->mutable_worker_load() = soft->second.worker_load;
+      *member->mutable_worker_load() = known ? soft->second.worker_load : gone->second.second;
     }
   }
   return status;

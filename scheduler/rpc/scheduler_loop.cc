@@ -1,0 +1,113 @@
+#include "scheduler/rpc/scheduler_loop.h"
+
+#include <chrono>
+#include <utility>
+
+namespace tidegate {
+
+SchedulerLoop::SchedulerLoop(ClusterState* core, StateStore* store, const ClockSource* clock,
+                             Hooks hooks)
+    : core_(core), store_(store), clock_(clock), hooks_(std::move(hooks)) {}
+
+SchedulerLoop::~SchedulerLoop() { Stop(); }
+
+absl::Status SchedulerLoop::Start(TimeMs tick_ms) {
+  std::vector<Ready> ready;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    running_ = true;
+    Apply(core_->Start(clock_->NowMs()), &ready);
+    if (!health_.ok()) {
+      running_ = false;
+      return health_;
+    }
+  }
+  Deliver(std::move(ready));
+  thread_ = std::thread([this, tick_ms] { Run(tick_ms); });
+  return absl::OkStatus();
+}
+
+void SchedulerLoop::Stop() {
+  std::vector<Ready> ready;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    running_ = false;
+    for (auto& [token, answer] : waiting_) {
+      ready.push_back({std::move(answer), absl::UnavailableError("the scheduler is stopping"), {}});
+    }
+    waiting_.clear();
+  }
+  wake_.notify_all();
+  Deliver(std::move(ready));
+  if (thread_.joinable()) thread_.join();
+}
+
+void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
+  if (effects.persist && health_.ok()) health_ = store_->Store(core_->Durable());
+  if (!health_.ok()) return;  // answers of this and every later call stay here
+  if (effects.manifest) manifests_.push_back(*std::move(effects.manifest));
+  if (!effects.remove_checkpoint.empty()) removals_.push_back(std::move(effects.remove_checkpoint));
+  if (!manifests_.empty() || !removals_.empty()) wake_.notify_all();
+  for (SchedulerReply& reply : effects.replies) {
+    const auto it = waiting_.find(reply.token);
+    if (it == waiting_.end()) continue;
+    ready->push_back({std::move(it->second), std::move(reply.status), std::move(reply.response)});
+    waiting_.erase(it);
+  }
+  if (hooks_.log) {
+    for (const std::string& event : effects.events) hooks_.log(event);
+  }
+}
+
+void SchedulerLoop::Deliver(std::vector<Ready> ready) {
+  for (Ready& r : ready) r.answer(r.status, std::move(r.response));
+}
+
+void SchedulerLoop::Run(TimeMs tick_ms) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (running_) {
+    std::vector<Ready> ready;
+    std::vector<ManifestOrder> manifests = std::exchange(manifests_, {});
+    const std::vector<std::string> removals = std::exchange(removals_, {});
+    lock.unlock();
+    for (const std::string& folder : removals) {
+      if (hooks_.remove_checkpoint) hooks_.remove_checkpoint(folder);
+    }
+    std::vector<absl::Status> written;
+    for (const ManifestOrder& order : manifests) written.push_back(hooks_.write_manifest(order));
+    lock.lock();
+    for (const absl::Status& status : written) {
+      Apply(core_->ManifestWritten(clock_->NowMs(), status), &ready);
+    }
+    Apply(core_->Tick(clock_->NowMs()), &ready);
+    lock.unlock();
+    Deliver(std::move(ready));
+    lock.lock();
+    wake_.wait_for(lock, std::chrono::milliseconds(tick_ms), [this] {
+      return !running_ || !manifests_.empty() || !removals_.empty();
+    });
+  }
+}
+
+GetStatusResponse SchedulerLoop::Status() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return core_->Status(clock_->NowMs());
+}
+SchedulerState SchedulerLoop::Durable() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return core_->Durable();
+}
+bool SchedulerLoop::Ended() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return core_->Ended();
+}
+bool SchedulerLoop::Drained() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return core_->Drained();
+}
+absl::Status SchedulerLoop::Health() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return health_;
+}
+
+}  // namespace tidegate

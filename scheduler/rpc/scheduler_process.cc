@@ -1,0 +1,240 @@
+#include "scheduler/rpc/scheduler_process.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/checkpoint/manifest.h"
+#include "common/clock.h"
+#include "common/exit_codes.h"
+#include "common/job_config/job_config.h"
+#include "common/logging.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/version.h"
+#include "scheduler/data_plan.h"
+#include "scheduler/rpc/scheduler_loop.h"
+#include "scheduler/rpc/scheduler_service.h"
+#include "scheduler/store/state_store.h"
+#include "scheduler/summary.h"
+
+namespace tidegate {
+namespace {
+
+constexpr uint64_t kConfigBytesMax = 16 << 20;
+constexpr TimeMs kPollMs = 20;
+
+absl::StatusOr<JobConfig> LoadConfig(FileSystem* files, const std::string& path,
+                                     const std::vector<std::string>& overrides) {
+  if (!absl::EndsWith(path, ".pb") && !absl::EndsWith(path, ".binpb")) {
+    return LoadJobConfig(path, overrides);
+  }
+  const auto bytes = files->Read(path, kConfigBytesMax);
+  if (!bytes.ok()) return bytes.status();
+  JobConfig job;
+  if (!job.ParseFromString(*bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a serialized JobConfig"));
+  }
+  for (const std::string& text : overrides) {
+    if (const absl::Status applied = ApplyOverride(text, &job); !applied.ok()) return applied;
+  }
+  if (const absl::Status resolved = ResolveJobConfig(&job); !resolved.ok()) return resolved;
+  return job;
+}
+
+absl::StatusOr<std::string> StateFolder(const std::string& flag) {
+  std::error_code error;
+  if (!flag.empty()) {
+    const auto path = std::filesystem::absolute(flag, error);
+    if (error) return absl::InvalidArgumentError(absl::StrCat("--state=", flag, ": ", error.message()));
+    return path.string();
+  }
+  const std::filesystem::path base = std::filesystem::absolute("tidegate-run", error);
+  std::filesystem::create_directories(base, error);
+  std::string pattern = (base / "scheduler-XXXXXX").string();
+  if (mkdtemp(pattern.data()) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot make a folder for the state in ", base.string(),
+                     ": name one with --state"));
+  }
+  return pattern;
+}
+
+// Only what the scheduler itself had written there.
+void RemoveCheckpoint(FileSystem* files, const std::string& folder) {
+  if (!files->Remove(JoinPath(folder, "MANIFEST")).ok()) return;  // from here on it is no checkpoint
+  std::error_code error;
+  std::filesystem::remove_all(folder, error);
+  if (error) TG_LOG(WARNING) << "cannot remove the old checkpoint " << folder << ": " << error.message();
+}
+
+void WriteMetrics(SchedulerLoop* loop, MetricsPage* page) {
+  const GetStatusResponse status = loop->Status();
+  const SchedulerState state = loop->Durable();
+  size_t servers = 0, workers = 0;
+  for (const MemberStatus& member : status.members()) {
+    if (!member.alive()) continue;
+    ++(member.member().role() == SERVER ? servers : workers);
+  }
+  const auto number = [](auto value) { return static_cast<double>(value); };
+  page->Gauge("tidegate_members", "Members that are alive.", number(servers), {{"role", "server"}});
+  page->Gauge("tidegate_members", "Members that are alive.", number(workers), {{"role", "worker"}});
+  page->Gauge("tidegate_job_phase",
+              "0 starting, 1 training, 2 evaluating, 3 saving, 4 adjusting, 5 finished, 6 failed.",
+              number(status.phase()));
+  page->Gauge("tidegate_epoch", "The epoch that runs, from 1.", status.epoch());
+  page->Gauge("tidegate_epoch_progress_ratio", "Done share of the epoch; -1: not known.",
+              status.progress());
+  page->Gauge("tidegate_leases", "Training work that is leased to workers.",
+              number(state.current().leases_size()));
+  page->Gauge("tidegate_splits_done", "Splits (staleness 0: steps) done in this epoch.",
+              number(status.splits_done()));
+  page->Gauge("tidegate_learning_rate_scale", "Factor on every configured learning rate.",
+              state.lr_scale());
+  page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job.", number(status.term()));
+  page->Counter("tidegate_samples_total", "Training samples of finished and running work.",
+                number(status.samples_total()));
+  page->Counter("tidegate_events_total", "Things that happened: joins, deaths, epochs.",
+                number(state.events_total()));
+}
+
+struct Job {
+  std::string state_folder;
+  SchedulerOptions options;
+  std::unique_ptr<DirectoryStore> store;
+  std::unique_ptr<ClusterState> core;
+};
+
+absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* files) {
+  auto config = LoadConfig(files, options.config, options.overrides);
+  if (!config.ok()) return config.status();
+  for (const std::string& warning : JobConfigWarnings(*config)) TG_LOG(WARNING) << warning;
+  const auto staleness = ParseStaleness(config->train().staleness());
+  if (!staleness.ok()) return staleness.status();
+  auto plan = PlanData(files, *config);
+  if (!plan.ok()) return plan.status();
+  auto folder = StateFolder(options.state);
+  if (!folder.ok()) return folder.status();
+
+  Job job;
+  job.state_folder = *folder;
+  SchedulerOptions& core = job.options;
+  core.config_fingerprint = JobConfigFingerprint(*config);
+  core.job = std::move(plan->job);
+  core.synchronous = staleness->sync;
+  core.train_splits = std::move(plan->train);
+  core.valid_splits = std::move(plan->valid);
+  std::error_code error;
+  core.checkpoint_directory = options.checkpoint_dir.empty()
+                                  ? JoinPath(job.state_folder, "checkpoints")
+                                  : std::filesystem::absolute(options.checkpoint_dir, error).string();
+  core.version = kVersion;
+  core.heartbeat_interval_ms = options.heartbeat_interval_ms;
+  core.lease_ms = options.lease_ms;
+  auto store = DirectoryStore::Open(files, job.state_folder);
+  if (!store.ok()) return store.status();
+  job.store = *std::move(store);
+  auto stored = job.store->Load();
+  if (!stored.ok()) return stored.status();
+  auto state = ClusterState::Create(core, *std::move(stored));
+  if (!state.ok()) return state.status();
+  job.core = *std::move(state);
+  return job;
+}
+
+}  // namespace
+
+int SchedulerProcess::Run() {
+  const int code = RunJob();
+  return signal_ != 0 ? 128 + signal_ : code;
+}
+
+int SchedulerProcess::RunJob() {
+  absl::StatusOr<Job> job = Prepare(options_, files_);
+  if (!job.ok()) {
+    TG_LOG(ERROR) << job.status().message();
+    return kExitUsage;
+  }
+  const RealClock clock;
+  SchedulerLoop::Hooks hooks;
+  hooks.write_manifest = [this](const ManifestOrder& order) {
+    return WriteManifest(*files_, order.directory, order.manifest);
+  };
+  hooks.remove_checkpoint = [this](const std::string& folder) { RemoveCheckpoint(files_, folder); };
+  hooks.log = [](const std::string& event) { TG_LOG(INFO) << event; };
+  SchedulerLoop loop(job->core.get(), job->store.get(), &clock, std::move(hooks));
+  SchedulerServiceImpl service(&loop);
+
+  ListenOptions listen;
+  listen.address = options_.listen;
+  listen.advertise = options_.advertise;
+  listen.insecure_bind = options_.insecure_bind;
+  // Calls that come before the loop runs are UNAVAILABLE, and tried again.
+  auto listening = Listen(listen, [&](grpc::ServerBuilder& builder) { builder.RegisterService(&service); });
+  if (!listening.ok()) {
+    TG_LOG(ERROR) << listening.status().message();
+    return kExitUsage;
+  }
+  MetricsRegistry registry("scheduler");
+  registry.AddSource([&](MetricsPage& page) { WriteMetrics(&loop, &page); });
+  std::unique_ptr<MetricsServer> metrics;
+  if (options_.metrics_port >= 0) {
+    auto started = MetricsServer::Start(&registry, "127.0.0.1", options_.metrics_port);
+    if (!started.ok()) {
+      TG_LOG(ERROR) << started.status().message();
+      return kExitUsage;
+    }
+    metrics = *std::move(started);
+  }
+  absl::Status status = loop.Start();
+  if (status.ok() && !options_.address_file.empty()) {
+    status = files_->WriteAtomically(options_.address_file, listening->address + "\n");
+  }
+  if (!status.ok()) {
+    TG_LOG(ERROR) << status.message();
+    loop.Stop();
+    return kExitFailed;
+  }
+  TG_LOG(INFO) << "job \"" << job->options.job.name() << "\" at " << listening->address << ", state in "
+               << job->state_folder << ", checkpoints in " << job->options.checkpoint_directory
+               << (metrics ? absl::StrCat(", metrics at port ", metrics->port()) : "");
+
+  bool told = false;
+  TimeMs ended_at = -1;
+  while (loop.Health().ok() && !loop.Drained()) {
+    if (signal_ != 0 && !told) {
+      told = true;
+      StopJobRequest stop;
+      stop.set_reason(absl::StrCat("the scheduler got signal ", signal_.load()));
+      loop.Submit(stop, [](const absl::Status&, SchedulerResponse) {});
+    }
+    if (ended_at < 0 && loop.Ended()) ended_at = clock.NowMs();
+    if (ended_at >= 0 && clock.NowMs() - ended_at > options_.leave_grace_ms) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+  }
+  const SchedulerState state = loop.Durable();
+  const std::string summary = SummaryJson(loop.Status(), state);
+  const absl::Status health = loop.Health();
+  loop.Stop();
+  listening->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  if (!options_.summary.empty()) {
+    const absl::Status written = files_->WriteAtomically(options_.summary, summary);
+    if (!written.ok()) TG_LOG(ERROR) << "--summary: " << written.message();
+  }
+  if (!health.ok()) {
+    TG_LOG(ERROR) << "the state cannot be stored, so nothing more is promised: " << health.message();
+    return kExitFailed;
+  }
+  if (state.phase() == FINISHED) return kExitFinished;
+  TG_LOG(ERROR) << "the job failed: " << state.message();
+  return kExitFailed;
+}
+
+}  // namespace tidegate

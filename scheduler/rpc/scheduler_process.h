@@ -1,0 +1,49 @@
+#pragma once
+// A whole scheduler: config, data, state, service, metrics, summary, until the job has ended. Stop may
+// be called from any thread.
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/file_system.h"
+#include "common/types.h"
+
+namespace tidegate {
+
+struct SchedulerProcessOptions {
+  std::string config;                  // file: text format, or binary JobConfig (*.pb)
+  std::vector<std::string> overrides;  // path=value
+  std::string listen = "127.0.0.1:0";
+  std::string advertise;
+  bool insecure_bind = false;
+  std::string state;           // folder; empty: a new one under ./tidegate-run
+  std::string checkpoint_dir;  // empty: "checkpoints" in the state's folder
+  std::string summary;         // file; empty: none
+  std::string address_file;    // gets HOST:PORT once it listens; empty: none
+  TimeMs heartbeat_interval_ms = 250;
+  TimeMs lease_ms = 3000;
+  int metrics_port = 0;
+  TimeMs leave_grace_ms = 10'000;  // after the end, for members to hear of it
+};
+
+class SchedulerProcess {
+ public:
+  SchedulerProcess(SchedulerProcessOptions options, FileSystem* files)
+      : options_(std::move(options)), files_(files) {}
+
+  // Blocks until the end; the exit code (common/exit_codes.h).
+  int Run();
+  // Stops the job (members are told); Run returns 128 + signal.
+  void Stop(int signal) { signal_ = signal; }
+
+ private:
+  int RunJob();
+
+  const SchedulerProcessOptions options_;
+  FileSystem* const files_;
+  std::atomic<int> signal_{0};
+};
+
+}  // namespace tidegate
