@@ -193,6 +193,11 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::stri
   if (patterns.empty()) return absl::InvalidArgumentError("no files: set data.train.files");
   std::vector<std::string> files;
   for (const std::string& pattern : patterns) {
+    struct stat literal;
+    if (stat(pattern.c_str(), &literal) == 0) {  // a name may hold [ or *
+      files.push_back(pattern);
+      continue;
+    }
     glob_t found;
     const int code = glob(pattern.c_str(), 0, nullptr, &found);
     if (code == 0) {

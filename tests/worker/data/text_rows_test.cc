@@ -146,6 +146,8 @@ TEST_CASE("globs are sorted, what matches nothing or holds nothing is an error")
   REQUIRE(files.ok());
   CHECK(*files ==
         std::vector<std::string>{dir + "/part-1.tsv", dir + "/part-10.tsv", dir + "/part-2.tsv"});
+  const std::string bracket = WriteFile("part[1].tsv", "x\n");
+  CHECK(*ExpandFiles({bracket}) == std::vector<std::string>{bracket});
   CHECK(absl::IsNotFound(ExpandFiles({dir + "/none-*.tsv"}).status()));
   CHECK(absl::IsNotFound(ExpandFiles({dir + "/part-1.tsv", dir + "/none"}).status()));
   CHECK(absl::IsInvalidArgument(ExpandFiles({dir + "/part-1.tsv"}).status()));
