@@ -45,7 +45,7 @@ absl::Status CheckHeader(const wire::PushRequest& request) {
     return absl::InvalidArgumentError(absl::StrCat("push of worker ", request.stamp.incarnation,
                                                    " with sequence 0: they count from 1"));
   }
-  if (request.clock < 0) {
+  if (request.clock < 0 || request.clock > kClockLimit) {
     return absl::InvalidArgumentError(absl::StrCat("push of worker ", request.stamp.incarnation,
                                                    " with clock ", request.clock));
   }
@@ -117,6 +117,9 @@ bool TableCatalog::SameSpecs(const TableCatalog& other) const {
 
 absl::Status CheckPull(const wire::PullRequest& request, const TableCatalog& catalog,
                        uint64_t response_limit_bytes) {
+  if (request.clock < -kClockLimit || request.clock > kClockLimit) {
+    return absl::InvalidArgumentError(absl::StrCat("pull with clock ", request.clock));
+  }
   uint64_t bytes = 0;
   for (const wire::TableKeys& table : request.tables) {
     if (absl::Status s = CheckTable(table.table, catalog); !s.ok()) return s;

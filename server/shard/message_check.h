@@ -37,8 +37,11 @@ class TableCatalog {
 // Why a push was refused, for counters.
 enum class PushFault { kNone, kUnknownTable, kShape, kNonFinite, kHeader };
 
-// NOT_FOUND: unknown table. INVALID_ARGUMENT: a dense key beyond the table. RESOURCE_EXHAUSTED: the
-// rows would be more than `response_limit_bytes`.
+// Clocks on the wire are in [-kClockLimit, kClockLimit], so that sums with them do not overflow.
+inline constexpr Clock kClockLimit = Clock{1} << 48;
+
+// NOT_FOUND: unknown table. INVALID_ARGUMENT: a dense key beyond the table, a clock out of range.
+// RESOURCE_EXHAUSTED: the rows would be more than `response_limit_bytes`.
 absl::Status CheckPull(const wire::PullRequest& request, const TableCatalog& catalog,
                        uint64_t response_limit_bytes);
 

@@ -162,6 +162,9 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
   if (status.ok() && worker == 0) {
     status = absl::InvalidArgumentError("a clock announcement needs the worker's incarnation");
   }
+  if (status.ok() && (request.clock < -kClockLimit || request.clock > kClockLimit)) {
+    status = absl::InvalidArgumentError(absl::StrCat("announcement of clock ", request.clock));
+  }
   if (status.ok() && !clocks_.workers().contains(worker) &&
       clocks_.size() >= options_.max_workers) {
     status = absl::ResourceExhaustedError(

@@ -1,0 +1,160 @@
+#include "server/shard/message_check.h"
+
+#include <bit>
+#include <catch2/catch.hpp>
+#include <limits>
+
+namespace tidegate {
+namespace {
+
+std::vector<TableSpec> Specs() {
+  std::vector<TableSpec> specs(2);
+  for (uint32_t i = 0; i < 2; ++i) {
+    specs[i].set_id(i);
+    specs[i].set_name(i == 0 ? "emb" : "w0");
+    PartSpec* part = specs[i].add_parts();
+    part->set_name("v");
+    part->set_dim(i == 0 ? 3 : 4);
+    part->mutable_optimizer()->mutable_sgd();
+  }
+  specs[1].set_kind(TableSpec::DENSE);
+  specs[1].add_shape(10);  // 3 blocks of 4
+  return specs;
+}
+std::shared_ptr<const TableCatalog> Catalog() {
+  const std::vector<TableSpec> specs = Specs();
+  return *TableCatalog::FromSpecs(specs);
+}
+
+struct Push {
+  std::vector<Key> keys = {5, 6};
+  std::vector<float> values = std::vector<float>(6, 1);
+  std::vector<uint32_t> counts;
+  wire::PushRequest request;
+  PushFault fault = PushFault::kNone;
+
+  Push() {
+    request.stamp.incarnation = 1;
+    request.sequence = 1;
+    request.weight = 1;
+  }
+  absl::Status Check(TableId table = 0) {
+    wire::TableGradients gradients;
+    gradients.table = table;
+    gradients.keys = PackedSpan<Key>(keys.data(), keys.size());
+    gradients.values = std::as_bytes(std::span(values));
+    gradients.counts = PackedSpan<uint32_t>(counts.data(), counts.size());
+    request.tables.clear();
+    request.tables.push_back(gradients);
+    return CheckPush(request, *Catalog(), &fault);
+  }
+};
+
+TEST_CASE("a sound push passes") {
+  Push push;
+  CHECK(push.Check().ok());
+  CHECK(push.fault == PushFault::kNone);
+  push.counts = {1, 2};
+  CHECK(push.Check().ok());
+  push.request.value_type = wire::ValueType::kBfloat16;
+  push.values.resize(3);
+  push.counts.clear();
+  CHECK(push.Check().ok());
+  push.request.parts = 0;  // not set
+  CHECK(push.Check().ok());
+}
+
+TEST_CASE("lengths that do not fit are named") {
+  Push push;
+  push.values.resize(5);
+  const absl::Status status = push.Check();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(push.fault == PushFault::kShape);
+  CHECK(std::string(status.message()) ==
+        "push to table `emb` has 20 bytes of values, 2 keys of 3 elements need 24");
+  Push counted;
+  counted.counts = {1};
+  CHECK(counted.Check().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(counted.fault == PushFault::kShape);
+}
+
+TEST_CASE("unknown tables and blocks beyond a dense table are refused") {
+  Push push;
+  CHECK(push.Check(2).code() == absl::StatusCode::kNotFound);
+  CHECK(push.fault == PushFault::kUnknownTable);
+  push.keys = {0, 2};
+  push.values.assign(8, 1);
+  CHECK(push.Check(1).ok());
+  push.keys = {0, 3};
+  CHECK(push.Check(1).code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("a value that is not finite is found wherever it stands") {
+  for (size_t i = 0; i < 6; ++i) {
+    for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                      std::numeric_limits<float>::quiet_NaN()}) {
+      Push push;
+      push.values[i] = bad;
+      const absl::Status status = push.Check();
+      CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+      CHECK(push.fault == PushFault::kNonFinite);
+      const std::string place = "key " + std::to_string(5 + i / 3) + ", element " +
+                                std::to_string(i % 3);
+      CHECK(std::string(status.message()).find(place) != std::string::npos);
+    }
+  }
+  Push largest;
+  largest.values.assign(6, std::numeric_limits<float>::max());
+  CHECK(largest.Check().ok());
+}
+
+TEST_CASE("a header out of range is refused") {
+  auto code = [](auto change) {
+    Push push;
+    change(&push.request);
+    const absl::Status status = push.Check();
+    CHECK(push.fault == (status.ok() ? PushFault::kNone : PushFault::kHeader));
+    return status.code();
+  };
+  constexpr auto kBad = absl::StatusCode::kInvalidArgument;
+  CHECK(code([](auto* r) { r->weight = -1; }) == kBad);
+  CHECK(code([](auto* r) { r->weight = std::numeric_limits<double>::quiet_NaN(); }) == kBad);
+  CHECK(code([](auto* r) { r->weight = 1e-300; }) == kBad);
+  CHECK(code([](auto* r) { r->weight = 0; }) == absl::StatusCode::kOk);
+  CHECK(code([](auto* r) { r->sequence = 0; }) == kBad);
+  CHECK(code([](auto* r) { r->clock = -1; }) == kBad);
+  CHECK(code([](auto* r) { r->clock = std::numeric_limits<Clock>::max(); }) == kBad);
+  CHECK(code([](auto* r) { r->part = 1; }) == kBad);
+  CHECK(code([](auto* r) { r->parts = kMaxPartsOfPush + 1; }) == kBad);
+  CHECK(code([](auto* r) { r->stamp.incarnation = r->sequence = 0; }) == absl::StatusCode::kOk);
+}
+
+TEST_CASE("a pull may not ask for more than the limit, nor for what is not there") {
+  const std::vector<Key> keys = {0, 1, 2, 3};
+  wire::PullRequest request;
+  request.tables.push_back({0, PackedSpan<Key>(keys.data(), 4)});
+  const auto catalog = Catalog();
+  CHECK(CheckPull(request, *catalog, 48).ok());
+  CHECK(CheckPull(request, *catalog, 47).code() == absl::StatusCode::kResourceExhausted);
+  request.value_type = wire::ValueType::kBfloat16;
+  CHECK(CheckPull(request, *catalog, 24).ok());
+  request.tables[0].table = 1;
+  CHECK(CheckPull(request, *catalog, 1000).code() == absl::StatusCode::kInvalidArgument);
+  request.tables[0].table = 2;
+  CHECK(CheckPull(request, *catalog, 1000).code() == absl::StatusCode::kNotFound);
+  request.tables.clear();
+  request.clock = std::numeric_limits<Clock>::min();
+  CHECK(CheckPull(request, *catalog, 1000).code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("a catalog wants tables in their places, and knows equal ones") {
+  std::vector<TableSpec> specs = Specs();
+  CHECK(Catalog()->SameSpecs(*Catalog()));
+  specs[0].set_seed(3);
+  CHECK_FALSE((*TableCatalog::FromSpecs(specs))->SameSpecs(*Catalog()));
+  std::swap(specs[0], specs[1]);
+  CHECK(TableCatalog::FromSpecs(specs).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace tidegate

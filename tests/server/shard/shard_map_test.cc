@@ -1,0 +1,53 @@
+#include "server/shard/shard_map.h"
+
+#include <catch2/catch.hpp>
+#include <numeric>
+
+namespace tidegate {
+namespace {
+
+TEST_CASE("touched shards and foreign keys are those of the keys selected") {
+  ShardMap map;
+  CHECK(map.empty());
+  const std::vector<ShardId> mine = {1, 4, 6};
+  map.Reset(3, mine);
+  std::vector<Key> keys(40);
+  std::iota(keys.begin(), keys.end(), Key{1000});
+  const PackedSpan<Key> span(keys.data(), keys.size());
+  std::vector<uint32_t> of_shard_4;
+  uint64_t foreign = 0;
+  for (uint32_t i = 0; i < keys.size(); ++i) {
+    const ShardId shard = ShardOfHash(PlacementHash(2, keys[i]), 3);
+    CHECK(map.ShardOf(2, keys[i]) == shard);
+    if (shard == 4) of_shard_4.push_back(i);
+    if (shard != 1 && shard != 4 && shard != 6) ++foreign;
+  }
+  REQUIRE(of_shard_4.size() > 0);
+  std::vector<uint8_t> touched(3, 0);
+  CHECK(map.Touch(2, span, false, of_shard_4, touched) == 0);
+  CHECK(touched == std::vector<uint8_t>{0, 1, 0});
+  CHECK(map.Touch(2, span, false, {}, touched) == 0);  // none selected
+  CHECK(map.Touch(2, span, true, {}, touched) == foreign);
+  CHECK(touched == std::vector<uint8_t>{1, 1, 1});
+}
+
+TEST_CASE("a shard that leaves keeps the others' local indices") {
+  ShardMap map;
+  const std::vector<ShardId> mine = {0, 1};
+  map.Reset(1, mine);
+  map.Remove(0);
+  CHECK_FALSE(map.Has(0));
+  CHECK(map.Has(1));
+  CHECK_FALSE(map.Has(2));
+  const Key key = map.ShardOf(0, 1) == 1 ? 1 : [&] {
+    Key k = 2;
+    while (map.ShardOf(0, k) != 1) ++k;
+    return k;
+  }();
+  std::vector<uint8_t> touched(2, 0);
+  CHECK(map.Touch(0, PackedSpan<Key>(&key, 1), true, {}, touched) == 0);
+  CHECK(touched == std::vector<uint8_t>{0, 1});
+}
+
+}  // namespace
+}  // namespace tidegate
