@@ -1,0 +1,65 @@
+// `tidegate bench`: figures of this machine, each beside its ceiling.
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "cli/bench_figure.h"
+#include "cli/bench_train.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "server/table/table_bench.h"
+
+namespace tidegate::cli {
+namespace {
+
+void Print(const BenchFigure& figure) {
+  std::cout << (FLAGS_json ? FigureJson(figure) : FigureLine(figure)) << std::endl;
+}
+
+absl::Status RunTable() {
+  BenchTable(FLAGS_quick ? QuickTableBench() : TableBenchOptions(), [](const TableFigure& f) {
+    Print({f.name, f.value, f.unit, f.ceiling, f.cpu_us_per_unit});
+  });
+  return absl::OkStatus();
+}
+
+absl::Status RunTrain() {
+  BenchTrainOptions options;
+  options.quick = FLAGS_quick;
+  options.bin_dir = FLAGS_bin_dir;
+  options.run_dir = std::filesystem::absolute(absl::StrCat("tidegate-run/bench-", getpid())).string();
+  return BenchTrain(options, Print);
+}
+
+int RunBench(const Arguments& arguments) {
+  const std::string what = arguments.positional.size() == 1 ? arguments.positional[0] : "";
+  absl::Status status;
+  if (what == "table") {
+    status = RunTable();
+  } else if (what == "train") {
+    status = RunTrain();
+  } else {
+    std::cerr << "usage: tidegate bench table|wire|train [--quick] [--json]\n";
+    return kUsage;
+  }
+  if (status.ok()) return kOk;
+  std::cerr << "tidegate bench " << what << ": " << status.message() << "\n";
+  return kFailed;
+}
+
+}  // namespace
+
+Command BenchCommand() {
+  return {"bench",
+          "table|wire|train",
+          "measure this machine; every figure beside a ceiling of the same run",
+          {{"quick", "", "smaller and shorter"},
+           {"json", "", "a JSON object a line"},
+           {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"}},
+          RunBench};
+}
+
+}  // namespace tidegate::cli
