@@ -49,7 +49,7 @@ struct TrackerOptions {
   // them at the server. Doubles with each attempt.
   TimeMs attempt_timeout_ms = 10'000;
   TimeMs clock_timeout_ms = 2'000;
-  RetryPolicy::Options retry;
+  RetryPolicy::Options retry = {};
 };
 
 struct TrackerStats {
