@@ -63,7 +63,7 @@ void GradientAccumulator::AddRow(const GradientBatch& batch, uint32_t position) 
   }
   const size_t at = index_[slot] - 1;
   AddValues(bytes, batch.value_type, width, values_.data() + at * width);
-  counts_[at] = counts_[at] + count < count ? 0xffffffffu : counts_[at] + count;
+  counts_[at] = SaturatingAdd(counts_[at], count);
 }
 
 void GradientAccumulator::Add(const GradientBatch& batch) {

@@ -86,7 +86,7 @@ absl::StatusOr<RowLayout> RowLayout::Create(const TableSpec& spec) {
 
   std::set<std::string> names;
   uint64_t width = 0;
-  uint64_t offset = sizeof(RowHeader);
+  uint64_t offset = 0;
   layout.plain_float32_ = true;
   layout.all_zero_init_ = true;
   for (const PartSpec& part : spec.parts()) {
@@ -116,8 +116,8 @@ absl::StatusOr<RowLayout> RowLayout::Create(const TableSpec& spec) {
     if (offset > kRowBytesMax) return Invalid(spec, "a row with its optimizer state has more than 16 MiB");
   }
   layout.width_ = static_cast<uint32_t>(width);
-  layout.row_bytes_ = static_cast<uint32_t>(offset);
-  layout.stride_ = (layout.row_bytes_ + 15) & ~15u;
+  layout.row_bytes_ = static_cast<uint32_t>(offset + sizeof(RowHeader));
+  layout.stride_ = (layout.data_bytes() + 15) & ~15u;
 
   if (spec.admission().rule_case() == Admission::kAfter) layout.admit_after_ = spec.admission().after();
   if (spec.admission().rule_case() == Admission::kProbability) {
@@ -162,7 +162,6 @@ void RowLayout::InitialValues(Key key, float* out) const {
 }
 
 void RowLayout::InitializeRow(Key key, std::byte* row) const {
-  std::memset(row, 0, sizeof(RowHeader));
   float stack[256];
   std::vector<float> heap;
   float* values = stack;

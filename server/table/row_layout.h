@@ -1,7 +1,8 @@
 #pragma once
 // How a table's rows lie in memory, compiled from its TableSpec. A row is contiguous:
-//   RowHeader | values of part 0 | values of part 1 | ... | slots of part 0 | slots of part 1 | ...
-// values in float32 or bfloat16 (padded to 4 bytes), slots in float32. On the wire a row is the
+//   values of part 0 | values of part 1 | ... | slots of part 0 | slots of part 1 | ...
+// values in float32 or bfloat16 (padded to 4 bytes), slots in float32. Its header stands in the index
+// slot, which every access reads anyway: 16 floats are one cache line, and sweeps read no rows. On the wire a row is the
 // concatenation of its parts' values alone, all float32 or all bfloat16. A dense table is the same
 // with keys 0 .. dense_blocks() - 1 and dim = elements of a block.
 //
@@ -34,6 +35,7 @@ static_assert(sizeof(RowHeader) == 16);
 inline uint32_t StoredClock(Clock clock) {
   return clock < 0 ? 0 : clock >= 0xfffffffeLL ? 0xffffffffu : static_cast<uint32_t>(clock + 1);
 }
+inline uint32_t SaturatingAdd(uint32_t a, uint32_t b) { return a + b < a ? 0xffffffffu : a + b; }
 inline Clock ClockOf(uint32_t stored) { return static_cast<Clock>(stored) - 1; }
 
 class RowLayout {
@@ -43,7 +45,7 @@ class RowLayout {
     uint32_t dim = 0;
     uint32_t first_element = 0;  // in the row on the wire
     bool bfloat16 = false;
-    uint32_t value_offset = 0;  // bytes from the row's start
+    uint32_t value_offset = 0;  // bytes from the start of the row's data
     uint32_t slot_offset = 0;
     Initializer::KindCase init_kind = Initializer::KIND_NOT_SET;
     float init = 0;
@@ -60,8 +62,10 @@ class RowLayout {
   uint64_t dense_blocks() const { return dense_blocks_; }  // 0 for a sparse table
   uint32_t width() const { return width_; }                // elements of a row on the wire
   uint32_t WireRowBytes(DataType wire) const { return width_ * (wire == FLOAT32 ? 4 : 2); }
-  uint32_t row_bytes() const { return row_bytes_; }  // header, values, slots
-  uint32_t stride() const { return stride_; }        // ... as laid in memory
+  uint32_t data_bytes() const { return row_bytes_ - sizeof(RowHeader); }  // values and slots
+  // ... with the header in front: what a row's record holds (ShardTable::AppendRows).
+  uint32_t row_bytes() const { return row_bytes_; }
+  uint32_t stride() const { return stride_; }  // from row to row in memory
   const std::vector<Part>& parts() const { return parts_; }
   uint64_t seed() const { return seed_; }
   // A row's values can be copied to a float32 row of the wire as they lie.
@@ -81,7 +85,7 @@ class RowLayout {
   // Values of a row that no push has touched, as float32: a pure function of (seed, key, element).
   // Those of bfloat16 parts are rounded to what the row would hold. REQUIRES: out has width() floats.
   void InitialValues(Key key, float* out) const;
-  // Header (zero), values and slots of a new row.
+  // Values and slots of a new row.
   void InitializeRow(Key key, std::byte* row) const;
 
  private:

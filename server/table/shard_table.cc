@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "common/logging.h"
@@ -25,8 +26,6 @@ uint32_t FirstSlabRows(size_t stride) {
   return static_cast<uint32_t>(std::max<size_t>(1, 4096 / stride));
 }
 
-uint32_t SaturatingAdd(uint32_t a, uint32_t b) { return a + b < a ? 0xffffffffu : a + b; }
-
 }  // namespace
 
 ShardTable::ShardTable(const RowLayout* layout, ShardId shard, int log2_shards)
@@ -41,7 +40,8 @@ void ShardTable::AllocateIndex(int log2_slots) {
   const size_t count = size_t{1} << log2_slots;
   index_ = MemoryBlock(count * sizeof(Slot));
   slots_ = reinterpret_cast<Slot*>(index_.data());
-  for (size_t i = 0; i < count; ++i) slots_[i] = Slot{0, kEmpty, 0};
+  std::uninitialized_fill_n(slots_, count, Slot{});
+  ++moves_;
   index_mask_ = count - 1;
   index_shift_ = 64 - log2_slots;
 }
@@ -79,8 +79,14 @@ void ShardTable::EraseSlot(size_t i) {
       hole = next;
     }
   }
-  slots_[hole] = Slot{0, kEmpty, 0};
+  slots_[hole] = Slot{};
   --used_slots_;
+  ++moves_;
+}
+
+// A full slab is a whole huge page, also where rows do not fill it.
+size_t ShardTable::SlabBytes(uint32_t rows) const {
+  return rows == slab_rows_ ? std::max(kSlabBytes, size_t{rows} * stride_) : size_t{rows} * stride_;
 }
 
 ShardTable::RowId ShardTable::AllocateRow() {
@@ -93,7 +99,7 @@ ShardTable::RowId ShardTable::AllocateRow() {
     if (slabs_.size() == 1 && last_slab_rows_ < slab_rows_) {
       // The first slab starts small and doubles, so that many small shards cost little.
       last_slab_rows_ = std::min(slab_rows_, last_slab_rows_ * 2);
-      MemoryBlock larger(size_t{last_slab_rows_} * stride_);
+      MemoryBlock larger(SlabBytes(last_slab_rows_));
       std::memcpy(larger.data(), slabs_[0], size_t{last_slab_used_} * stride_);
       slab_blocks_[0] = std::move(larger);
       slabs_[0] = slab_blocks_[0].data();
@@ -101,8 +107,7 @@ ShardTable::RowId ShardTable::AllocateRow() {
       TG_CHECK((slabs_.size() + 1) << slab_shift_ < kUnadmitted)
           << "table \"" << layout_->name() << "\" shard " << shard_ << " has more rows than a shard can number";
       last_slab_rows_ = slabs_.empty() ? std::min(slab_rows_, FirstSlabRows(stride_)) : slab_rows_;
-      slab_blocks_.emplace_back(slabs_.empty() ? size_t{last_slab_rows_} * stride_
-                                               : std::max(kSlabBytes, stride_));
+      slab_blocks_.emplace_back(SlabBytes(last_slab_rows_));
       slabs_.push_back(slab_blocks_.back().data());
       last_slab_used_ = 0;
     }
@@ -121,9 +126,8 @@ uint64_t ShardTable::BytesUsed() const {
   return bytes;
 }
 
-const std::byte* ShardTable::FindRow(Key key) const {
-  const RowId row = Find(PlacementHash(layout_->table(), key), key);
-  return row == kEmpty ? nullptr : RowAt(row);
+const ShardTable::Slot* ShardTable::Find(Key key) const {
+  return Find(PlacementHash(layout_->table(), key), key);
 }
 
 bool ShardTable::Admits(Key key, uint32_t samples, uint64_t total, Clock clock) const {
@@ -136,17 +140,17 @@ bool ShardTable::Admits(Key key, uint32_t samples, uint64_t total, Clock clock) 
   return total >= layout_->admit_after();
 }
 
-ShardTable::RowId ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Clock clock) {
+ShardTable::Slot* ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Clock clock) {
   Slot* slot = const_cast<Slot*>(Probe(hash, key));
   uint32_t total = samples;
   const bool counted = slot->row == kUnadmitted;
   if (!layout_->admits_at_once()) {
-    if (counted) total = SaturatingAdd(slot->count, samples);
+    if (counted) total = SaturatingAdd(slot->header.touches, samples);
     if (!Admits(key, samples, total, clock)) {
-      if (layout_->admit_probability() < 1) return kEmpty;  // decided by hash: nothing to remember
+      if (layout_->admit_probability() < 1) return nullptr;  // decided by hash: nothing to remember
       if (counted) {
-        slot->count = total;
-        return kEmpty;
+        slot->header.touches = total;
+        return nullptr;
       }
       if (unadmitted_ >= std::max(kUnadmittedMin, 2 * rows_)) {
         const uint64_t keep = unadmitted_ / 2;
@@ -154,9 +158,9 @@ ShardTable::RowId ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Cl
       }
       slot = Insert(hash, key);
       slot->row = kUnadmitted;
-      slot->count = total;
+      slot->header.touches = total;
       ++unadmitted_;
-      return kEmpty;
+      return nullptr;
     }
   }
   if (counted) {
@@ -164,17 +168,13 @@ ShardTable::RowId ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Cl
   } else {
     slot = Insert(hash, key);
   }
-  const RowId row = AllocateRow();
-  slot->row = row;
-  slot->count = 0;
+  slot->row = AllocateRow();
+  slot->header.touches = total;
+  slot->header.first_clock = StoredClock(clock);
+  slot->header.last_clock = slot->header.first_clock;
   ++rows_;
-  layout_->InitializeRow(key, RowAt(row));
-  RowHeader header;
-  header.touches = total;
-  header.first_clock = StoredClock(clock);
-  header.last_clock = header.first_clock;
-  std::memcpy(RowAt(row), &header, sizeof(header));
-  return row;
+  layout_->InitializeRow(key, RowAt(slot->row));
+  return slot;
 }
 
 bool ShardTable::Erase(Key key) {
@@ -195,8 +195,8 @@ void ShardTable::HalveCounters() {
   std::vector<Key> gone;
   for (size_t i = 0; i <= index_mask_; ++i) {
     if (slots_[i].row != kUnadmitted) continue;
-    slots_[i].count /= 2;
-    if (slots_[i].count == 0) gone.push_back(slots_[i].key);
+    slots_[i].header.touches /= 2;
+    if (slots_[i].header.touches == 0) gone.push_back(slots_[i].key);
   }
   for (const Key key : gone) Erase(key);
 }
@@ -217,10 +217,7 @@ uint64_t ShardTable::Sweep(Clock clock, std::vector<Key>* evicted) {
   std::vector<Key> gone;
   if (layout_->evicts()) {
     for (size_t i = 0; i <= index_mask_; ++i) {
-      if (slots_[i].row == kEmpty || slots_[i].row == kUnadmitted) continue;
-      RowHeader header;
-      std::memcpy(&header, RowAt(slots_[i].row), sizeof(header));
-      if (ShouldEvict(header, clock)) gone.push_back(slots_[i].key);
+      if (slots_[i].has_row() && ShouldEvict(slots_[i].header, clock)) gone.push_back(slots_[i].key);
     }
   }
   std::sort(gone.begin(), gone.end());

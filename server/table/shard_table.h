@@ -1,13 +1,13 @@
 #pragma once
-// One table of one shard: an open-addressing index (16-byte slots, linear probing, home slot by the
+// One table of one shard: an open-addressing index (32-byte slots, linear probing, home slot by the
 // hash bits below the shard's) over rows in 2 MiB slabs, both on huge pages where the system grants
-// them. Erasing shifts back, so there are no tombstones. An index slot holds a row's number or, for a
-// key that is not admitted yet, the number of samples that held it; such keys are bounded: when there
-// are more than max(65,536, 2 x rows), and at each sweep, counters are halved and those at zero leave.
+// them. Erasing shifts back, so there are no tombstones. A slot holds the row's number and header; for
+// a key that is not admitted yet, no row, and how many samples held it. Such keys are bounded: when there are more than max(65,536, 2 x rows), and at each sweep, counters are halved and those at zero leave.
 // Growth doubles one shard's index at a time; rows never move once a shard has a full slab.
 //
 // Content is a function of the operations applied, never of addresses, capacity or hash seeds.
-// Not thread-safe. Pointers to rows are valid until the next insertion, erasure or load.
+// Not thread-safe. Pointers to rows are valid until the next insertion, erasure or load; pointers to
+// slots while moves() stays.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,14 +26,16 @@ namespace tidegate {
 class alignas(64) ShardTable {
  public:
   using RowId = uint32_t;
-  static constexpr RowId kEmpty = 0xffffffffu;       // of a slot; as an answer: absent
-  static constexpr RowId kUnadmitted = 0xfffffffeu;  // the slot holds a counter
+  static constexpr RowId kEmpty = 0xffffffffu;
+  static constexpr RowId kUnadmitted = 0xfffffffeu;  // header.touches is a counter
   struct Slot {
-    Key key;
-    RowId row;
-    uint32_t count;  // of samples, where row == kUnadmitted
+    Key key = 0;
+    RowId row = kEmpty;
+    uint32_t unused = 0;
+    RowHeader header;
+    bool has_row() const { return row < kUnadmitted; }
   };
-  static_assert(sizeof(Slot) == 16);
+  static_assert(sizeof(Slot) == 32);
 
   // REQUIRES: shard < 1 << log2_shards; layout outlives the table.
   ShardTable(const RowLayout* layout, ShardId shard, int log2_shards);
@@ -46,20 +48,25 @@ class alignas(64) ShardTable {
 
   // The first slot to look at, to prefetch it. `hash`: PlacementHash(table, key).
   const Slot* Home(uint64_t hash) const { return slots_ + HomeIndex(hash); }
-  // The row of a key, or kEmpty when it has none (also when it is not admitted yet).
-  RowId Find(uint64_t hash, Key key) const {
+  // The slot of a key that has a row, else nullptr (also when it is not admitted yet).
+  const Slot* Find(uint64_t hash, Key key) const {
     const Slot* slot = Probe(hash, key);
-    return slot->row == kUnadmitted ? kEmpty : slot->row;
+    return slot->has_row() ? slot : nullptr;
   }
+  Slot* Find(uint64_t hash, Key key) {
+    return const_cast<Slot*>(static_cast<const ShardTable*>(this)->Find(hash, key));
+  }
+  const Slot* Find(Key key) const;
+  // Rises whenever slots may have moved.
+  uint64_t moves() const { return moves_; }
   std::byte* RowAt(RowId row) { return slabs_[row >> slab_shift_] + size_t{row & slab_mask_} * stride_; }
   const std::byte* RowAt(RowId row) const {
     return slabs_[row >> slab_shift_] + size_t{row & slab_mask_} * stride_;
   }
-  const std::byte* FindRow(Key key) const;  // nullptr: absent
 
   // Counts `samples` that held an absent key; creates its row (initialised; touches = samples counted
-  // so far) when the admission rule says so. kEmpty: not yet. REQUIRES: Find() is kEmpty.
-  RowId Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
+  // so far) when the admission rule says so. nullptr: not yet. REQUIRES: Find() is nullptr.
+  Slot* Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
   // Removes the key's row or counter. False: there was none.
   bool Erase(Key key);
   // Evicts rows by the layout's rules at `clock` and ages counters. Appends the evicted keys, rising,
@@ -92,6 +99,7 @@ class alignas(64) ShardTable {
   void GrowIndex();
   void EraseSlot(size_t i);
   void HalveCounters();
+  size_t SlabBytes(uint32_t rows) const;
   RowId AllocateRow();
   void FreeRow(RowId row);
   bool Admits(Key key, uint32_t samples, uint64_t total, Clock clock) const;
@@ -112,6 +120,7 @@ class alignas(64) ShardTable {
   ShardId shard_;
   MemoryBlock index_;
   uint64_t used_slots_ = 0;
+  uint64_t moves_ = 0;
   uint64_t rows_ = 0;
   uint64_t unadmitted_ = 0;
   std::vector<MemoryBlock> slab_blocks_;

@@ -39,10 +39,11 @@ void ShardTable::AppendRows(std::span<const Key> keys, std::string* out) const {
     Append(key, out);
     if (slot->row == kUnadmitted) {
       Append(kCounterRecord, out);
-      Append(slot->count, out);
+      Append(slot->header.touches, out);
     } else {
       Append(kRowRecord, out);
-      out->append(reinterpret_cast<const char*>(RowAt(slot->row)), layout_->row_bytes());
+      Append(slot->header, out);
+      out->append(reinterpret_cast<const char*>(RowAt(slot->row)), layout_->data_bytes());
     }
   }
 }
@@ -85,24 +86,24 @@ absl::Status ShardTable::LoadRecord(std::span<const std::byte> bytes, size_t* of
   if (kind == kCounterRecord) {
     Slot* slot = Insert(hash, key);
     slot->row = kUnadmitted;
-    slot->count = Read<uint32_t>(body, 0);
+    slot->header.touches = Read<uint32_t>(body, 0);
     ++unadmitted_;
     return absl::OkStatus();
   }
+  const std::span<const std::byte> row = body.subspan(sizeof(RowHeader));
   for (const RowLayout::Part& part : layout_->parts()) {
     const size_t value_bytes = size_t{part.dim} * (part.bfloat16 ? 2 : 4);
-    if (!AllFinite(body.subspan(part.value_offset, value_bytes), part.bfloat16 ? BFLOAT16 : FLOAT32) ||
-        !AllFinite(body.subspan(part.slot_offset, size_t{part.optimizer.slots()} * 4), FLOAT32)) {
+    if (!AllFinite(row.subspan(part.value_offset, value_bytes), part.bfloat16 ? BFLOAT16 : FLOAT32) ||
+        !AllFinite(row.subspan(part.slot_offset, size_t{part.optimizer.slots()} * 4), FLOAT32)) {
       return absl::InvalidArgumentError(
           absl::StrCat("part \"", part.name, "\" of key ", key, " has a value that is not finite"));
     }
   }
   Slot* slot = Insert(hash, key);
-  const RowId row = AllocateRow();
-  slot->row = row;
-  slot->count = 0;
+  slot->row = AllocateRow();
+  slot->header = Read<RowHeader>(body, 0);
   ++rows_;
-  std::memcpy(RowAt(row), body.data(), body.size());
+  std::memcpy(RowAt(slot->row), row.data(), row.size());
   return absl::OkStatus();
 }
 

@@ -97,9 +97,8 @@ void TableGroup::WriteAbsent(Key key, DataType wire, std::byte* out) const {
   EncodeValues(scratch_.data(), wire, layout_->width(), out);
 }
 
-void TableGroup::WriteConverted(const std::byte* row, DataType wire, std::byte* out) const {
-  RowHeader header;
-  std::memcpy(&header, row, sizeof(header));
+void TableGroup::WriteConverted(const RowHeader& header, const std::byte* row, DataType wire,
+                                std::byte* out) const {
   for (size_t i = 0; i < layout_->parts().size(); ++i) {
     const RowLayout::Part& part = layout_->parts()[i];
     float* values = scratch_.data() + part.first_element;
@@ -118,16 +117,15 @@ void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> posi
     const ShardTable* table;
     uint64_t hash;
     Key key;
+    const ShardTable::Slot* slot;
     const std::byte* row;
     uint32_t position;
   };
   Pending ring[kRing];
   const size_t count = Count(keys, positions);
   const size_t out_bytes = layout_->WireRowBytes(wire);
-  const size_t touched_bytes = layout_->parts().back().value_offset +
-                               size_t{layout_->parts().back().dim} *
-                                   (layout_->parts().back().bfloat16 ? 2 : 4) -
-                               sizeof(RowHeader);
+  const RowLayout::Part& last = layout_->parts().back();
+  const size_t value_bytes = last.value_offset + size_t{last.dim} * (last.bfloat16 ? 2 : 4);
   for (size_t i = 0; i < count + 2 * kAhead; ++i) {
     if (i < count) {
       Pending& next = ring[i % kRing];
@@ -141,22 +139,21 @@ void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> posi
     }
     if (i >= kAhead && i - kAhead < count) {
       Pending& next = ring[(i - kAhead) % kRing];
-      const ShardTable::RowId row = next.table->Find(next.hash, next.key);
-      next.row = nullptr;
-      if (row != ShardTable::kEmpty) {
-        next.row = next.table->RowAt(row);
-        PrefetchBytes<false>(next.row + sizeof(RowHeader), touched_bytes);
+      next.slot = next.table->Find(next.hash, next.key);
+      if (next.slot != nullptr) {
+        next.row = next.table->RowAt(next.slot->row);
+        PrefetchBytes<false>(next.row, value_bytes);
       }
     }
     if (i >= 2 * kAhead) {
       const Pending& now = ring[(i - 2 * kAhead) % kRing];
       std::byte* out = rows + size_t{now.position} * out_bytes;
-      if (now.row == nullptr) {
+      if (now.slot == nullptr) {
         WriteAbsent(now.key, wire, out);
       } else if constexpr (kPlain) {
-        CopyRow(out, now.row + sizeof(RowHeader), out_bytes);
+        CopyRow(out, now.row, out_bytes);
       } else {
-        WriteConverted(now.row, wire, out);
+        WriteConverted(now.slot->header, now.row, wire, out);
       }
     }
   }
@@ -174,10 +171,7 @@ void TableGroup::Gather(PackedSpan<Key> keys, std::span<const uint32_t> position
   GatherLoop<false>(keys, positions, wire, rows);
 }
 
-void TableGroup::ApplyRow(Key key, std::byte* row, const std::byte* gradient, uint32_t samples,
-                          bool created, Clock clock) {
-  RowHeader header;
-  std::memcpy(&header, row, sizeof(header));
+void TableGroup::ApplyRow(Key key, const RowHeader& header, std::byte* row, const std::byte* gradient) {
   const Clock last = ClockOf(header.last_clock);
   for (size_t i = 0; i < prepared_.size(); ++i) {
     const RowLayout::Part& part = layout_->parts()[i];
@@ -201,14 +195,6 @@ void TableGroup::ApplyRow(Key key, std::byte* row, const std::byte* gradient, ui
       std::memcpy(stored + size_t{2} * k, &bits, 2);
     }
   }
-  if (!created && header.touches + samples >= header.touches) {
-    header.touches += samples;
-  } else if (!created) {
-    header.touches = 0xffffffffu;
-  }
-  header.applications += header.applications != 0xffffffffu;
-  header.last_clock = std::max(header.last_clock, StoredClock(clock));
-  std::memcpy(row, &header, sizeof(header));
 }
 
 ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments& arguments,
@@ -217,7 +203,8 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     ShardTable* table;  // nullptr: skipped
     uint64_t hash;
     Key key;
-    ShardTable::RowId row;
+    ShardTable::Slot* slot;
+    uint64_t moves;
     uint32_t position;
   };
   for (size_t i = 0; i < prepared_.size(); ++i) {
@@ -225,6 +212,7 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
   }
   Pending ring[kRing];
   ApplyResult result;
+  const uint32_t clock = StoredClock(arguments.clock);
   const size_t count = Count(batch.keys, batch.positions);
   const size_t in_bytes = layout_->WireRowBytes(batch.value_type);
   for (size_t i = 0; i < count + 2 * kAhead; ++i) {
@@ -243,9 +231,10 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     if (i >= kAhead && i - kAhead < count) {
       Pending& next = ring[(i - kAhead) % kRing];
       if (next.table != nullptr) {
-        next.row = next.table->Find(next.hash, next.key);
-        if (next.row != ShardTable::kEmpty) {
-          PrefetchBytes<true>(next.table->RowAt(next.row), layout_->row_bytes());
+        next.slot = next.table->Find(next.hash, next.key);
+        next.moves = next.table->moves();
+        if (next.slot != nullptr) {
+          PrefetchBytes<true>(next.table->RowAt(next.slot->row), layout_->data_bytes());
         }
       }
     }
@@ -253,26 +242,29 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     const Pending& now = ring[(i - 2 * kAhead) % kRing];
     if (now.table == nullptr) continue;
     const uint32_t samples = batch.counts.empty() ? 1 : batch.counts[now.position];
-    ShardTable::RowId row = now.row;
-    bool created = false;
-    if (row == ShardTable::kEmpty) {
-      row = now.table->Find(now.hash, now.key);  // an equal key just before may have made it
-      if (row == ShardTable::kEmpty) {
-        row = now.table->Admit(now.hash, now.key, samples, arguments.clock);
-        created = row != ShardTable::kEmpty;
-      }
-      if (row == ShardTable::kEmpty) {
+    ShardTable::Slot* slot = now.slot;
+    if (slot == nullptr || now.moves != now.table->moves()) {
+      // A key just before may have made the row, or moved the slots.
+      slot = now.table->Find(now.hash, now.key);
+    }
+    if (slot != nullptr) {
+      slot->header.touches = SaturatingAdd(slot->header.touches, samples);
+    } else {
+      slot = now.table->Admit(now.hash, now.key, samples, arguments.clock);
+      if (slot == nullptr) {
         ++result.unadmitted;
         continue;
       }
-      result.created += created;
+      ++result.created;
     }
     const std::byte* gradient = batch.values.data() + size_t{now.position} * in_bytes;
     if (batch.value_type == BFLOAT16) {
       DecodeValues(gradient, BFLOAT16, layout_->width(), gradient_.data());
       gradient = reinterpret_cast<const std::byte*>(gradient_.data());
     }
-    ApplyRow(now.key, now.table->RowAt(row), gradient, samples, created, arguments.clock);
+    ApplyRow(now.key, slot->header, now.table->RowAt(slot->row), gradient);
+    slot->header.applications = SaturatingAdd(slot->header.applications, 1);
+    slot->header.last_clock = std::max(slot->header.last_clock, clock);
     ++result.applied;
   }
   return result;
@@ -299,7 +291,7 @@ uint64_t TableGroup::CountAbsent(PackedSpan<Key> keys, std::span<const uint32_t>
     }
     if (i >= kAhead) {
       const Pending& now = ring[(i - kAhead) % kRing];
-      absent += now.table->Find(now.hash, now.key) == ShardTable::kEmpty;
+      absent += now.table->Find(now.hash, now.key) == nullptr;
     }
   }
   return absent;

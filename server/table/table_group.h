@@ -78,8 +78,9 @@ class TableGroup {
   void GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
                   std::byte* rows) const;
   void WriteAbsent(Key key, DataType wire, std::byte* out) const;
-  void WriteConverted(const std::byte* row, DataType wire, std::byte* out) const;
-  void ApplyRow(Key key, std::byte* row, const std::byte* gradient, uint32_t samples, bool created, Clock clock);
+  void WriteConverted(const RowHeader& header, const std::byte* row, DataType wire, std::byte* out) const;
+  // Values and slots; the header is the caller's to write.
+  void ApplyRow(Key key, const RowHeader& header, std::byte* row, const std::byte* gradient);
 
   const RowLayout* layout_;
   int log2_shards_;

@@ -23,8 +23,7 @@ TEST_CASE("contributions of several pushes are one application with the joint me
   const ApplyResult result = group.Apply(sum.Sum(), {.scale = 0.25f, .clock = 4});
   CHECK(result.applied == 3);
   CHECK(GatherRows(group, {1, 2, 3}) == std::vector<float>{-0.25f, -0.5f, -2, -2.5f, -1.75f, -2});
-  RowHeader header;
-  std::memcpy(&header, group.shard(group.LocalOfKey(2)).FindRow(2), sizeof(header));
+  const RowHeader header = group.shard(group.LocalOfKey(2)).Find(2)->header;
   CHECK(header.applications == 1);
   CHECK(header.touches == 2);
   sum.Clear();

@@ -23,14 +23,14 @@ TEST_CASE("parts lie one after the other, slots behind all values") {
   CHECK(layout.width() == 20);
   CHECK(layout.WireRowBytes(FLOAT32) == 80);
   CHECK(layout.WireRowBytes(BFLOAT16) == 40);
-  CHECK(layout.parts()[0].value_offset == 16);
-  CHECK(layout.parts()[1].value_offset == 20);
-  CHECK(layout.parts()[2].value_offset == 28);
+  CHECK(layout.parts()[0].value_offset == 0);
+  CHECK(layout.parts()[1].value_offset == 4);
+  CHECK(layout.parts()[2].value_offset == 12);
   CHECK(layout.parts()[2].first_element == 4);
-  CHECK(layout.parts()[0].slot_offset == 92);
-  CHECK(layout.parts()[2].slot_offset == 100);
+  CHECK(layout.parts()[0].slot_offset == 76);
+  CHECK(layout.parts()[2].slot_offset == 84);
   CHECK(layout.row_bytes() == 228);
-  CHECK(layout.stride() == 240);
+  CHECK(layout.stride() == 224);
   CHECK_FALSE(layout.plain_float32());
 }
 
