@@ -8,6 +8,7 @@ void WorkerAgent::Acquire() {
   action_.request.set_incarnation(incarnation_);
   action_.request.set_live(live_);
   action_.request.set_clock(clock_);
+  action_.request.set_order(++order_);
   for (const WorkDone& done : unreported_) *action_.request.add_done() = done;
 }
 

@@ -64,6 +64,7 @@ class WorkerAgent {
   const Incarnation incarnation_;
   bool live_ = false;
   Clock clock_ = 0;
+  uint64_t order_ = 0;  // of the newest AcquireWork
   std::vector<WorkDone> unreported_;
   Action action_;
 };

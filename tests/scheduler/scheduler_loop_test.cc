@@ -1,0 +1,129 @@
+// The threads around the core, without gRPC; run under ThreadSanitizer too.
+#include "scheduler/rpc/scheduler_loop.h"
+
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <future>
+#include <set>
+#include <thread>
+
+namespace tidegate {
+namespace {
+
+class FakeStore final : public StateStore {
+ public:
+  absl::StatusOr<SchedulerState> Load() override { return SchedulerState(); }
+  absl::Status Store(const SchedulerState& state) override {
+    if (broken) return absl::InternalError("disk is full");
+    last_incarnation = state.last_incarnation();
+    return absl::OkStatus();
+  }
+  std::atomic<bool> broken{false};
+  std::atomic<uint64_t> last_incarnation{0};
+};
+
+struct Fixture {
+  FakeStore store;
+  RealClock clock;
+  std::unique_ptr<ClusterState> core;
+  std::unique_ptr<SchedulerLoop> loop;
+
+  Fixture() {
+    SchedulerOptions options;
+    options.synchronous = false;
+    options.train_splits.resize(1);
+    options.train_splits[0].set_end(1);
+    options.heartbeat_interval_ms = 10;
+    options.lease_ms = 60'000;
+    core = *ClusterState::Create(options, SchedulerState());
+    SchedulerLoop::Hooks hooks;
+    hooks.write_manifest = [](const ManifestOrder&) { return absl::OkStatus(); };
+    loop = std::make_unique<SchedulerLoop>(core.get(), &store, &clock, hooks);
+  }
+  template <typename Response, typename Request>
+  std::pair<absl::Status, Response> Call(const Request& request) {
+    std::promise<std::pair<absl::Status, Response>> promise;
+    loop->Submit(request, [&](const absl::Status& status, SchedulerResponse response) {
+      promise.set_value({status, status.ok() ? std::get<Response>(response) : Response()});
+    });
+    return promise.get_future().get();
+  }
+};
+
+JoinRequest Worker(uint64_t nonce) {
+  JoinRequest request;
+  request.set_role(WORKER);
+  request.set_nonce(nonce);
+  return request;
+}
+
+TEST_CASE("many threads join and poll; each is answered, and only with what is stored") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  std::mutex mutex;
+  std::set<uint64_t> incarnations;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (uint64_t i = 1; i <= 20; ++i) {
+        const auto [status, joined] = f.Call<JoinResponse>(Worker(1000u * (t + 1) + i));
+        const bool stored = f.store.last_incarnation >= joined.incarnation();
+        HeartbeatRequest beat;
+        beat.set_incarnation(joined.incarnation());
+        beat.set_seen_term(1);
+        const auto [beaten, response] = f.Call<HeartbeatResponse>(beat);
+        std::lock_guard<std::mutex> lock(mutex);
+        CHECK(status.ok());
+        CHECK(stored);
+        CHECK(beaten.ok());
+        CHECK_FALSE(response.rejoin());
+        CHECK(incarnations.insert(joined.incarnation()).second);
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) f.loop->Status();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(incarnations.size() == 80);
+  CHECK(f.loop->Status().members_size() == 80);
+}
+
+TEST_CASE("stopping answers what waits, and all that comes later, as unavailable") {
+  Fixture f;
+  CHECK(absl::IsUnavailable(f.Call<JoinResponse>(Worker(1)).first));  // before the start
+  REQUIRE(f.loop->Start(60'000).ok());
+  const auto [status, joined] = f.Call<JoinResponse>(Worker(1));
+  REQUIRE(status.ok());
+  AcquireWorkRequest ask;
+  ask.set_incarnation(joined.incarnation());
+  std::promise<absl::Status> answer;
+  f.loop->Submit(ask, [&](const absl::Status& s, SchedulerResponse) { answer.set_value(s); });
+  f.loop->Stop();
+  CHECK(absl::IsUnavailable(answer.get_future().get()));
+  CHECK(absl::IsUnavailable(f.Call<JoinResponse>(Worker(2)).first));
+}
+
+TEST_CASE("when the state cannot be stored nothing is answered any more") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  f.store.broken = true;
+  std::promise<absl::Status> answer;
+  f.loop->Submit(Worker(1), [&](const absl::Status& s, SchedulerResponse) { answer.set_value(s); });
+  CHECK_FALSE(f.loop->Health().ok());
+  f.store.broken = false;
+  std::promise<absl::Status> later;
+  f.loop->Submit(Worker(1), [&](const absl::Status& s, SchedulerResponse) { later.set_value(s); });
+  f.loop->Stop();
+  CHECK(absl::IsUnavailable(answer.get_future().get()));
+  CHECK(absl::IsUnavailable(later.get_future().get()));
+  CHECK(f.store.last_incarnation == 0);
+}
+
+TEST_CASE("a store that fails at the start keeps the loop from starting") {
+  Fixture f;
+  f.store.broken = true;
+  CHECK_FALSE(f.loop->Start().ok());
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,232 @@
+// The parts that work is made of: split queue, steps at staleness 0, evaluation, failure detection.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <set>
+
+#include "scheduler/evaluation.h"
+#include "scheduler/failure_detector.h"
+#include "scheduler/sync_plan.h"
+#include "scheduler/work_queue.h"
+
+namespace tidegate {
+namespace {
+
+std::vector<Split> Splits(int n) {
+  std::vector<Split> splits(n);
+  for (int i = 0; i < n; ++i) {
+    splits[i].set_begin(i * 10);
+    splits[i].set_end(i * 10 + 10);
+  }
+  return splits;
+}
+WorkDone DoneOf(uint64_t lease, uint64_t samples = 1) {
+  WorkDone done;
+  done.set_lease(lease);
+  done.set_samples(samples);
+  return done;
+}
+std::string Floats(std::vector<float> values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
+TEST_CASE("a split is leased once until it is given back, then again, and done once") {
+  EpochProgress progress;
+  const auto splits = Splits(2);
+  WorkQueue queue(&progress, &splits, Work::TRAIN);
+  queue.Begin(3, 0);
+  const LeaseRecord* a = queue.Lease(7, 100);
+  REQUIRE(a != nullptr);
+  CHECK(a->work().split().begin() == 0);
+  CHECK(a->work().epoch() == 3);
+  CHECK(queue.Lease(8, 101)->work().split().begin() == 10);
+  CHECK_FALSE(queue.AnyFree());
+  CHECK(queue.Lease(9, 102) == nullptr);
+  CHECK(queue.GiveBack(7));
+  CHECK_FALSE(queue.GiveBack(7));
+  CHECK(queue.Lease(9, 103)->work().split().begin() == 0);
+  CHECK_FALSE(queue.Complete(7, DoneOf(100)).has_value());  // not its lease any more
+  CHECK(queue.Complete(9, DoneOf(103, 5)) == 0u);
+  CHECK_FALSE(queue.Complete(9, DoneOf(103, 5)).has_value());
+  CHECK_FALSE(queue.AllDone());
+  CHECK(queue.DoneShare() == .5);
+  CHECK(queue.Complete(8, DoneOf(101, 6)) == 1u);
+  CHECK(queue.AllDone());
+  CHECK(progress.samples() == 11);
+}
+
+TEST_CASE("a queue over stored progress leases only what is neither done nor leased") {
+  EpochProgress progress;
+  const auto splits = Splits(3);
+  WorkQueue before(&progress, &splits, Work::TRAIN);
+  before.Begin(1, 5);
+  before.Lease(1, 1);
+  before.Lease(2, 2);
+  before.Complete(1, DoneOf(1));
+  WorkQueue after(&progress, &splits, Work::TRAIN);
+  after.Begin(1, 5);
+  std::set<uint32_t> seen;
+  for (const LeaseRecord& lease : progress.leases()) seen.insert(lease.split());
+  for (uint32_t s : progress.done()) seen.insert(s);
+  const LeaseRecord* last = after.Lease(3, 3);
+  REQUIRE(last != nullptr);
+  CHECK(seen.insert(last->split()).second);
+  CHECK_FALSE(after.AnyFree());
+}
+
+TEST_CASE("the order of splits follows from the seed") {
+  const auto splits = Splits(50);
+  const auto order = [&](uint64_t seed) {
+    EpochProgress progress;
+    WorkQueue queue(&progress, &splits, Work::TRAIN);
+    queue.Begin(1, seed);
+    std::vector<uint32_t> out;
+    for (uint64_t w = 1; queue.AnyFree(); ++w) out.push_back(queue.Lease(w, w)->split());
+    return out;
+  };
+  CHECK(order(1) == order(1));
+  CHECK(order(1) != order(2));
+  const std::vector<uint32_t> unshuffled = order(0);
+  CHECK(std::is_sorted(unshuffled.begin(), unshuffled.end()));
+}
+
+struct Steps {
+  EpochProgress progress;
+  SyncPlan plan{&progress};
+  uint64_t leases = 0;
+
+  void Start(std::vector<Incarnation> members, Clock clock = 0, uint64_t steps = 10) {
+    plan.Start(members, 1, clock, steps, [this] { return ++leases; });
+  }
+  const Work& WorkOf(Incarnation worker) { return FindLeaseOf(&progress, worker)->work(); }
+  WorkDone Upto(Incarnation worker, uint64_t next_step) {
+    WorkDone done = DoneOf(WorkOf(worker).lease());
+    done.set_next_step(next_step);
+    return done;
+  }
+};
+
+TEST_CASE("a group gives every rank of the world the same steps") {
+  Steps s;
+  s.Start({5, 9}, 42);
+  CHECK(s.WorkOf(5).sync().rank() == 0);
+  CHECK(s.WorkOf(9).sync().rank() == 1);
+  for (Incarnation worker : {5, 9}) {
+    CHECK(s.WorkOf(worker).sync().world() == 2);
+    CHECK(s.WorkOf(worker).sync().first_step() == 0);
+    CHECK(s.WorkOf(worker).sync().end_step() == 10);
+    CHECK(s.WorkOf(worker).start_clock() == 42);
+  }
+  CHECK(s.plan.Complete(5, s.Upto(5, 10)));
+  CHECK(s.plan.Running());
+  CHECK(s.plan.StepsDone() == 0);
+  CHECK(s.plan.Complete(9, s.Upto(9, 10)));
+  CHECK_FALSE(s.plan.Running());
+  CHECK(s.plan.StepsDone() == 10);
+  s.Start({5}, 52);
+  CHECK(s.WorkOf(5).sync().first_step() == 10);
+}
+
+TEST_CASE("what a rank had not done is left over with its rank and world") {
+  Steps s;
+  s.Start({5, 9});
+  *FindLeaseOf(&s.progress, 9)->mutable_progress() = s.Upto(9, 4);
+  FindLeaseOf(&s.progress, 9)->mutable_progress()->set_samples(40);
+  CHECK(s.plan.GiveBack(9));
+  CHECK(s.progress.samples() == 40);
+  CHECK(s.plan.Complete(5, s.Upto(5, 10)));
+  CHECK(s.plan.NextIsLeftover());
+  CHECK(s.plan.StepsDone() == 4);
+  s.Start({5});
+  CHECK(s.WorkOf(5).sync().first_step() == 4);
+  CHECK(s.WorkOf(5).sync().end_step() == 10);
+  CHECK(s.WorkOf(5).sync().rank() == 1);
+  CHECK(s.WorkOf(5).sync().world() == 2);
+}
+
+TEST_CASE("the end of the data ends the epoch once every slice before it is done") {
+  Steps s;
+  s.Start({5, 9});
+  WorkDone end = s.Upto(5, 7);
+  end.set_end_of_data(true);
+  end.set_end_of_data_step(7);
+  CHECK(s.plan.Complete(5, end));
+  CHECK_FALSE(s.plan.AllDone());
+  CHECK(s.plan.GiveBack(9));  // died before it had done anything
+  CHECK(s.plan.HasNext());
+  s.Start({5});
+  CHECK(s.WorkOf(5).sync().end_step() == 7);
+  CHECK(s.plan.Complete(5, s.Upto(5, 7)));
+  CHECK(s.plan.AllDone());
+}
+
+TEST_CASE("leftovers beyond the end of the data vanish when the end is learned") {
+  Steps s;
+  s.Start({5, 9});
+  *FindLeaseOf(&s.progress, 9)->mutable_progress() = s.Upto(9, 8);
+  s.plan.GiveBack(9);
+  REQUIRE(s.plan.NextIsLeftover());
+  WorkDone end = s.Upto(5, 8);
+  end.set_end_of_data(true);
+  end.set_end_of_data_step(8);
+  s.plan.Complete(5, end);
+  CHECK(s.plan.AllDone());
+}
+
+TEST_CASE("evaluation scores are taken once per split, in the order of the splits") {
+  const auto splits = Splits(2);
+  JobConfig job;
+  job.mutable_model()->add_task()->set_name("click");
+  Evaluation evaluation(&splits);
+  evaluation.Begin(1);
+  evaluation.queue().Lease(1, 11);
+  evaluation.queue().Lease(2, 12);
+  const auto scored = [](uint64_t lease, std::vector<float> p, std::vector<float> y) {
+    WorkDone done = DoneOf(lease);
+    TaskScores* scores = done.add_scores();
+    scores->set_task("click");
+    scores->set_probabilities(Floats(std::move(p)));
+    scores->set_labels(Floats(std::move(y)));
+    return done;
+  };
+  CHECK(evaluation.Take(2, scored(12, {.9f, .3f}, {1, 0})).ok());
+  CHECK(evaluation.Take(2, scored(12, {.9f, .3f}, {0, 1})).ok());  // a late copy
+  CHECK_FALSE(evaluation.queue().AllDone());
+  CHECK(evaluation.Take(1, scored(11, {.2f, .8f}, {0, 1})).ok());
+  REQUIRE(evaluation.queue().AllDone());
+  const auto metrics = evaluation.Metrics(job);
+  CHECK(metrics[0].name() == "valid/click/auc");
+  CHECK(metrics[0].value() == 1);
+  CHECK(metrics[3].value() == 4);
+}
+
+TEST_CASE("scores of mismatched lengths are refused whole") {
+  const auto splits = Splits(1);
+  Evaluation evaluation(&splits);
+  evaluation.Begin(1);
+  evaluation.queue().Lease(1, 11);
+  WorkDone done = DoneOf(11);
+  done.add_scores()->set_probabilities(Floats({.5f}));
+  CHECK(absl::IsInvalidArgument(evaluation.Take(1, done)));
+  CHECK_FALSE(evaluation.queue().AllDone());
+}
+
+TEST_CASE("a member is silent after a lease, not earlier, and not after a pause of the scheduler") {
+  FailureDetector detector(1000);
+  detector.Heard(1, 0);
+  detector.Heard(2, 0);
+  CHECK(detector.Tick(0).empty());
+  for (TimeMs now = 100; now <= 1000; now += 100) CHECK(detector.Tick(now).empty());
+  detector.Heard(2, 900);
+  CHECK(detector.Tick(1100) == std::vector<Incarnation>{1});
+  CHECK(detector.SilentMs(1, 1100) == 1100);
+  CHECK(detector.Tick(1700).empty());  // a gap of more than half a lease: renewed
+  CHECK(detector.Tick(2100).empty());
+  CHECK(detector.Tick(2600).empty());
+  CHECK(detector.Tick(2701) == std::vector<Incarnation>{1, 2});
+  detector.Forget(1);
+  CHECK(detector.Tick(2800) == std::vector<Incarnation>{2});
+}
+
+}  // namespace
+}  // namespace tidegate
