@@ -33,6 +33,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", trainer.status().ToString().c_str());
     return 1;
   }
+  if (config->data().format() == tidegate::DataConfig::GENERATED && config->data().has_valid()) {
+    auto generator = tidegate::Generator::Create(config->data().generator());
+    const auto& valid = config->data().valid();
+    auto best = generator->Attainable(valid.first_row(), valid.first_row() + valid.rows());
+    if (best.ok()) std::printf("attainable: valid auc %.5f logloss %.4f\n", best->auc, best->logloss);
+  }
   double best = 0;
   uint32_t since_best = 0;
   for (uint32_t e = 1; e <= config->train().epochs(); ++e) {
