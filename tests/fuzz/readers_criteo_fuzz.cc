@@ -9,8 +9,9 @@ JobConfig Config() {
   config.mutable_data()->set_format(DataConfig::CRITEO_TSV);
   AddFeature("C1", "C1", "t", &config)->mutable_id();
   AddFeature("C26", "C26", "t", &config)->mutable_id()->set_missing(IdFeature::SKIP);
-  AddFeature("I1", "I1", "t", &config)->mutable_numeric()->set_transform(
-      NumericFeature::LOG2_BUCKET);
+  AddFeature("I1", "I1", "t", &config)
+      ->mutable_numeric()
+      ->set_transform(NumericFeature::LOG2_BUCKET);
   AddFeature("I2", "I2", nullptr, &config)->mutable_numeric()->set_transform(NumericFeature::LOG1P);
   config.mutable_model()->add_task();
   return config;

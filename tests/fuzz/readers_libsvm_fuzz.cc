@@ -11,10 +11,12 @@ JobConfig Config() {
   IdFeature* all = AddFeature("all", "*", "t", &config)->mutable_id();
   all->set_use_values(true);
   all->set_max_values(5);
-  AddFeature("third", "#3", "t", &config)->mutable_numeric()->set_transform(
-      NumericFeature::LOG2_BUCKET);
-  AddFeature("second", "#2", nullptr, &config)->mutable_numeric()->set_transform(
-      NumericFeature::LOG1P);
+  AddFeature("third", "#3", "t", &config)
+      ->mutable_numeric()
+      ->set_transform(NumericFeature::LOG2_BUCKET);
+  AddFeature("second", "#2", nullptr, &config)
+      ->mutable_numeric()
+      ->set_transform(NumericFeature::LOG1P);
   config.mutable_model()->add_task();
   return config;
 }

@@ -1,6 +1,7 @@
 #pragma once
-// Lines that could not be read: counted, the first few kept as "file:line: what", and too many are an
-// error. One per worker process, used by one source at a time; count() may be read by any thread.
+// Lines that could not be read: counted, the first few kept as "file:line: what", and too many are
+// an error. One per worker process, used by one source at a time; count() may be read by any
+// thread.
 
 #include <atomic>
 #include <cstdint>

@@ -93,7 +93,8 @@ class GzipReader final : public Inflated {
   }
 
   absl::StatusOr<size_t> Read(char* out, size_t size) override {
-    if (!ready_) return absl::ResourceExhaustedError(absl::StrCat(name_, ": no memory for inflate"));
+    if (!ready_)
+      return absl::ResourceExhaustedError(absl::StrCat(name_, ": no memory for inflate"));
     if (size == 0) return 0;
     for (;;) {
       if (empty() && !ended_) {

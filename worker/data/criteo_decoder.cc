@@ -14,7 +14,8 @@ namespace {
 
 constexpr uint32_t kColumns = 1 + kCriteoNumeric + kCriteoCategories;
 
-// Offsets of the first kColumns - 1 tabs; returns how many tabs there are (counting stops at kColumns).
+// Offsets of the first kColumns - 1 tabs; returns how many tabs there are (counting stops at
+// kColumns).
 uint32_t FindTabs(std::string_view text, uint32_t* tabs) {
   uint32_t n = 0;
   size_t i = 0;

@@ -79,7 +79,8 @@ void AddBucket(const DataSchema::Feature& f, double x, FeatureColumn* column) {
 }
 
 float Transform(NumericFeature::Transform transform, double x) {
-  if (transform == NumericFeature::LOG1P) return static_cast<float>(std::copysign(std::log1p(std::fabs(x)), x));
+  if (transform == NumericFeature::LOG1P)
+    return static_cast<float>(std::copysign(std::log1p(std::fabs(x)), x));
   return static_cast<float>(x);
 }
 

@@ -14,8 +14,8 @@
 
 namespace tidegate {
 
-// A whole decimal number: [+-]digits[.digits][e[+-]digits]. False for anything else, "nan" and "inf"
-// and what is beyond a double included. Correctly rounded.
+// A whole decimal number: [+-]digits[.digits][e[+-]digits]. False for anything else, "nan" and
+// "inf" and what is beyond a double included. Correctly rounded.
 bool ParseNumber(std::string_view text, double* out);
 
 // `text` (at most ~100 bytes, from outside) quoted, with bytes that are no printable ASCII escaped.
@@ -35,8 +35,8 @@ inline void EndRow(FeatureColumn* column) {
   column->offsets.push_back(static_cast<uint32_t>(column->keys.size()));
 }
 
-// LOG2_BUCKET (3 Idiots' recipe): the text is the decimal of floor(log(x)^2) for x > 2, else "SP" and
-// the decimal of floor(x).
+// LOG2_BUCKET (3 Idiots' recipe): the text is the decimal of floor(log(x)^2) for x > 2, else "SP"
+// and the decimal of floor(x).
 void AddBucket(const DataSchema::Feature& f, double x, FeatureColumn* column);
 
 float Transform(NumericFeature::Transform transform, double x);

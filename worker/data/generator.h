@@ -1,8 +1,10 @@
 #pragma once
-// A click log with a planted model, as data without a file. Row i is a pure function of (config, i):
+// A click log with a planted model, as data without a file. Row i is a pure function of (config,
+// i):
 //   categories: Zipf-distributed ids 1..cardinality (0: missing)
 //   numeric fields: integers, floor of a log-normal
-//   logit = bias + sum of linear(field, id) + sum over pairs of <factor(field, id), factor(field', id')>
+//   logit = bias + sum of linear(field, id) + sum over pairs of <factor(field, id), factor(field',
+//   id')>
 //           + numeric effects;  label ~ Bernoulli(sigmoid(logit))
 // where linear and factor are pure functions of (seed, field, id). Zipf by rejection-inversion
 // (Hormann & Derflinger, ACM TOMACS 1996). Thread-safe (const only).

@@ -138,7 +138,8 @@ void AppendLibsvm(const GeneratedRow& row, const GeneratorConfig& config, std::s
     *out += ' ';
     Append(j + 1, out);
     *out += ':';
-    Append(row.numeric[j] == GeneratedRow::kMissing ? 0 : static_cast<uint64_t>(row.numeric[j]), out);
+    Append(row.numeric[j] == GeneratedRow::kMissing ? 0 : static_cast<uint64_t>(row.numeric[j]),
+           out);
   }
   uint64_t base = row.numeric.size() + 1;
   for (size_t c = 0; c < row.category.size(); ++c) {

@@ -94,9 +94,8 @@ class LibsvmDecoder final : public RowDecoder {
     for (size_t i = 0; i < schema_->numeric.size(); ++i) {
       const DataSchema::Numeric& n = schema_->numeric[i];
       batch->numeric[i].push_back(
-          n.column > tokens_.size()
-              ? n.missing_value
-              : decoder::Transform(n.transform, tokens_[n.column - 1].value));
+          n.column > tokens_.size() ? n.missing_value
+                                    : decoder::Transform(n.transform, tokens_[n.column - 1].value));
     }
   }
 

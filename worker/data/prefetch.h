@@ -1,7 +1,7 @@
 #pragma once
 // Reads ahead: runs a BatchSource on a thread of its own, behind a bounded queue. Next() is for one
-// thread. The source is not ours and must not be touched until Next() has returned false or an error,
-// or the Prefetcher is gone.
+// thread. The source is not ours and must not be touched until Next() has returned false or an
+// error, or the Prefetcher is gone.
 
 #include <condition_variable>
 #include <cstdint>

@@ -64,15 +64,15 @@ absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenSplit(const Split& spl
   if (generator_ != nullptr) {
     const uint64_t last = source.first_row() + source.rows();
     if (split.begin() > split.end() || split.begin() < source.first_row() || split.end() > last) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("generated split [", split.begin(), ", ", split.end(),
-                       ") is outside the rows [", source.first_row(), ", ", last, ")"));
+      return absl::InvalidArgumentError(absl::StrCat("generated split [", split.begin(), ", ",
+                                                     split.end(), ") is outside the rows [",
+                                                     source.first_row(), ", ", last, ")"));
     }
     rows = std::make_unique<GeneratedRows>(split.begin(), split.end());
   } else {
     if (split.file().empty()) return absl::InvalidArgumentError("split: names no file");
-    rows = std::make_unique<TextRows>(std::vector<TextRows::Piece>{
-        {split.source(), split.file(), split.begin(), split.end()}});
+    rows = std::make_unique<TextRows>(
+        std::vector<TextRows::Piece>{{split.source(), split.file(), split.begin(), split.end()}});
   }
   return std::make_unique<SplitSource>(std::move(rows), NewCollector(), shuffle_window,
                                        shuffle_seed);

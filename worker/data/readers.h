@@ -3,8 +3,9 @@
 // run one of its sources at a time; see there).
 //
 //   auto readers = Readers::Create(config);
-//   staleness > 0, and evaluation:  (*readers)->OpenTrainSplit / OpenEvalSplit, Next(max_rows, &batch)
-//   staleness 0:  SyncSource* s = *(*readers)->TrainSteps(epoch); s->SetRange(range); Next(0, &batch)
+//   staleness > 0, and evaluation:  (*readers)->OpenTrainSplit / OpenEvalSplit, Next(max_rows,
+//   &batch) staleness 0:  SyncSource* s = *(*readers)->TrainSteps(epoch); s->SetRange(range);
+//   Next(0, &batch)
 
 #include <cstdint>
 #include <memory>

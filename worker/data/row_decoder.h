@@ -33,8 +33,8 @@ class RowCollector {
                BadLines* bad_lines);
 
   void Prepare(Batch* batch) const { schema_->Prepare(batch); }
-  // A bad row is counted and left out; an error once there are too many, or when nothing of what was
-  // seen has the format.
+  // A bad row is counted and left out; an error once there are too many, or when nothing of what
+  // was seen has the format.
   absl::Status Add(const Row& row, const RowStream& stream, Batch* batch);
 
  private:

@@ -1,5 +1,6 @@
 #pragma once
-// A row before it is decoded, and streams of them. A text row is a line; a generated row is an index.
+// A row before it is decoded, and streams of them. A text row is a line; a generated row is an
+// index.
 
 #include <cstdint>
 #include <string>

@@ -53,7 +53,8 @@ absl::Status Bad(const FeatureConfig& f, const std::string& what) {
 absl::Status AddFeature(const FeatureConfig& f, const Layout& layout, DataSchema* schema) {
   const std::string& name = f.column().empty() ? f.name() : f.column();
   const auto column = layout.Column(name);
-  if (!column) return Bad(f, absl::StrCat("no column \"", name, "\"; there are ", layout.Columns()));
+  if (!column)
+    return Bad(f, absl::StrCat("no column \"", name, "\"; there are ", layout.Columns()));
   if (*column == DataSchema::kLabelColumn) return Bad(f, "the label cannot be a feature");
   const bool bucket = f.numeric().transform() == NumericFeature::LOG2_BUCKET;
   if (f.has_numeric() && !layout.IsNumeric(*column)) {
@@ -88,9 +89,9 @@ absl::Status AddLabel(const TaskConfig& task, const Layout& layout, DataSchema* 
   }
   const auto column = layout.Column(task.label());
   if (!column || !layout.IsNumeric(*column)) {
-    return absl::InvalidArgumentError(absl::StrCat("task \"", task.name(), "\": no numeric column \"",
-                                                   task.label(), "\" for its label; there are ",
-                                                   layout.Columns()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("task \"", task.name(), "\": no numeric column \"", task.label(),
+                     "\" for its label; there are ", layout.Columns()));
   }
   schema->labels.push_back({task.label(), *column, unit});
   return absl::OkStatus();
@@ -140,7 +141,8 @@ const char* FormatHint(DataConfig::Format format) {
     case DataConfig::LIBSVM:
       return "LIBSVM: `label index:value index:value ...`, separated by spaces";
     case DataConfig::CRITEO_TSV:
-      return "CRITEO_TSV: label, 13 integers and 26 categories, separated by tabs, 40 columns in all";
+      return "CRITEO_TSV: label, 13 integers and 26 categories, separated by tabs, 40 columns in "
+             "all";
     case DataConfig::GENERATED:
       return "GENERATED: no file";
     default:

@@ -17,9 +17,9 @@ SyncSource::SyncSource(Options options) : options_(std::move(options)) {
 absl::Status SyncSource::SetRange(const SyncRange& range) {
   if (range.world() == 0 || range.rank() >= range.world() ||
       range.first_step() > range.end_step()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "sync range: rank ", range.rank(), " of ", range.world(), ", steps [", range.first_step(),
-        ", ", range.end_step(), ")"));
+    return absl::InvalidArgumentError(absl::StrCat("sync range: rank ", range.rank(), " of ",
+                                                   range.world(), ", steps [", range.first_step(),
+                                                   ", ", range.end_step(), ")"));
   }
   rank_ = range.rank();
   world_ = range.world();
@@ -53,14 +53,14 @@ absl::Status SyncSource::SeekTo(uint64_t step) {
 }
 
 absl::Status SyncSource::FillWindow() {
-  const absl::Status s =
-      window_.Fill(stream_.get(), steps_per_window_ * options_.global_batch);
+  const absl::Status s = window_.Fill(stream_.get(), steps_per_window_ * options_.global_batch);
   if (!s.ok()) {
     stream_.reset();
     window_filled_ = false;
     return s;
   }
-  if (options_.shuffle_window > 1) window_.Shuffle(RandomBits(options_.shuffle_seed, window_index_));
+  if (options_.shuffle_window > 1)
+    window_.Shuffle(RandomBits(options_.shuffle_seed, window_index_));
   window_filled_ = true;
   return absl::OkStatus();
 }

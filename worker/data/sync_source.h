@@ -1,10 +1,10 @@
 #pragma once
-// Batches at staleness 0. The epoch has one global order of rows, a function of (files, seed, epoch,
-// global batch) and of nothing else: files in their order, shuffled within windows. Step t is rows
-// [t * G, (t + 1) * G) of it, of n = G rows or fewer at the end, and rank r of W takes rows
+// Batches at staleness 0. The epoch has one global order of rows, a function of (files, seed,
+// epoch, global batch) and of nothing else: files in their order, shuffled within windows. Step t
+// is rows [t * G, (t + 1) * G) of it, of n = G rows or fewer at the end, and rank r of W takes rows
 // [r * n / W, (r + 1) * n / W) of those: so the ranks' slices, put together, are the same batch for
-// every W. Every rank scans all rows and decodes only its own. A bad line keeps its place: its rank's
-// slice is a row short.
+// every W. Every rank scans all rows and decodes only its own. A bad line keeps its place: its
+// rank's slice is a row short.
 //
 // Holds the text of one window (shuffle_window rows, at least G). Not thread-safe.
 

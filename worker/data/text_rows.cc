@@ -66,8 +66,9 @@ absl::Status LineReader::Drop() {
   for (;;) {
     const char* from = buffer_.data() + pos_;
     const void* found = std::memchr(from, '\n', fill_ - pos_);
-    const size_t n = found == nullptr ? fill_ - pos_
-                                      : static_cast<size_t>(static_cast<const char*>(found) - from) + 1;
+    const size_t n = found == nullptr
+                         ? fill_ - pos_
+                         : static_cast<size_t>(static_cast<const char*>(found) - from) + 1;
     pos_ += n;
     offset_ += n;
     if (found != nullptr) return absl::OkStatus();
@@ -224,8 +225,9 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::stri
   }
   if (total == 0) {
     return absl::InvalidArgumentError(
-        files.size() == 1 ? absl::StrCat(files[0], ": is empty")
-                          : absl::StrCat("all ", files.size(), " files are empty, ", files[0], " first"));
+        files.size() == 1
+            ? absl::StrCat(files[0], ": is empty")
+            : absl::StrCat("all ", files.size(), " files are empty, ", files[0], " first"));
   }
   return files;
 }

@@ -1,7 +1,7 @@
 #pragma once
-// Lines of text files as rows. A byte range owns the lines that start in it, so that ranges that cover
-// a file give each line once. Line ends may be LF or CRLF, the last may lack its own; blank lines are
-// passed over; a byte order mark at the start is dropped.
+// Lines of text files as rows. A byte range owns the lines that start in it, so that ranges that
+// cover a file give each line once. Line ends may be LF or CRLF, the last may lack its own; blank
+// lines are passed over; a byte order mark at the start is dropped.
 
 #include <cstdint>
 #include <memory>
@@ -86,8 +86,8 @@ class GeneratedRows final : public RowStream {
 };
 
 // The files of data.train or data.valid: globs expanded (sorted within each), in the order of the
-// config. NOT_FOUND when a name matches nothing; INVALID_ARGUMENT for no files, a folder, or a single
-// empty file. An index into the result is Split.source and Row.source.
+// config. NOT_FOUND when a name matches nothing; INVALID_ARGUMENT for no files, a folder, or a
+// single empty file. An index into the result is Split.source and Row.source.
 absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::string>& patterns);
 
 }  // namespace tidegate

@@ -27,7 +27,8 @@ absl::StatusOr<std::string> ReadAll(const std::string& path, size_t piece = 1000
 std::string SomeText(size_t bytes) {
   std::string text;
   Random random(3);
-  while (text.size() < bytes) text += std::to_string(random.Below(1000)) + (random.Below(9) ? " " : "\n");
+  while (text.size() < bytes)
+    text += std::to_string(random.Below(1000)) + (random.Below(9) ? " " : "\n");
   return text;
 }
 

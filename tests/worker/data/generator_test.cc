@@ -134,7 +134,8 @@ TEST_CASE("a generator that is out of range is refused by field") {
   CHECK_THAT(std::string(Generator::Create(c).status().message()), Catch::Contains("cardinality"));
   c = Config();
   c.set_zipf_exponent(std::nan(""));
-  CHECK_THAT(std::string(Generator::Create(c).status().message()), Catch::Contains("zipf_exponent"));
+  CHECK_THAT(std::string(Generator::Create(c).status().message()),
+             Catch::Contains("zipf_exponent"));
   c = Config();
   c.set_missing_rate(1.5);
   CHECK_FALSE(Generator::Create(c).ok());

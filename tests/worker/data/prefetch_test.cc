@@ -1,7 +1,7 @@
 #include "worker/data/prefetch.h"
 
-#include <catch2/catch.hpp>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <memory>
 
 namespace tidegate {

@@ -1,12 +1,12 @@
 #include "worker/data/readers.h"
 
-#include <catch2/catch.hpp>
+#include <google/protobuf/text_format.h>
+
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <set>
 #include <string>
 #include <vector>
-
-#include <google/protobuf/text_format.h>
 
 #include "absl/strings/str_cat.h"
 #include "common/random.h"
@@ -148,7 +148,8 @@ TEST_CASE("a shuffle stays within its window, of whole global batches") {
   const Samples shuffled = AllRanks(GeneratedConfig(25), 1, 0);  // rounds up to 30
   for (size_t begin = 0; begin < 97; begin += 30) {
     const size_t end = std::min<size_t>(97, begin + 30);
-    CHECK(std::is_permutation(order.begin() + begin, order.begin() + end, shuffled.begin() + begin));
+    CHECK(
+        std::is_permutation(order.begin() + begin, order.begin() + end, shuffled.begin() + begin));
     CHECK_FALSE(std::equal(order.begin() + begin, order.begin() + end, shuffled.begin() + begin));
   }
 }
@@ -218,8 +219,17 @@ TEST_CASE("step ranges may follow each other, leave gaps or go back") {
     const Samples whole = AllRanks(config, 1, 0);
     const auto readers = Make(config);
     SyncSource* source = *readers->TrainSteps(0);
-    for (const auto& [first, end] : std::vector<std::pair<uint64_t, uint64_t>>{
-             {0, 2}, {2, 3}, {3, 3}, {7, 9}, {8, 20}, {1, 2}, {4, 5}, {5, 6}, {30, 40}, {9, 10}, {0, 1}}) {
+    for (const auto& [first, end] : std::vector<std::pair<uint64_t, uint64_t>>{{0, 2},
+                                                                               {2, 3},
+                                                                               {3, 3},
+                                                                               {7, 9},
+                                                                               {8, 20},
+                                                                               {1, 2},
+                                                                               {4, 5},
+                                                                               {5, 6},
+                                                                               {30, 40},
+                                                                               {9, 10},
+                                                                               {0, 1}}) {
       INFO("steps " << first << " to " << end << ", window " << window);
       REQUIRE(source->SetRange(Range(first, end)).ok());
       const Samples got = Drain(source, 10);
@@ -237,7 +247,8 @@ TEST_CASE("step ranges may follow each other, leave gaps or go back") {
 
 TEST_CASE("bad lines are counted with file and line until there are too many") {
   const std::string file = WriteFile("bad.libsvm", "1 1:1\nbroken\n0 2:2\n\n1 3:\n0 4:4\n7 5:5\n");
-  JobConfig config = Base(absl::StrCat("format: LIBSVM max_bad_lines: 3 train { files: '", file, "' }"));
+  JobConfig config =
+      Base(absl::StrCat("format: LIBSVM max_bad_lines: 3 train { files: '", file, "' }"));
   const auto readers = Make(config);
   CHECK(Drain((*readers->OpenTrain(0)).get()).size() == 3);
   CHECK(readers->bad_lines().count() == 3);
@@ -268,8 +279,8 @@ TEST_CASE("a bad line keeps its place in the global order") {
   std::string text = Lines(0, 35);
   text.replace(text.find("1 3:1"), 5, "1 3;1");
   const std::string file = WriteFile("place.libsvm", text);
-  const JobConfig config = Base(absl::StrCat("format: LIBSVM max_bad_lines: 1 train { files: '", file,
-                                             "' shuffle_window: 20 }"));
+  const JobConfig config = Base(absl::StrCat("format: LIBSVM max_bad_lines: 1 train { files: '",
+                                             file, "' shuffle_window: 20 }"));
   std::vector<size_t> rows;
   for (uint32_t rank = 0; rank < 2; ++rank) {
     const auto readers = Make(config);
@@ -314,7 +325,8 @@ TEST_CASE("a file written by the generator reads as the rows themselves") {
     generator { cardinality: 1000 cardinality: 50 numeric_fields: 2 missing_rate: 0.1 })");
   google::protobuf::TextFormat::MergeFromString(R"(
     feature { name: "C2" id { missing: SKIP } table: "t" } feature { name: "I1" numeric { missing_value: -1 } }
-    feature { name: "I2" numeric { transform: LOG2_BUCKET } table: "t" })", &config);
+    feature { name: "I2" numeric { transform: LOG2_BUCKET } table: "t" })",
+                                                &config);
   const Generator generator = *Generator::Create(config.data().generator());
   REQUIRE(WrittenFormat(generator) == DataConfig::CRITEO_TSV);
   Batch want;
@@ -366,11 +378,16 @@ TEST_CASE("the real samples read whole") {
     WARN("SKIPPED: set TIDEGATE_DATA to the folder of the real samples");
     return;
   }
-  CHECK(Drain((*Make(Base("format: CRITEO_TSV train { files: '" + criteo + "' }"))->OpenTrain(0)).get()).size() == 7200);
-  const Samples rows = Drain((*Make(Base("format: LIBSVM train { files: '" + frappe + "' }"))->OpenTrain(0)).get(), 4096);
+  CHECK(
+      Drain(
+          (*Make(Base("format: CRITEO_TSV train { files: '" + criteo + "' }"))->OpenTrain(0)).get())
+          .size() == 7200);
+  const Samples rows = Drain(
+      (*Make(Base("format: LIBSVM train { files: '" + frappe + "' }"))->OpenTrain(0)).get(), 4096);
   CHECK(rows.size() == 57722);
   CHECK(std::all_of(rows.begin(), rows.end(), [](const Sample& s) { return s.keys.size() == 10; }));
-  CHECK(Drain((*Make(Base("format: LIBSVM train { files: '" + a9a + "' }"))->OpenTrain(0)).get()).size() == 16281);
+  CHECK(Drain((*Make(Base("format: LIBSVM train { files: '" + a9a + "' }"))->OpenTrain(0)).get())
+            .size() == 16281);
 }
 
 }  // namespace tidegate

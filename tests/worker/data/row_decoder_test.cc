@@ -1,11 +1,11 @@
 #include "worker/data/row_decoder.h"
 
+#include <google/protobuf/text_format.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <string>
 #include <vector>
-
-#include <google/protobuf/text_format.h>
 
 #include "absl/strings/match.h"
 #include "common/stable_hash.h"
@@ -39,7 +39,9 @@ struct Fixture {
     row.position = batch.rows;
     return decoder->Decode(row, &batch, &what);
   }
-  Key KeyOf(const std::string& salt, const std::string& text) { return FeatureKey(SaltOf(salt), text); }
+  Key KeyOf(const std::string& salt, const std::string& text) {
+    return FeatureKey(SaltOf(salt), text);
+  }
 
   std::shared_ptr<const DataSchema> schema;
   std::unique_ptr<RowDecoder> decoder;
@@ -77,16 +79,24 @@ const char* kLibsvm = R"(data { format: LIBSVM }
 TEST_CASE("numbers are read whole and rounded as the compiler rounds them") {
   double x = 0;
   const std::pair<const char*, double> good[] = {
-      {"0", 0},      {"-1", -1},   {"+1", 1},     {"12345678901234567890", 12345678901234567890.0},
-      {"0.1", 0.1},  {".5", .5},   {"5.", 5},     {"123456.789012345678", 123456.789012345678},
-      {"1e3", 1000}, {"-2E-3", -2e-3}, {"0.36510000000000000001", 0.36510000000000000001}};
+      {"0", 0},
+      {"-1", -1},
+      {"+1", 1},
+      {"12345678901234567890", 12345678901234567890.0},
+      {"0.1", 0.1},
+      {".5", .5},
+      {"5.", 5},
+      {"123456.789012345678", 123456.789012345678},
+      {"1e3", 1000},
+      {"-2E-3", -2e-3},
+      {"0.36510000000000000001", 0.36510000000000000001}};
   for (const auto& [text, want] : good) {
     INFO(text);
     CHECK(ParseNumber(text, &x));
     CHECK(x == want);
   }
-  for (const char* text : {"", "-", "+", ".", "1x", "x", "--1", "+-1", "nan", "inf", "-inf", "1e999",
-                           "0x10", "1 ", " 1", "1e", "1,5"}) {
+  for (const char* text : {"", "-", "+", ".", "1x", "x", "--1", "+-1", "nan", "inf", "-inf",
+                           "1e999", "0x10", "1 ", " 1", "1e", "1,5"}) {
     INFO(text);
     CHECK_FALSE(ParseNumber(text, &x));
   }
@@ -94,10 +104,12 @@ TEST_CASE("numbers are read whole and rounded as the compiler rounds them") {
 
 TEST_CASE("criteo columns become keys, numbers and labels") {
   Fixture f(kCriteo);
-  REQUIRE(f.Decode(CriteoLine("1", {"3", "", "1", "", "", "", "", "", "", "", "", "", "100"}, {"68fd1e64"})));
+  REQUIRE(f.Decode(
+      CriteoLine("1", {"3", "", "1", "", "", "", "", "", "", "", "", "", "100"}, {"68fd1e64"})));
   std::vector<std::string> categories(26);
   categories[25] = "\xff\xfe";  // bytes, whatever they are
-  REQUIRE(f.Decode(CriteoLine("0", {"-1.5", "3", "", "", "", "", "", "", "", "", "", "", "2"}, categories)));
+  REQUIRE(f.Decode(
+      CriteoLine("0", {"-1.5", "3", "", "", "", "", "", "", "", "", "", "", "2"}, categories)));
   const Batch& b = f.batch;
   REQUIRE(b.rows == 2);
   REQUIRE(b.features.size() == 3);
@@ -165,10 +177,16 @@ TEST_CASE("libsvm tokens become keys by position or all together") {
 TEST_CASE("bad libsvm lines say what is wrong and leave the batch as it was") {
   Fixture f(kLibsvm);
   REQUIRE(f.Decode("1 1:1"));
-  const std::pair<std::string, std::string> bad[] = {
-      {"x 1:1", "label: \"x\""}, {"3 1:1", "outside [0, 1]"}, {"   ", "no label"},
-      {"1 1:1 5", "token 2: \"5\""}, {"1 :1", "token 1"}, {"1 1:", "token 1"}, {"1 1:2:3", "token 1"},
-      {"1 1:nan", "token 1"}, {std::string("1 1:1\0", 6), "NUL"}, {"0\t1\t\t68fd1e64", "token 1"}};
+  const std::pair<std::string, std::string> bad[] = {{"x 1:1", "label: \"x\""},
+                                                     {"3 1:1", "outside [0, 1]"},
+                                                     {"   ", "no label"},
+                                                     {"1 1:1 5", "token 2: \"5\""},
+                                                     {"1 :1", "token 1"},
+                                                     {"1 1:", "token 1"},
+                                                     {"1 1:2:3", "token 1"},
+                                                     {"1 1:nan", "token 1"},
+                                                     {std::string("1 1:1\0", 6), "NUL"},
+                                                     {"0\t1\t\t68fd1e64", "token 1"}};
   for (const auto& [line, what] : bad) {
     INFO(line);
     CHECK_FALSE(f.Decode(line));
@@ -189,7 +207,8 @@ TEST_CASE("a config that does not fit the data's columns is refused by name") {
       {R"(data { format: CRITEO_TSV } feature { name: "C1" id {} })", "needs a table"},
       {R"(data { format: CRITEO_TSV } feature { name: "I1" numeric { transform: LOG2_BUCKET } })",
        "needs a table"},
-      {R"(data { format: CRITEO_TSV } feature { name: "I1" numeric {} table: "t" })", "LOG2_BUCKET"},
+      {R"(data { format: CRITEO_TSV } feature { name: "I1" numeric {} table: "t" })",
+       "LOG2_BUCKET"},
       {R"(data { format: CRITEO_TSV } feature { name: "C1" id { use_values: true } table: "t" })",
        "use_values"},
       {R"(data { format: GENERATED generator { cardinality: 5 } } feature { name: "I1" numeric {} })",

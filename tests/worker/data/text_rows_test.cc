@@ -32,7 +32,9 @@ std::vector<Seen> ReadRows(std::vector<TextRows::Piece> pieces) {
     out.push_back({std::string(row.text()), row.position, row.line, row.too_long});
   }
 }
-std::vector<Seen> ReadRows(const std::string& file) { return ReadRows({{0, file, 0, LineReader::kToEnd}}); }
+std::vector<Seen> ReadRows(const std::string& file) {
+  return ReadRows({{0, file, 0, LineReader::kToEnd}});
+}
 
 }  // namespace
 
@@ -46,7 +48,10 @@ TEST_CASE("lines end in LF, CRLF or with the file, blank ones are passed over") 
   CHECK(rows[2].text == "ccc");
   CHECK(rows[2].line == 5);
   CHECK(ReadRows(WriteFile("e.txt", "")).empty());
-  CHECK(ReadRows(WriteFile("bom.txt", "\xef\xbb\xbf" "1 2:3\n"))[0].text == "1 2:3");
+  CHECK(ReadRows(WriteFile("bom.txt",
+                           "\xef\xbb\xbf"
+                           "1 2:3\n"))[0]
+            .text == "1 2:3");
 }
 
 TEST_CASE("byte ranges that cover a file give every line once, wherever they are cut") {
@@ -90,8 +95,8 @@ TEST_CASE("ranges of a large file give every line once across read chunks") {
 
 TEST_CASE("a line beyond 1 MiB is marked and does not take its neighbours along") {
   const std::string longest(kMaxLineBytes, 'a');
-  const std::string text = "first\n" + longest + "\r\n" + longest + "b\n" + std::string(3 << 20, 'c') +
-                           "\nlast\n" + longest + "dd";
+  const std::string text = "first\n" + longest + "\r\n" + longest + "b\n" +
+                           std::string(3 << 20, 'c') + "\nlast\n" + longest + "dd";
   const auto rows = ReadRows(WriteFile("long.txt", text));
   REQUIRE(rows.size() == 6);
   CHECK(rows[0].text == "first");
@@ -123,9 +128,10 @@ TEST_CASE("a split beyond the file's end is another file") {
 }
 
 TEST_CASE("files follow each other, rows can be skipped across them") {
-  const std::vector<TextRows::Piece> pieces = {{0, WriteFile("f0", "a\nb\n"), 0, LineReader::kToEnd},
-                                               {1, WriteFile("f1", ""), 0, LineReader::kToEnd},
-                                               {2, WriteFile("f2", "c\n\nd"), 0, LineReader::kToEnd}};
+  const std::vector<TextRows::Piece> pieces = {
+      {0, WriteFile("f0", "a\nb\n"), 0, LineReader::kToEnd},
+      {1, WriteFile("f1", ""), 0, LineReader::kToEnd},
+      {2, WriteFile("f2", "c\n\nd"), 0, LineReader::kToEnd}};
   CHECK(ReadRows(pieces).size() == 4);
   TextRows rows(pieces);
   CHECK(*rows.Skip(3) == 3);
