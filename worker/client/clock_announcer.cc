@@ -51,7 +51,7 @@ uint64_t ClockAnnouncer::Begin(Kind kind, uint64_t call) {
 }
 
 std::vector<ClockAnnouncer::Announcement> ClockAnnouncer::Pump(TimeMs now, uint64_t* next_number) {
-  if (live_ && options_.ticks && TickReady() > clock_) {
+  if (live_ && TickReady() > clock_) {
     clock_ = TickReady();
     Begin(Kind::kTick);
   }

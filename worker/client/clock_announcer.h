@@ -3,7 +3,9 @@
 // sent again until acknowledged; a newer one supersedes an older. A part of the tracker; a core without
 // I/O; not thread-safe.
 //
-// A tick of clock c says that all of this worker's pushes up to c, to all shards, are acknowledged.
+// A tick of clock c says that all of this worker's pushes up to c, to all shards, are acknowledged. At
+// staleness 0 pushes end their clock themselves, EndClock is not called, and the one tick is that after
+// Hello: without it a server that answered less than another would wait for clocks that no push ends.
 
 #include <cstdint>
 #include <map>
@@ -22,7 +24,6 @@ class ClockAnnouncer {
  public:
   using Kind = wire::ClockRequest::Kind;
   struct Options {
-    bool ticks = true;  // false at staleness 0: pushes end their clock themselves
     TimeMs timeout_ms = 2'000;
   };
   struct Announcement {

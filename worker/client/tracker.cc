@@ -19,7 +19,7 @@ Tracker::Tracker(TrackerOptions options)
     : options_(options),
       retry_(options.retry),
       window_(options.push_window),
-      announcer_({.ticks = !options.synchronous, .timeout_ms = options.clock_timeout_ms}) {}
+      announcer_({.timeout_ms = options.clock_timeout_ms}) {}
 
 size_t Tracker::KeyBytesMax() const {
   return std::max(options_.message_limit_bytes, 2 * kHeaderBytesMax) - kHeaderBytesMax;

@@ -94,7 +94,8 @@ class Tracker {
   CallId PullForEvaluation(TimeMs now, std::span<const TablePull> tables);
   CallId Push(TimeMs now, Clock clock, double weight, std::span<const TablePush> tables);
   void EndClock(TimeMs now, Clock clock);
-  // Hello to every server, then the tick up to the clock before the answer's (not if synchronous).
+  // Hello to every server, then, where they answered differently, the tick up to the clock before the
+  // answer's.
   // A call that is still under way completes ABORTED when the other one begins.
   CallId Announce(TimeMs now);
   // Leaves the minimum. REQUIRES: no push under way.

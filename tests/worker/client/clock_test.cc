@@ -55,6 +55,26 @@ TEST_CASE("a joiner starts above the highest minimum and ticks up to it") {
   }
 }
 
+TEST_CASE("staleness 0: servers that answered less than another are told of the clocks between") {
+  TrackerHarness h({.synchronous = true});
+  h.tracker.Announce(h.now);
+  h.Collect();
+  auto sends = h.TakeSends();
+  h.Reply(sends[0], ClockOk(7));
+  h.Reply(sends[1], ClockOk(4));
+  REQUIRE(h.TakeCompleted().at(0).clock == 8);
+  auto ticks = h.TakeSends();
+  REQUIRE(ticks.size() == 2);
+  for (const auto& s : ticks) {
+    CHECK(AsClock(s).kind == Kind::kTick);
+    CHECK(AsClock(s).clock == 7);
+    h.Reply(s, ClockOk(7));
+  }
+  h.tracker.EndClock(h.now, 8);
+  h.Collect();
+  CHECK(h.sends.empty());
+}
+
 TEST_CASE("a repeated Hello keeps its order number") {
   TrackerHarness h({.clock_timeout_ms = 50});
   h.tracker.Announce(h.now);
