@@ -94,7 +94,7 @@ std::string HelpText(const Command& command) {
     std::string right = flag.text;
     gflags::CommandLineFlagInfo info;
     if (!flag.repeated && gflags::GetCommandLineFlagInfo(flag.name.c_str(), &info) && !flag.value.empty() &&
-        !info.default_value.empty()) {
+        !info.default_value.empty() && right.find("(default") == std::string::npos) {
       absl::StrAppend(&right, " (default ", info.default_value, ")");
     }
     if (flag.repeated) right += " (repeatable)";

@@ -3,14 +3,15 @@
 #include <iostream>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "cli/checkpoint_client.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/json.h"
 #include "common/eval_metrics.h"
 #include "common/job_config/job_config.h"
+#include "server/checkpoint/loaded_checkpoint.h"
 #include "worker/data/readers.h"
 #include "worker/model/backend.h"
 #include "worker/model/model.h"
@@ -50,17 +51,15 @@ absl::StatusOr<JobConfig> ConfigForData(JobConfig job) {
   return job;
 }
 
-absl::Status Score(Step* step, Model* model, ParameterClient* client, std::vector<Scores>* scores) {
+absl::Status Score(Step* step, Model* model, const LoadedCheckpoint& checkpoint, std::vector<Scores>* scores) {
   model->Gather(step);
-  std::vector<TablePull> pulls;
   for (size_t t = 0; t < step->tables.size(); ++t) {
     TableStep& table = step->tables[t];
     table.rows.resize(table.keys.size() * model->row_widths()[t]);
-    pulls.push_back({static_cast<TableId>(t), table.keys, std::span<float>(table.rows)});
+    if (table.keys.empty()) continue;
+    const absl::Status status = checkpoint.Gather(static_cast<TableId>(t), table.keys, std::span<float>(table.rows));
+    if (!status.ok()) return status;
   }
-  absl::Status pulled;
-  client->PullForEvaluation(pulls, [&](ParameterClient::PullResult result) { pulled = result.status; });
-  if (!pulled.ok()) return pulled;
   auto result = model->Evaluate(step);
   if (!result.ok()) return result.status();
   const std::vector<size_t> labels = model->task_labels();
@@ -89,13 +88,17 @@ absl::Status SameTables(const Model& model, const CheckpointManifest& manifest) 
 }
 
 absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
-  auto client = CheckpointClient::Load(RealFileSystem(), FLAGS_checkpoint);
-  if (!client.ok()) return client.status();
-  auto config = ConfigForData((*client)->job());
+  auto checkpoint = LoadedCheckpoint::Load(RealFileSystem(), FLAGS_checkpoint);
+  if (!checkpoint.ok()) return checkpoint.status();
+  JobConfig job;
+  if (!job.ParseFromString(checkpoint->manifest().job_config())) {
+    return absl::DataLossError(FLAGS_checkpoint + "/MANIFEST holds no job config");
+  }
+  auto config = ConfigForData(std::move(job));
   if (!config.ok()) return config.status();
   auto model = Model::Create(*config);
   if (!model.ok()) return model.status();
-  if (absl::Status s = SameTables(**model, (*client)->manifest()); !s.ok()) return s;
+  if (absl::Status s = SameTables(**model, checkpoint->manifest()); !s.ok()) return s;
   auto readers = Readers::Create(*config);
   if (!readers.ok()) return readers.status();
   auto source = (*readers)->OpenEval();
@@ -108,7 +111,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
     if (!more.ok()) return more.status();
     if (!*more) break;
     if (step.batch.rows == 0) continue;
-    if (absl::Status s = Score(&step, model->get(), client->get(), &scores); !s.ok()) return s;
+    if (absl::Status s = Score(&step, model->get(), *checkpoint, &scores); !s.ok()) return s;
   }
   std::vector<std::string> out;
   for (size_t task = 0; task < names.size(); ++task) {

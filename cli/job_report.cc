@@ -26,7 +26,9 @@ std::vector<std::string> MetricNames(const Value& epochs) {
   for (const Value& epoch : epochs.list_value().values()) {
     const Struct* metrics = Metrics(epoch);
     if (metrics == nullptr) continue;
-    for (const auto& [name, value] : metrics->fields()) names.push_back(name);
+    for (const auto& [name, value] : metrics->fields()) {
+      if (!absl::EndsWith(name, "/rows")) names.push_back(name);
+    }
   }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
