@@ -1,6 +1,7 @@
 #pragma once
 // What the tables of one server may use, shared by its strands: --memory_limit_bytes. Each strand
-// reports the change of its own use after every push and sweep. Thread-safe.
+// reports the change of its own use after every push and sweep, so that strands which check at the same
+// time may go over by a message each. Thread-safe.
 
 #include <atomic>
 #include <cstdint>

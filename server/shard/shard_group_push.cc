@@ -195,7 +195,11 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
 void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
   const CallToken token = call.token;
   const wire::PushRequest& request = call.request;
-  if (SyncAggregator::IsDuplicate(request.clock, applied_clock_)) {
+  absl::Status status;
+  if (!clocks_.IsLive(request.stamp.incarnation)) {
+    status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
+                                                 " has not said Hello to this server"));
+  } else if (SyncAggregator::IsDuplicate(request.clock, applied_clock_)) {
     PushDone done;
     done.token = token;
     done.duplicate_rows = SelectedKeys(call);
@@ -203,11 +207,6 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
     metrics_.duplicate_rows += done.duplicate_rows;
     effects->pushes.push_back(std::move(done));
     return;
-  }
-  absl::Status status;
-  if (!clocks_.IsLive(request.stamp.incarnation)) {
-    status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
-                                                 " has not said Hello to this server"));
   }
   if (status.ok()) status = aggregator_.Check(request, applied_clock_);
   SyncAggregator::Held held;
