@@ -164,7 +164,9 @@ int SchedulerProcess::RunJob() {
   }
   const RealClock clock;
   SchedulerLoop::Hooks hooks;
-  hooks.write_manifest = [this](const ManifestOrder& order) {
+  hooks.write_manifest = [this](const ManifestOrder& order) -> absl::Status {
+    const absl::Status made = files_->CreateDirectories(order.directory);
+    if (!made.ok()) return made;
     return WriteManifest(*files_, order.directory, order.manifest);
   };
   hooks.remove_checkpoint = [this](const std::string& folder) { RemoveCheckpoint(files_, folder); };

@@ -20,9 +20,7 @@ absl::StatusOr<std::unique_ptr<DirectoryStore>> DirectoryStore::Open(FileSystem*
   if (const absl::Status made = files->CreateDirectories(directory); !made.ok()) return made;
   auto lock = files->LockDirectory(directory);
   if (!lock.ok()) {
-    return absl::Status(lock.status().code(),
-                        absl::StrCat("--state: ", lock.status().message(),
-                                     " (is another tidegate-scheduler running there?)"));
+    return absl::Status(lock.status().code(), absl::StrCat("--state: ", lock.status().message()));
   }
   return std::unique_ptr<DirectoryStore>(
       new DirectoryStore(files, JoinPath(directory, "scheduler.state"), *std::move(lock)));

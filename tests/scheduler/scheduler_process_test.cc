@@ -1,0 +1,216 @@
+// A whole scheduler over gRPC on loopback, with hand-made members.
+#include "scheduler/rpc/scheduler_process.h"
+
+#include <catch2/catch.hpp>
+#include <grpcpp/client_context.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "common/checkpoint/manifest.h"
+#include "common/exit_codes.h"
+#include "common/rpc/channel.h"
+#include "proto/job.pb.h"
+#include "proto/scheduler_service.grpc.pb.h"
+
+namespace tidegate {
+namespace {
+
+constexpr char kConfig[] = R"(name: "small"
+data { format: GENERATED train { rows: 4000 } valid { rows: 1000 first_row: 4000 } generator { cardinality: [9, 9] } }
+feature { name: "C{1..2}" id {} table: "emb" }
+table { name: "emb" part { name: "w" dim: 1 sgd {} } }
+model { block { name: "lin" sum { in: "emb.w" } } task { logit: "lin" metric: [AUC] } }
+train { epochs: 1 staleness: "2" } cluster { servers: 1 workers: 1 })";
+
+struct Running {
+  SchedulerProcessOptions options;
+  std::unique_ptr<SchedulerProcess> process;
+  std::thread thread;
+  int code = -1;
+  std::unique_ptr<SchedulerService::Stub> stub;
+
+  Running() {
+    const char* base = std::getenv("TEST_TMPDIR");
+    std::string folder = std::string(base != nullptr ? base : "/tmp") + "/process-XXXXXX";
+    REQUIRE(mkdtemp(folder.data()) != nullptr);
+    options.config = folder + "/job.textproto";
+    REQUIRE(RealFileSystem().WriteAtomically(options.config, kConfig).ok());
+    options.state = folder + "/state";
+    options.summary = folder + "/summary.json";
+    options.address_file = folder + "/address";
+    options.heartbeat_interval_ms = 20;
+    options.lease_ms = 60'000;
+    options.leave_grace_ms = 200;
+    options.metrics_port = -1;
+  }
+  ~Running() {
+    if (!thread.joinable()) return;
+    process->Stop(15);
+    thread.join();
+  }
+  void Start() {
+    process = std::make_unique<SchedulerProcess>(options, &RealFileSystem());
+    REQUIRE(RealFileSystem().Remove(options.address_file).ok());
+    thread = std::thread([this] { code = process->Run(); });
+    absl::StatusOr<std::string> address = absl::NotFoundError("");
+    while (!address.ok()) address = RealFileSystem().Read(options.address_file, 1000);
+    stub = SchedulerService::NewStub(MakeControlChannel(address->substr(0, address->find('\n'))));
+  }
+  void Wait() { thread.join(); }
+  std::string Summary() { return *RealFileSystem().Read(options.summary, 1 << 20); }
+
+  template <typename Response, typename Method, typename Request>
+  Response Call(Method method, const Request& request) {
+    Response response;
+    grpc::ClientContext context;
+    context.set_wait_for_ready(true);
+    const grpc::Status status = (stub.get()->*method)(&context, request, &response);
+    INFO(status.error_message());
+    REQUIRE(status.ok());
+    return response;
+  }
+  Incarnation Join(Role role, uint64_t nonce) {
+    JoinRequest request;
+    request.set_role(role);
+    request.set_nonce(nonce);
+    request.set_address("127.0.0.1:1");
+    const auto response = Call<JoinResponse>(&SchedulerService::Stub::Join, request);
+    JobConfig job;
+    CHECK(job.ParseFromString(response.job_config()));
+    CHECK(job.name() == "small");
+    return response.incarnation();
+  }
+  HeartbeatResponse Beat(const HeartbeatRequest& request) {
+    return Call<HeartbeatResponse>(&SchedulerService::Stub::Heartbeat, request);
+  }
+  AcquireWorkResponse Ask(const AcquireWorkRequest& request) {
+    return Call<AcquireWorkResponse>(&SchedulerService::Stub::AcquireWork, request);
+  }
+};
+
+std::string Floats(std::initializer_list<float> values) {
+  return std::string(reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(float));
+}
+
+// Does everything that the scheduler asks for, as one server and one worker.
+struct Members {
+  Running& run;
+  Incarnation server = 0, worker = 0;
+  HeartbeatRequest beat;
+  AcquireWorkRequest ask;
+
+  void Join() {
+    server = run.Join(SERVER, 1);
+    worker = run.Join(WORKER, 2);
+    beat.set_incarnation(server);
+    ask.set_incarnation(worker);
+    DeclareTablesRequest declare;
+    declare.set_incarnation(worker);
+    declare.add_tables()->add_parts()->set_dim(1);
+    declare.mutable_tables(0)->set_id(0);
+    run.Call<DeclareTablesResponse>(&SchedulerService::Stub::DeclareTables, declare);
+  }
+  void ServerTurn() {
+    const HeartbeatResponse response = run.Beat(beat);
+    beat.set_seen_term(response.term());
+    for (const Command& command : response.commands()) {
+      beat.set_last_command(command.id());
+      CommandResult* result = beat.add_results();
+      result->set_id(command.id());
+      if (command.has_write_checkpoint()) result->add_files()->set_name("shard-0");
+    }
+  }
+  // True when the job has ended.
+  bool WorkerTurn() {
+    const AcquireWorkResponse response = run.Ask(ask);
+    ask.set_order(ask.order() + 1);
+    ask.clear_done();
+    if (response.has_finish()) return true;
+    if (response.has_announce()) ask.set_live(true);
+    if (response.has_park()) ask.set_live(false);
+    if (response.has_work()) {
+      WorkDone* done = ask.add_done();
+      done->set_lease(response.work().lease());
+      if (response.work().kind() == Work::TRAIN) {
+        done->set_samples(response.work().split().end() - response.work().split().begin());
+      } else {
+        done->add_scores()->set_task("click");
+        done->mutable_scores(0)->set_probabilities(Floats({.1f, .9f}));
+        done->mutable_scores(0)->set_labels(Floats({0, 1}));
+      }
+    }
+    return false;
+  }
+};
+
+TEST_CASE("a signal stops the job: the summary says so, and the process ends with 128 + signal") {
+  Running run;
+  run.Start();
+  Members members{run, 0, 0, {}, {}};
+  members.Join();
+  for (int i = 0; i < 3; ++i) members.ServerTurn();
+  for (int i = 0; i < 3; ++i) REQUIRE_FALSE(members.WorkerTurn());
+  run.process->Stop(15);
+  run.Wait();
+  CHECK(run.code == 128 + 15);
+  CHECK_THAT(run.Summary(), Catch::Contains("\"stopped\""));
+}
+
+TEST_CASE("a finished job leaves a manifest and a summary, and the process ends with 0") {
+  Running run;
+  run.Start();
+  Members members{run, 0, 0, {}, {}};
+  members.Join();
+  bool ended = false;
+  for (int i = 0; i < 500 && !ended; ++i) {
+    members.ServerTurn();
+    ended = members.WorkerTurn();
+  }
+  REQUIRE(ended);
+  for (Incarnation member : {members.server, members.worker}) {
+    LeaveRequest leave;
+    leave.set_incarnation(member);
+    run.Call<LeaveResponse>(&SchedulerService::Stub::Leave, leave);
+  }
+  run.Wait();
+  CHECK(run.code == kExitFinished);
+  CHECK_THAT(run.Summary(), Catch::Contains("\"finished\"") && Catch::Contains("\"samples\": 4000") &&
+                                Catch::Contains("valid/click/auc\": 1"));
+  const auto manifest = ReadManifest(RealFileSystem(), run.options.state + "/checkpoints/epoch-00001");
+  REQUIRE(manifest.ok());
+  CHECK(manifest->files_size() == 1);
+  CHECK(manifest->epoch() == 1);
+
+  // Started again on a finished job it ends at once.
+  run.Start();
+  run.Wait();
+  CHECK(run.code == kExitFinished);
+}
+
+TEST_CASE("a config that does not parse, a held state and a taken port end the start with usage errors") {
+  Running run;
+  run.Start();
+  SchedulerProcessOptions second = run.options;
+  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);  // state is held
+  second.state += "-2";
+  second.listen = RealFileSystem().Read(run.options.address_file, 1000)->substr(0, 15);
+  second.listen = second.listen.substr(0, second.listen.find('\n'));
+  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  second.listen = "127.0.0.1:0";
+  second.overrides = {"train.epochz=3"};
+  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+}
+
+TEST_CASE("a state of another config is refused") {
+  Running run;
+  run.Start();
+  run.process->Stop(2);
+  run.Wait();
+  SchedulerProcessOptions other = run.options;
+  other.overrides = {"train.epochs=7"};
+  CHECK(SchedulerProcess(other, &RealFileSystem()).Run() == kExitUsage);
+}
+
+}  // namespace
+}  // namespace tidegate
