@@ -164,7 +164,7 @@ TEST_CASE("lanes, tails and fixed widths give the bits of the scalar reference")
   }
   CAPTURE(kind, dim, l2);
   CHECK(std::memcmp(values.data(), expected.data(), values.size() * 4) == 0);
-  CHECK(std::memcmp(slots.data(), expected_slots.data(), slots.size() * 4) == 0);
+  CHECK((slots.empty() || std::memcmp(slots.data(), expected_slots.data(), slots.size() * 4) == 0));
 }
 
 TEST_CASE("a part's spec is refused with its name and field") {
