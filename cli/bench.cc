@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/bench_figure.h"
 #include "cli/bench_train.h"
+#include "cli/bench_wire.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "server/table/table_bench.h"
@@ -26,11 +27,23 @@ absl::Status RunTable() {
   return absl::OkStatus();
 }
 
+std::string RunFolder() {
+  return std::filesystem::absolute(absl::StrCat("tidegate-run/bench-", getpid())).string();
+}
+
+absl::Status RunWire() {
+  BenchWireOptions options;
+  options.quick = FLAGS_quick;
+  options.bin_dir = FLAGS_bin_dir;
+  options.run_dir = RunFolder();
+  return RunBenchWire(options, Print);
+}
+
 absl::Status RunTrain() {
   BenchTrainOptions options;
   options.quick = FLAGS_quick;
   options.bin_dir = FLAGS_bin_dir;
-  options.run_dir = std::filesystem::absolute(absl::StrCat("tidegate-run/bench-", getpid())).string();
+  options.run_dir = RunFolder();
   return BenchTrain(options, Print);
 }
 
@@ -39,6 +52,8 @@ int RunBench(const Arguments& arguments) {
   absl::Status status;
   if (what == "table") {
     status = RunTable();
+  } else if (what == "wire") {
+    status = RunWire();
   } else if (what == "train") {
     status = RunTrain();
   } else {
