@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -131,6 +132,9 @@ absl::Status LocalCluster::StartMembers() {
     members_.push_back(*std::move(process));
     return absl::OkStatus();
   };
+  // Compute threads of several processes share these cores: one that spins at a barrier takes the core of
+  // the one that it waits for.
+  setenv("OMP_WAIT_POLICY", "passive", 0);
   std::vector<std::string> server_args = options_.server_args;
   if (!HasFlag(server_args, "executors")) server_args.push_back(absl::StrCat("--executors=", Share(options_.servers)));
   std::vector<std::string> worker_args = options_.worker_args;

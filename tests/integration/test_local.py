@@ -86,9 +86,11 @@ def test_a_killed_server_fails_the_job_with_a_reason(local, tmp_path):
 
 
 def test_a_worker_may_join_late(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=2000000, epochs=1), "--workers=1")
+    job = local(write_job(tmp_path / "job.textproto", rows=2000000, epochs=1), "--workers=1",
+                "--worker_arg=--compute_threads=1")
     job.wait_for_training()
-    late = subprocess.Popen([os.path.join(BIN, "tidegate-worker"), "--scheduler=" + job.address(), "--name=late"],
+    late = subprocess.Popen([os.path.join(BIN, "tidegate-worker"), "--scheduler=" + job.address(), "--name=late",
+                             "--compute_threads=1"],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: any(m["name"] == "late" and m.get("samples_total", 0) > 0
