@@ -252,6 +252,9 @@ class Checker {
     if (t.has_admit_after() && t.has_admit_probability()) {
       Problem(at, "admit_after and admit_probability: choose one");
     }
+    if (t.unadmitted() == FEATURE_OOV) {
+      Problem(at, "unadmitted: FEATURE_OOV is not in this version; INITIALIZER or ZERO");
+    }
     if (t.has_admit_probability()) {
       Range(at + "admit_probability", t.admit_probability(), 0, false, 1, true);
     }

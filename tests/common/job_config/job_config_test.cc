@@ -155,6 +155,7 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"table.emb.part.v.l2.weight=-1", "l2.weight is -1"},
       {"table.emb.part.w.name=v", "\"v\" is there twice"},
       {"table.emb.part.w.name=a.b", "write letters"},
+      {"table.emb.unadmitted=FEATURE_OOV", "not in this version"},
       {"table.emb.admit_probability=1.5", "admit_probability is 1.5"},
       {"train.epochs=0", "train.epochs is 0"},
       {"train.staleness=-1", "train.staleness"},
