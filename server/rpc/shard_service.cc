@@ -7,12 +7,14 @@
 #include <deque>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 #include "common/rpc/status.h"
 #include "proto/shard_service.grpc.pb.h"
 
@@ -108,12 +110,17 @@ class ActiveCalls {
 struct Environment {
   RawService service;
   ShardEngine* engine = nullptr;
+  ShardServiceHost::Limits limits;
   ActiveCalls active;
 };
 
 const grpc::Status& ShuttingDown() {
   static const grpc::Status status(grpc::StatusCode::UNAVAILABLE, "this server is shutting down");
   return status;
+}
+
+grpc::Status Exhausted(const std::string& what) {
+  return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, what);
 }
 
 // ---- unary -----------------------------------------------------------------
@@ -225,16 +232,26 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
   void Answer(const ShardCall& call, const wire::Response& response,
               std::span<const SliceBuffer> rows) override {
     grpc::ByteBuffer out = ToByteBuffer(wire::EncodeStreamResponse(call.number, response), rows);
+    bool queued;
+    size_t unread_bytes;
     {
       std::lock_guard lock(mutex_);
       if (unanswered_.erase(&call) == 0 || closing_) return;
-      if (writing_) {
+      queued = std::exchange(writing_, true);
+      if (queued) {
+        unread_bytes_ += out.Length();
         queue_out_.push_back(std::move(out));
-        return;
       }
-      writing_ = true;
+      unread_bytes = unread_bytes_;
     }
-    io_.Write(out, written_.Begin(shared_from_this()));
+    if (!queued) {
+      io_.Write(out, written_.Begin(shared_from_this()));
+    } else if (unread_bytes > env_->limits.unread_bytes_max) {
+      TG_LOG(WARNING) << "ends the stream of " << context_.peer() << ": it does not read its answers, "
+                      << unread_bytes << " bytes wait";
+      Close(Exhausted("answers are not read"));
+      context_.TryCancel();  // or the write in progress would never end
+    }
   }
 
   void Close(const grpc::Status& status) override {
@@ -245,6 +262,7 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
       closing_ = true;
       unanswered.swap(unanswered_);
       queue_out_.clear();
+      unread_bytes_ = 0;
     }
     for (const auto& [address, call] : unanswered) env_->engine->Cancel(call);
     FinishIfIdle();
@@ -286,10 +304,8 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
       unanswered_.emplace(call.get(), call);
       unanswered = unanswered_.size();
     }
-    if (unanswered > ShardServiceHost::kMaxUnansweredPerStream) {
-      Close(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                         absl::StrCat("more than ", ShardServiceHost::kMaxUnansweredPerStream,
-                                      " requests of this stream are unanswered")));
+    if (unanswered > env_->limits.unanswered_max) {
+      Close(Exhausted(absl::StrCat(unanswered, " requests of this stream are unanswered")));
       return;
     }
     env_->engine->Handle(std::move(call), MessageKind::kStream);
@@ -300,11 +316,15 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
     grpc::ByteBuffer out;
     {
       std::lock_guard lock(mutex_);
-      if (!ok) queue_out_.clear();
+      if (!ok) {
+        queue_out_.clear();
+        unread_bytes_ = 0;
+      }
       writing_ = !queue_out_.empty();
       if (writing_) {
         out = std::move(queue_out_.front());
         queue_out_.pop_front();
+        unread_bytes_ -= out.Length();
       }
     }
     if (out.Valid()) {
@@ -347,6 +367,7 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
   std::mutex mutex_;
   absl::flat_hash_map<const ShardCall*, std::shared_ptr<ShardCall>> unanswered_;
   std::deque<grpc::ByteBuffer> queue_out_;
+  size_t unread_bytes_ = 0;  // of queue_out_
   bool writing_ = false;
   bool half_closed_ = false;
   bool closing_ = false;
@@ -358,7 +379,10 @@ class StreamCall final : public ActiveCall, public std::enable_shared_from_this<
 
 class ShardServiceHost::Impl {
  public:
-  Impl(ShardEngine* engine, int executors) : executors_(executors) { env_.engine = engine; }
+  Impl(ShardEngine* engine, int executors, const Limits& limits) : executors_(executors) {
+    env_.engine = engine;
+    env_.limits = limits;
+  }
 
   void Register(grpc::ServerBuilder& builder) {
     builder.RegisterService(&env_.service);
@@ -394,8 +418,8 @@ class ShardServiceHost::Impl {
   std::vector<std::thread> threads_;
 };
 
-ShardServiceHost::ShardServiceHost(ShardEngine* engine, int executors)
-    : impl_(std::make_unique<Impl>(engine, executors)) {}
+ShardServiceHost::ShardServiceHost(ShardEngine* engine, int executors, const Limits& limits)
+    : impl_(std::make_unique<Impl>(engine, executors, limits)) {}
 ShardServiceHost::~ShardServiceHost() = default;
 void ShardServiceHost::Register(grpc::ServerBuilder& builder) { impl_->Register(builder); }
 void ShardServiceHost::Start() { impl_->Start(); }

@@ -1,7 +1,7 @@
 #pragma once
 // ShardService over gRPC's completion queues, on raw messages: one queue and one thread per executor.
 // Streams and unary methods hand the same messages to a ShardEngine. A stream is read always; its answers
-// are queued and written in the order they come; what a peer may have unanswered on one stream is bounded.
+// are queued and written in the order they come; what a peer may have unanswered or unread is bounded.
 //
 //   ShardServiceHost service(&engine, executors);
 //   Listen(options, [&](auto& builder) { service.Register(builder); });
@@ -12,6 +12,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <cstddef>
 #include <memory>
 
 #include "server/rpc/shard_engine.h"
@@ -20,10 +21,16 @@ namespace tidegate {
 
 class ShardServiceHost {
  public:
-  static constexpr size_t kMaxUnansweredPerStream = 4096;
+  // Of one stream; a peer beyond them breaks its own credits, and its stream ends: RESOURCE_EXHAUSTED,
+  // or CANCELLED where it does not read.
+  struct Limits {
+    size_t unanswered_max = 4096;
+    size_t unread_bytes_max = size_t{1} << 30;  // answers that the peer does not take
+  };
 
   // `engine` outlives this.
-  ShardServiceHost(ShardEngine* engine, int executors);
+  ShardServiceHost(ShardEngine* engine, int executors, const Limits& limits);
+  ShardServiceHost(ShardEngine* engine, int executors) : ShardServiceHost(engine, executors, Limits{}) {}
   ~ShardServiceHost();
 
   void Register(grpc::ServerBuilder& builder);

@@ -65,12 +65,13 @@ struct Cluster {
     uint64_t message_limit_bytes = 1 << 20;
     uint64_t memory_limit_bytes = 0;
     bool open = true;
+    ShardServiceHost::Limits limits = {};
   };
 
   explicit Cluster(const Settings& settings)
       : engine({settings.executors, settings.memory_limit_bytes,
                 [this](Epoch epoch) { newest_epoch_seen = epoch; }}),
-        service(&engine, settings.executors) {
+        service(&engine, settings.executors, settings.limits) {
     auto listening = Listen({}, [this](grpc::ServerBuilder& b) { service.Register(b); });
     REQUIRE(listening.ok());
     server = std::move(listening->server);
@@ -374,6 +375,39 @@ TEST_CASE("a stream that is closed after its requests still gets all answers") {
   while (stream.io->Read(&response)) answers += response.code() == 0;
   CHECK(answers == 50);
   CHECK(stream.io->Finish().ok());
+}
+
+TEST_CASE("a stream whose peer breaks its credits is ended") {
+  SECTION("more unanswered requests than allowed") {
+    Cluster cluster({.limits = {.unanswered_max = 8}});
+    cluster.Announce(11, 0);
+    StreamClient stream(cluster.stub.get());
+    for (uint64_t call = 1; call <= 9; ++call) {
+      stream.Send(call, [&](StreamRequest* r) {
+        *r->mutable_pull() = WorkerPull(11, static_cast<Clock>(call) + 1, static_cast<Clock>(call), {1});
+      });
+    }
+    StreamResponse none;
+    CHECK(!stream.io->Read(&none));
+    CHECK(stream.io->Finish().error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+    cluster.WaitForParked(0);
+  }
+  SECTION("answers that nobody reads") {
+    Cluster cluster({.message_limit_bytes = 8 << 20, .limits = {.unread_bytes_max = 1 << 20}});
+    StreamClient stream(cluster.stub.get());
+    std::vector<Key> keys(1 << 16);  // 1 MiB of rows
+    for (Key k = 0; k < keys.size(); ++k) keys[k] = k;
+    const std::string packed = Pack(keys);
+    StreamRequest request;
+    request.mutable_pull()->set_mode(EVAL);
+    request.mutable_pull()->add_tables()->set_keys(packed);
+    for (int sent = 0; sent < 1000 && stream.io->Write(request); ++sent) {
+    }
+    StreamResponse response;
+    while (stream.io->Read(&response)) {
+    }
+    CHECK(stream.io->Finish().error_code() == grpc::StatusCode::CANCELLED);
+  }
 }
 
 TEST_CASE("a broken stream takes its parked pulls with it") {
