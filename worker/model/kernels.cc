@@ -154,18 +154,28 @@ void BatchNormForward(const BatchNormView& v, float* out) {
   }
 }
 
-void BatchNormBackward(const BatchNormView& v, float* d, float* d_gamma, float* d_beta) {
+void BatchNormBackward(const BatchNormView& v, Activation activation, const float* y, float scale,
+                       float* d, float* d_gamma, float* d_beta) {
   const size_t n = v.columns;
   double* beta_sums = Scratch(n, 0);
   double* gamma_sums = Scratch(n, 1);
-  ChunkedColumnSums(v.rows, n, beta_sums, [&](size_t r, float* acc) {
-    const float* dr = d + r * n;
-    for (size_t c = 0; c < n; ++c) acc[c] += dr[c];
-  });
+  thread_local std::vector<float> beta_chunk;
+  std::fill(beta_sums, beta_sums + n, 0.0);
+  beta_chunk.assign(n, 0.0f);
   ChunkedColumnSums(v.rows, n, gamma_sums, [&](size_t r, float* acc) {
-    const float* dr = d + r * n;
+    float* dr = d + r * n;
+    ActivateBackward(activation, y + r * n, scale, n, dr);
     const float* z = v.z + r * n;
-    for (size_t c = 0; c < n; ++c) acc[c] += dr[c] * ((z[c] - v.mean[c]) * v.scale[c]);
+    float* beta = beta_chunk.data();
+    for (size_t c = 0; c < n; ++c) {
+      beta[c] += dr[c];
+      acc[c] += dr[c] * ((z[c] - v.mean[c]) * v.scale[c]);
+    }
+    if ((r + 1) % kChunkRows != 0 && r + 1 != v.rows) return;
+    for (size_t c = 0; c < n; ++c) {
+      beta_sums[c] += static_cast<double>(beta[c]);
+      beta[c] = 0;
+    }
   });
   for (size_t c = 0; c < n; ++c) {
     d_gamma[c] = static_cast<float>(gamma_sums[c]);

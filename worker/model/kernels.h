@@ -54,7 +54,9 @@ struct BatchNormView {
 inline constexpr float kBatchNormEpsilon = 1e-5f;
 void BatchMoments(const float* z, size_t rows, size_t columns, float* mean, float* variance);
 void BatchNormForward(const BatchNormView& v, float* out);
-// d: gradient of the output, becomes that of z. Statistics are those of the batch.
-void BatchNormBackward(const BatchNormView& v, float* d, float* d_gamma, float* d_beta);
+// d: gradient of the activation that follows (its output is y; see ActivateBackward), becomes that of
+// z. Statistics are those of the batch. One pass for the sums and one for d.
+void BatchNormBackward(const BatchNormView& v, Activation activation, const float* y, float scale,
+                       float* d, float* d_gamma, float* d_beta);
 
 }  // namespace tidegate

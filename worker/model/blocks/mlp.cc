@@ -1,5 +1,6 @@
 // Fully connected layers: linear, batch norm, activation, dropout; the last one linear and activation.
 // LinearBlock is one such layer.
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -11,10 +12,11 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kMaxTensorElements = 1ull << 28;
+constexpr size_t kTileRows = 8;
 
 struct LayerPlan {
   uint32_t in, out;
-  bool bias;
+  bool bias;        // not with batch norm, which has a shift of its own
   bool batch_norm;
   Activation activation;
   float dropout;
@@ -65,12 +67,27 @@ class Layer {
     float* z = plan_.batch_norm ? z_.Resize(count) : out;
     backend_->Gemm(Op::kPlain, Op::kPlain, static_cast<int64_t>(step.rows), plan_.out, plan_.in, x,
                    step.parameters[parameter_], 0.0f, z);
-    if (plan_.batch_norm) Normalise(step, z, out);
-    BiasActivate(plan_.activation, plan_.bias ? step.parameters[parameter_ + 1] : nullptr, step.rows,
-                 plan_.out, out);
-    if (!step.training || !dropout_.active()) return;
-    if (plan_.activation != RELU) std::copy_n(out, count, activated_.Resize(count));
-    dropout_.Apply(step.dropout_seed, step.sample_ids, plan_.out, out);
+    if (plan_.batch_norm) Moments(step, z);
+    const bool drop = step.training && dropout_.active();
+    if (drop && plan_.activation != RELU) activated_.Resize(count);
+    const float* bias = plan_.bias ? step.parameters[parameter_ + 1] : nullptr;
+    const BatchNormView whole = plan_.batch_norm ? View(step) : BatchNormView{};
+    for (size_t begin = 0; begin < step.rows; begin += kTileRows) {  // a tile stays in the L1 cache
+      const size_t rows = std::min(kTileRows, step.rows - begin);
+      float* tile = out + begin * plan_.out;
+      if (plan_.batch_norm) {
+        BatchNormView view = whole;
+        view.rows = rows;
+        view.z += begin * plan_.out;
+        BatchNormForward(view, tile);
+      }
+      BiasActivate(plan_.activation, bias, rows, plan_.out, tile);
+      if (!drop) continue;
+      if (plan_.activation != RELU) {
+        std::copy_n(tile, rows * plan_.out, activated_.data() + begin * plan_.out);
+      }
+      dropout_.Apply(step.dropout_seed, step.sample_ids.subspan(begin, rows), plan_.out, tile);
+    }
   }
 
   // `d`: gradient of `out`, overwritten. x_target: see FlatInput.
@@ -87,12 +104,13 @@ class Layer {
         dropout_.Apply(step.dropout_seed, step.sample_ids, plan_.out, d);
       }
     }
-    ActivateBackward(plan_.activation, activated, scale, count, d);
     const std::span<float* const> gradients = step.parameter_gradients.subspan(parameter_);
+    if (!plan_.batch_norm) ActivateBackward(plan_.activation, activated, scale, count, d);
     if (plan_.bias) ColumnSums(d, step.rows, plan_.out, gradients[1]);
     if (plan_.batch_norm) {
-      const size_t g = plan_.bias ? 2 : 1;
-      BatchNormBackward(View(step), d, gradients[g], gradients[g + 1]);
+      const size_t g = Gamma() - parameter_;
+      BatchNormBackward(View(step), plan_.activation, activated, scale, d, gradients[g],
+                        gradients[g + 1]);
       for (size_t c = 0; c < plan_.out; ++c) {
         gradients[g + 2][c] = static_cast<float>(mean_.data()[c] * step.weight_sum);
         gradients[g + 3][c] = static_cast<float>(variance_.data()[c] * step.weight_sum);
@@ -106,15 +124,15 @@ class Layer {
   }
 
  private:
-  // Index of gamma among the layer's parameters.
-  size_t Gamma() const { return parameter_ + (plan_.bias ? 2 : 1); }
+  // Index of gamma among the parameters: after the weights, for batch norm leaves out the bias.
+  size_t Gamma() const { return parameter_ + 1; }
 
   BatchNormView View(const BlockStep& step) const {
     return {step.rows, plan_.out, z_.data(), mean_.data(), scale_.data(), step.parameters[Gamma()],
             step.parameters[Gamma() + 1]};
   }
 
-  void Normalise(const BlockStep& step, const float* z, float* out) {
+  void Moments(const BlockStep& step, const float* z) {
     float* mean = mean_.Resize(plan_.out);
     float* variance = variance_.Resize(plan_.out);
     float* scale = scale_.Resize(plan_.out);
@@ -127,7 +145,6 @@ class Layer {
     for (size_t c = 0; c < plan_.out; ++c) {
       scale[c] = 1.0f / std::sqrt(std::max(variance[c], 0.0f) + kBatchNormEpsilon);
     }
-    BatchNormForward(View(step), out);
   }
 
   const LayerPlan plan_;
