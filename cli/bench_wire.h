@@ -1,6 +1,5 @@
 #pragma once
-// `tidegate bench wire`: starts a scheduler and a server with one executor on this machine, and measures
-// them with worker/client/wire_bench.h.
+// `tidegate bench wire`: a scheduler and one server as processes, and this process as their worker.
 
 #include <functional>
 #include <string>
@@ -13,10 +12,10 @@ namespace tidegate::cli {
 struct BenchWireOptions {
   bool quick = false;
   std::string bin_dir;
-  std::string run_dir;  // made, and left behind with the processes' logs
+  std::string run_dir;  // made, and left behind
 };
 
-absl::Status RunBenchWire(const BenchWireOptions& options,
-                          const std::function<void(const BenchFigure&)>& report);
+// `report` is called from a thread of its own. Only from the main thread.
+absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report);
 
 }  // namespace tidegate::cli

@@ -16,6 +16,7 @@
 #include "cli/json.h"
 #include "cli/local_cluster.h"
 #include "cli/local_run.h"
+#include "cli/process.h"
 #include "common/file_system.h"
 #include "common/job_config/job_config.h"
 #include "worker/model/model.h"
@@ -48,6 +49,12 @@ void CatchSignals() {
 
 std::string Absolute(const std::string& path) {
   return path.empty() ? "" : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+// Relative where that is shorter.
+std::string Nearby(const std::string& path) {
+  const std::string near = std::filesystem::proximate(path).string();
+  return near.size() < path.size() ? near : path;
 }
 
 std::string NewRunDir() {
@@ -89,10 +96,11 @@ std::string FullSummary(const LocalRun& run) {
 
 std::string NextCommand(const LocalRun& run, const std::string& checkpoint) {
   if (checkpoint.empty() || !run.config.data().has_valid()) return "";
-  std::string data;
-  for (const std::string& file : run.config.data().valid().files()) data = file;
-  if (data.empty()) return absl::StrCat("tidegate evaluate --checkpoint=", checkpoint);
-  return absl::StrCat("tidegate evaluate --checkpoint=", checkpoint, " --data='", data, "'");
+  std::string command = absl::StrCat(Nearby(OwnFolder() + "/tidegate"), " evaluate --checkpoint=", Nearby(checkpoint));
+  if (run.config.data().valid().files_size() == 1) {
+    absl::StrAppend(&command, " --data='", Nearby(run.config.data().valid().files(0)), "'");
+  }
+  return command;
 }
 
 int Report(const LocalRun& run) {
@@ -108,7 +116,7 @@ int Report(const LocalRun& run) {
   if (summary.ok() && run.exit_status == 0) {
     std::cout << "\n" << JobTable(*summary, run.attainable);
     const std::string next = NextCommand(run, TextField(*summary, "checkpoint"));
-    if (!next.empty()) std::cout << "next              " << FLAGS_bin_dir << (FLAGS_bin_dir.empty() ? "" : "/") << next << "\n";
+    if (!next.empty()) std::cout << "next              " << next << "\n";
   }
   if (run.exit_status != 0) {
     const std::string message = summary.ok() ? TextField(*summary, "message") : "";

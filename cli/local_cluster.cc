@@ -90,7 +90,7 @@ absl::Status LocalCluster::StartScheduler() {
                                    absl::StrCat("--metrics_port=", options_.metrics_port)};
   for (const std::string& set : options_.sets) argv.push_back("--set=" + set);
   argv.push_back(absl::StrCat("--set=cluster.servers=", options_.servers));
-  argv.push_back(absl::StrCat("--set=cluster.workers=", options_.workers));
+  argv.push_back(absl::StrCat("--set=cluster.workers=", options_.workers + options_.external_workers));
   if (!options_.checkpoint_dir.empty()) argv.push_back("--checkpoint_dir=" + options_.checkpoint_dir);
   argv.insert(argv.end(), options_.scheduler_args.begin(), options_.scheduler_args.end());
   // Members know the first address: a scheduler that comes back listens there again.

@@ -30,6 +30,7 @@ struct LocalClusterOptions {
   std::vector<std::string> sets;
   int servers = 1;
   int workers = 1;
+  int external_workers = 0;    // that join by themselves
   std::string checkpoint_dir;  // empty: none
   int metrics_port = -1;       // -1: off; 0: free ports; N: scheduler N, then servers, then workers
   std::vector<std::string> scheduler_args;
