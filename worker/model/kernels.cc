@@ -85,7 +85,8 @@ void Dropout::Apply(uint64_t seed, std::span<const uint64_t> sample_ids, size_t 
     float* __restrict row = x + r * columns;
     const uint32_t threshold = threshold_;
     const float scale = scale_;
-    for (size_t c = 0; c < columns; ++c) row[c] = draw[c] < threshold ? 0.0f : row[c] * scale;
+    // A factor, not a branch: so the loop vectorises.
+    for (size_t c = 0; c < columns; ++c) row[c] *= draw[c] < threshold ? 0.0f : scale;
   }
 }
 
@@ -114,7 +115,7 @@ void ActivateBackward(Activation activation, const float* __restrict y, float sc
                       float* __restrict d) {
   switch (activation) {
     case RELU:
-      for (size_t i = 0; i < count; ++i) d[i] = y[i] > 0 ? d[i] * scale : 0.0f;
+      for (size_t i = 0; i < count; ++i) d[i] *= y[i] > 0 ? scale : 0.0f;
       break;
     case TANH:
       for (size_t i = 0; i < count; ++i) d[i] *= 1.0f - y[i] * y[i];

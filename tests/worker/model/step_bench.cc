@@ -24,8 +24,7 @@ double CpuSeconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-JobConfig Config(bool batch_norm) {
-  const std::string norm = batch_norm ? "norm: BATCH dropout: .2" : "";
+JobConfig Config(const std::string& norm) {
   auto config = ParseJobConfig(
       absl::StrCat(R"(data { format: LIBSVM train { files: "/none" } }
       feature { name: "f{1..10}" column: "#{1..10}" table: "emb" }
@@ -72,8 +71,8 @@ void Products(Backend* backend, std::vector<float>* buffers) {
 
 int Run() {
   auto backend = MakeCpuBackend();
-  for (const bool batch_norm : {false, true}) {
-    auto model = Model::Create(Config(batch_norm));
+  for (const char* norm : {"", "dropout: .2", "norm: BATCH", "norm: BATCH dropout: .2"}) {
+    auto model = Model::Create(Config(norm));
     Step step;
     FillStep(**model, &step);
     std::vector<float> buffers[3] = {std::vector<float>(kRows * 400), std::vector<float>(kRows * 400),
@@ -89,8 +88,7 @@ int Run() {
     }
     std::sort(train.begin(), train.end());
     std::sort(products.begin(), products.end());
-    std::printf("%s: step %.1f ms, products %.1f ms, ratio %.2f\n",
-                batch_norm ? "batch norm, dropout" : "plain", 1e3 * train[kRounds / 2],
+    std::printf("mlp { %s }: step %.1f ms, products %.1f ms, ratio %.2f\n", norm, 1e3 * train[kRounds / 2],
                 1e3 * products[kRounds / 2], train[kRounds / 2] / products[kRounds / 2]);
   }
   return 0;
