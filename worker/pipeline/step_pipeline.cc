@@ -4,6 +4,8 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <iterator>
+#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -42,7 +44,8 @@ struct StepPipeline::Board {
   std::set<Clock> unacknowledged;
   Clock newest_pushed = -1;
   absl::Status push_status;
-  std::function<void(Clock)> on_acknowledged;
+  Acknowledged on_acknowledged;
+  std::map<Clock, TrainOutcome> sums;  // of all steps up to a pushed clock, where it is still needed
 
   // Waits until `ready()` holds under the lock. The periodic wake-up looks at `stop`.
   template <typename Ready>
@@ -58,8 +61,9 @@ struct StepPipeline::Board {
   }
 
   void OnPushDone(Clock clock, const absl::Status& status) {
-    std::function<void(Clock)> notify;
+    Acknowledged notify;
     Clock acknowledged = -1;
+    TrainOutcome sum;
     {
       std::lock_guard lock(mu);
       --pushes_in_flight;
@@ -67,8 +71,14 @@ struct StepPipeline::Board {
       if (status.ok()) unacknowledged.erase(clock);
       acknowledged = unacknowledged.empty() ? newest_pushed : *unacknowledged.begin() - 1;
       notify = on_acknowledged;
+      auto newer = sums.upper_bound(acknowledged);
+      if (newer != sums.begin()) {
+        const auto last = std::prev(newer);
+        sum = last->second;
+        sums.erase(sums.begin(), last);
+      }
     }
-    if (notify) notify(acknowledged);
+    if (notify) notify(acknowledged, sum);
     changed.notify_all();
   }
 };
@@ -147,7 +157,8 @@ absl::Status StepPipeline::AwaitPushes(uint32_t at_most, const std::atomic<bool>
   return board_->push_status;
 }
 
-void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables) {
+void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables,
+                             const TrainOutcome& sum) {
   slot->pushes.clear();
   if (with_tables) {
     for (size_t t = 0; t < slot->step.tables.size(); ++t) {
@@ -162,6 +173,7 @@ void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables) {
     ++board_->pushes_in_flight;
     board_->unacknowledged.insert(slot->clock);
     board_->newest_pushed = slot->clock;
+    board_->sums[slot->clock] = sum;
   }
   client_->Push(slot->clock, weight, slot->pushes,
                 [board = board_, clock = slot->clock](absl::Status status) {
@@ -174,7 +186,7 @@ void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables) {
 absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* stop,
                                           TrainOutcome* outcome) {
   if (slot->empty) {
-    StartPush(slot, 0, false);
+    StartPush(slot, 0, false, *outcome);
     return absl::OkStatus();
   }
   if (auto s = AwaitPull(slot, stop); !s.ok()) return s;
@@ -186,10 +198,10 @@ absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* s
     result = *std::move(trained);
   }
   if (auto s = AwaitPushes(options_.pushes_in_flight_max - 1, stop); !s.ok()) return s;
-  StartPush(slot, result.weight_sum, true);
   outcome->samples += slot->step.batch.rows;
   outcome->loss_sum += result.loss_sum;
   outcome->weight_sum += result.weight_sum;
+  StartPush(slot, result.weight_sum, true, *outcome);
   stats_->samples.fetch_add(slot->step.batch.rows, std::memory_order_relaxed);
   stats_->steps.fetch_add(1, std::memory_order_relaxed);
   Add(&stats_->loss_sum, result.loss_sum);
@@ -199,7 +211,7 @@ absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* s
 
 absl::StatusOr<TrainOutcome> StepPipeline::Train(BatchFeed& feed, Clock first,
                                                  const std::atomic<bool>* stop,
-                                                 std::function<void(Clock)> on_acknowledged) {
+                                                 Acknowledged on_acknowledged) {
   // A fresh board: callbacks of an aborted earlier run must not count here.
   board_ = std::make_shared<Board>();
   board_->on_acknowledged = std::move(on_acknowledged);

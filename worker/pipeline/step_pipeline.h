@@ -66,10 +66,11 @@ class StepPipeline {
   ~StepPipeline();
 
   // Trains on everything that `feed` has, from clock `first` on, and returns when every push is
-  // acknowledged. `on_acknowledged(clock)`, if set, is called from a client's thread when all pushes up
-  // to clock are. CANCELLED once *stop is true.
+  // acknowledged. `on_acknowledged(clock, sum)`, if set, is called from a client's thread when all pushes
+  // up to clock are; `sum` is of this call's steps up to it. CANCELLED once *stop is true.
+  using Acknowledged = std::function<void(Clock, const TrainOutcome& sum)>;
   absl::StatusOr<TrainOutcome> Train(BatchFeed& feed, Clock first, const std::atomic<bool>* stop,
-                                     std::function<void(Clock)> on_acknowledged = nullptr);
+                                     Acknowledged on_acknowledged = nullptr);
 
   // Forward only; `sink` gets each batch with its probabilities, in order.
   using ScoreSink = std::function<void(const Batch&, const StepResult&)>;
@@ -82,7 +83,7 @@ class StepPipeline {
   std::shared_ptr<Slot> TakeSlot();
   void StartPull(const std::shared_ptr<Slot>& slot, bool evaluate);
   absl::Status AwaitPull(Slot* slot, const std::atomic<bool>* stop);
-  void StartPush(Slot* slot, double weight, bool with_tables);
+  void StartPush(Slot* slot, double weight, bool with_tables, const TrainOutcome& sum);
   absl::Status AwaitPushes(uint32_t at_most, const std::atomic<bool>* stop);
   absl::Status ComputeAndPush(Slot* slot, const std::atomic<bool>* stop, TrainOutcome* outcome);
 

@@ -97,14 +97,16 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSteps(const Work& work, Clo
   if (!source.ok()) return source.status();
   if (auto s = (*source)->SetRange(work.sync()); !s.ok()) return s;
   const Clock start = std::max<Clock>(work.start_clock(), clock);
-  auto on_acknowledged = [this, &work, start](Clock acknowledged) {
+  // By value: after an abort, late acknowledgements outlive this call.
+  auto on_acknowledged = [this, lease = work.lease(), first = work.sync().first_step(), start](
+                             Clock acknowledged, const TrainOutcome& sum) {
     if (acknowledged < start) return;
     std::lock_guard lock(mu_);
     if (!progress_) progress_.emplace();
-    progress_->set_lease(work.lease());
+    ReportLoss(sum, &*progress_);
+    progress_->set_lease(lease);
     progress_->set_in_progress(true);
-    progress_->set_next_step(work.sync().first_step() +
-                             static_cast<uint64_t>(acknowledged - start + 1));
+    progress_->set_next_step(first + static_cast<uint64_t>(acknowledged - start + 1));
   };
   TrainOutcome trained;
   {

@@ -1,6 +1,7 @@
 #include "worker/pipeline/step_pipeline.h"
 
 #include <catch2/catch.hpp>
+#include <map>
 #include <mutex>
 
 #include "tests/fakes/fake_training.h"
@@ -40,9 +41,11 @@ TEST_CASE("every step is pulled, pushed and ended once, in order of clocks") {
   ListFeed feed({5, 5, 5, 2});
   std::mutex mu;
   Clock acknowledged = -1;
-  auto out = p.Train(feed, 10, nullptr, [&](Clock c) {
+  std::map<Clock, uint64_t> samples;
+  auto out = p.Train(feed, 10, nullptr, [&](Clock c, const TrainOutcome& sum) {
     std::lock_guard l(mu);
     acknowledged = std::max(acknowledged, c);
+    samples[c] = sum.samples;
   });
   REQUIRE(out.ok());
   CHECK(out->samples == 17);
@@ -58,6 +61,9 @@ TEST_CASE("every step is pulled, pushed and ended once, in order of clocks") {
   CHECK(f.client.pushes[3].weight == 2);
   std::lock_guard l(mu);
   CHECK(acknowledged == 13);
+  for (const auto& [clock, sum] : samples) {
+    CHECK(static_cast<Clock>(sum) == (clock < 10 ? 0 : clock < 13 ? 5 * (clock - 9) : 17));
+  }
   CHECK(f.stats.samples == 17);
 }
 
