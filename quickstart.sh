@@ -24,12 +24,11 @@ case "${1:-}" in
 esac
 
 install_packages "$job"
-if [[ ! -e bin/.built ]]; then
+if ! binaries_are_new; then
   echo "building (some minutes the first time) ..." >&2
+  build_binaries
+  bazel shutdown  # it would keep memory
 fi
-build_binaries
-# The build's server would keep memory and, at 2 cores, time.
-bazel shutdown 2> /dev/null || true
 
 if [[ "$job" == movielens ]]; then
   python=/usr/bin/python3

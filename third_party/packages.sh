@@ -30,11 +30,16 @@ BAZEL_FLAGS=(--config=ci "--disk_cache=${TIDEGATE_DISK_CACHE:-$HOME/.cache/tideg
 BINARIES=(tidegate tidegate-scheduler tidegate-server tidegate-worker)
 BINARY_TARGETS=(//cli:tidegate //scheduler:tidegate-scheduler //server:tidegate-server //worker:tidegate-worker)
 
-# build_binaries: to bin/. Nothing is done while no source is newer than they are.
+# No source is newer than bin/.
+binaries_are_new() {
+  [[ -e bin/.built && -z "$(find WORKSPACE .bazelrc cli common cuda proto scheduler server third_party worker \
+      -newer bin/.built -print -quit)" ]]
+}
+
+# build_binaries: to bin/, unless they are new.
 build_binaries() {
-  local stamp=bin/.built target
-  if [[ -e "$stamp" && -z "$(find WORKSPACE .bazelrc cli common cuda proto scheduler server third_party worker \
-      -newer "$stamp" -print -quit)" ]]; then
+  local target
+  if binaries_are_new; then
     return 0
   fi
   mkdir -p bin
@@ -46,5 +51,5 @@ build_binaries() {
     target="${target#//}"
     install -m 755 "$out/${target/://}" "bin/${target#*:}.new" && mv -f "bin/${target#*:}.new" "bin/${target#*:}" || return 1
   done
-  mv bin/.building "$stamp"
+  mv bin/.building bin/.built
 }
