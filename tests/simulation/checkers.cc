@@ -1,0 +1,27 @@
+#include "tests/simulation/checker.h"
+#include "tests/simulation/ledger.h"
+
+namespace tidegate::simulation {
+namespace {
+
+// Owns the ledger; it is told last and says nothing.
+class LedgerHolder final : public Checker {
+ public:
+  LedgerHolder(const Plan* plan, Report* report) : Checker("ledger", plan, report) {}
+  Ledger ledger;
+};
+
+}  // namespace
+
+void AddCheckers(const Plan* plan, Report* report, Checkers* checkers) {
+  auto holder = std::make_unique<LedgerHolder>(plan, report);
+  Ledger* ledger = &holder->ledger;
+  checkers->Add(MakeExactlyOnceChecker(plan, report, ledger));
+  checkers->Add(MakeStalenessChecker(plan, report, ledger));
+  checkers->Add(MakeWorkChecker(plan, report, ledger));
+  checkers->Add(MakeSchedulerChecker(plan, report));
+  checkers->Add(MakeBoundsChecker(plan, report));
+  checkers->Add(std::move(holder));
+}
+
+}  // namespace tidegate::simulation

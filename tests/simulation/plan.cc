@@ -1,0 +1,121 @@
+#include "tests/simulation/plan.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/random.h"
+
+namespace tidegate::simulation {
+namespace {
+
+// After this nothing breaks any more; pauses and outages that began before may last longer.
+constexpr TimeMs kQuietAtMs = 6000;
+
+void AddFaults(Random& random, Plan* plan) {
+  const auto time = [&](TimeMs from, TimeMs to) {
+    return from + static_cast<TimeMs>(random.Below(static_cast<uint64_t>(to - from)));
+  };
+  const size_t count = random.Below(5);
+  for (size_t i = 0; i < count; ++i) {
+    Fault fault;
+    fault.kind = static_cast<Fault::Kind>(random.Below(Fault::kDisconnect + 1));
+    fault.at = time(20, random.Below(3) == 0 ? kQuietAtMs : 1200);
+    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause;
+    fault.length_ms = random.Below(2) == 0 ? time(20, 400) : time(400, of_scheduler ? 6000 : 5000);
+    fault.target = static_cast<uint32_t>(random.Below(64));
+    fault.server = static_cast<uint32_t>(random.Below(64));
+    fault.moment = static_cast<uint32_t>(random.Below(3));
+    plan->faults.push_back(fault);
+  }
+  std::sort(plan->faults.begin(), plan->faults.end(),
+            [](const Fault& a, const Fault& b) { return a.at < b.at; });
+}
+
+}  // namespace
+
+const char* NameOf(Fault::Kind kind) {
+  switch (kind) {
+    case Fault::kWorkerCrash: return "worker_crash";
+    case Fault::kWorkerPause: return "worker_pause";
+    case Fault::kWorkerJoin: return "worker_join";
+    case Fault::kSchedulerCrash: return "scheduler_crash";
+    case Fault::kSchedulerPause: return "scheduler_pause";
+    case Fault::kCutWorkerServer: return "cut_worker_server";
+    case Fault::kCutWorkerScheduler: return "cut_worker_sched";
+    case Fault::kDisconnect: return "disconnect";
+  }
+  return "?";
+}
+
+bool Plan::WorkersFail() const {
+  return std::any_of(faults.begin(), faults.end(), [](const Fault& f) {
+    return f.kind == Fault::kWorkerCrash || f.kind == Fault::kWorkerPause ||
+           f.kind == Fault::kCutWorkerServer || f.kind == Fault::kCutWorkerScheduler;
+  });
+}
+
+std::string Plan::Describe() const {
+  std::string out = absl::StrCat(
+      "seed ", seed, ": staleness ", synchronous ? "0" : bounded ? absl::StrCat(staleness) : "inf", ", ",
+      servers, " servers of ", strands, " strands, ", workers, " workers, ", shards, " shards, ", epochs,
+      " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
+      ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow);
+  for (const Fault& f : faults) {
+    absl::StrAppend(&out, "\n  ", f.at, " ms: ", NameOf(f.kind), " of ", f.target, "/", f.server, " for ",
+                    f.length_ms, " ms, moment ", f.moment);
+  }
+  return out;
+}
+
+Plan MakePlan(uint64_t seed) {
+  Random random(seed);
+  Plan plan;
+  plan.seed = seed;
+  const uint64_t kinds[] = {0, 0, 1, 3, ~uint64_t{0}};
+  const uint64_t staleness = kinds[random.Below(5)];
+  plan.synchronous = staleness == 0;
+  plan.bounded = staleness != ~uint64_t{0};
+  plan.staleness = plan.bounded ? staleness : 0;
+  plan.servers = 1 + static_cast<uint32_t>(random.Below(3));
+  plan.strands = 1 + static_cast<uint32_t>(random.Below(2));
+  plan.workers = 1 + static_cast<uint32_t>(random.Below(4));
+  plan.shards = 4u << random.Below(3);
+  plan.epochs = 1 + static_cast<uint32_t>(random.Below(3));
+  plan.global_batch = 4 + random.Below(8);
+  plan.rows = 40 + random.Below(120);
+  plan.rows_per_split = 8 + random.Below(16);
+  plan.pipeline_depth = 1 + static_cast<uint32_t>(random.Below(3));
+  plan.message_limit_bytes = random.Below(3) == 0 ? 1200 : 1 << 20;
+  plan.valid_splits = static_cast<uint32_t>(random.Below(3));
+  plan.checkpoints = random.Below(2) == 0;
+  plan.rate_changes = random.Below(3) == 0;
+  plan.step_ms_max = random.Below(2) == 0 ? 8 : 60;
+  plan.strand_lag_ms_max = random.Below(2) == 0 ? 0 : 6;
+  plan.network.delay_ms_max = random.Below(2) == 0 ? 2 : 15;
+  plan.network.quiet_at = kQuietAtMs;
+  if (random.Below(4) != 0) {
+    plan.network.drop = random.Unit() * 0.06;
+    plan.network.duplicate = random.Unit() * 0.15;
+    plan.network.slow = random.Unit() * 0.1;
+  }
+  AddFaults(random, &plan);
+  return plan;
+}
+
+Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands) {
+  Plan plan;
+  plan.seed = seed;
+  Random random(Mix64(seed));
+  plan.synchronous = true;
+  plan.servers = servers;
+  plan.strands = strands;
+  plan.workers = 1 + static_cast<uint32_t>(random.Below(4));
+  plan.shards = 16;
+  plan.epochs = 2;
+  plan.global_batch = 4 + random.Below(8);
+  plan.rows = 40 + random.Below(60);
+  plan.strand_lag_ms_max = strands > 1 ? 4 : 0;
+  return plan;
+}
+
+}  // namespace tidegate::simulation

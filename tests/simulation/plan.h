@@ -1,0 +1,70 @@
+#pragma once
+// What one simulated run is made of, all of it from a seed: the cluster, the job, the network, the faults.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/types.h"
+#include "tests/simulation/network.h"
+
+namespace tidegate::simulation {
+
+struct Fault {
+  enum Kind {
+    kWorkerCrash,      // `length_ms` later another process joins in its place
+    kWorkerPause,      // for length_ms; wakes with what it believed
+    kWorkerJoin,       // one more worker
+    kSchedulerCrash,   // up again after length_ms
+    kSchedulerPause,
+    kCutWorkerServer,  // no message passes for length_ms
+    kCutWorkerScheduler,
+    kDisconnect,       // the stream of a worker and a server breaks
+  };
+  Kind kind = kWorkerCrash;
+  TimeMs at = 0;
+  TimeMs length_ms = 0;
+  uint32_t target = 0;  // modulo the number of workers
+  uint32_t server = 0;
+  // A scheduler's crash: 0 at once, 1 at the next time it would persist, before; 2 after, with its replies
+  // not sent.
+  uint32_t moment = 0;
+};
+const char* NameOf(Fault::Kind kind);
+
+struct Plan {
+  uint64_t seed = 1;
+  bool synchronous = false;
+  bool bounded = true;
+  uint64_t staleness = 0;
+  uint32_t servers = 1;
+  uint32_t strands = 1;
+  uint32_t workers = 1;
+  uint32_t shards = 4;
+  uint32_t epochs = 1;
+  uint64_t rows = 48;          // of training data
+  uint64_t rows_per_split = 12;
+  uint64_t global_batch = 8;
+  uint32_t pipeline_depth = 2;
+  uint64_t message_limit_bytes = 1 << 20;
+  uint32_t valid_splits = 1;
+  bool checkpoints = true;
+  bool rate_changes = false;   // a plateau that always bites
+  TimeMs step_ms_max = 20;     // of computing
+  TimeMs strand_lag_ms_max = 0;
+  TimeMs lease_ms = 3000;
+  float stall_timeout_s = 4;
+  NetworkFaults network;
+  std::vector<Fault> faults;
+
+  bool WorkersFail() const;    // some worker may be removed
+  uint64_t Steps() const { return (rows + global_batch - 1) / global_batch; }
+  uint64_t WorkerBatch() const { return (global_batch + workers - 1) / workers; }
+  std::string Describe() const;
+};
+
+Plan MakePlan(uint64_t seed);
+// Synchronous, without faults; the same work for any placement.
+Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands);
+
+}  // namespace tidegate::simulation

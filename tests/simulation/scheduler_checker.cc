@@ -1,0 +1,150 @@
+// The scheduler over all its terms: nothing is told that is not stored; an epoch names one routing table; an
+// incarnation names one process; nobody is declared dead who was heard of within a lease, counted from the
+// newest of: a message that arrived, a start, the end of a pause.
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "tests/simulation/ledger.h"
+
+namespace tidegate::simulation {
+namespace {
+
+class SchedulerChecker final : public Checker {
+ public:
+  SchedulerChecker(const Plan* plan, Report* report) : Checker("scheduler", plan, report) {}
+
+  void OnSchedulerStart(TimeMs now, uint64_t term) override { excused_ = ticked_ = now; }
+  void OnSchedulerTick(TimeMs now) override {
+    if (now - ticked_ > plan_->lease_ms / 2) excused_ = now;
+    ticked_ = now;
+  }
+  void OnHeard(TimeMs now, Incarnation member) override { heard_[member] = now; }
+
+  void OnPersist(TimeMs now, const SchedulerState& state) override {
+    if (state.term() < stored_.term() || state.last_incarnation() < stored_.last_incarnation()) {
+      Fail(now, "a stored term or incarnation goes back");
+    }
+    CheckRouting(now, state.routing());
+    for (const MemberRecord& record : state.members()) CheckMember(now, record);
+    stored_ = state;
+  }
+
+  void OnReply(TimeMs now, const SchedulerReply& reply, Incarnation to) override {
+    if (!reply.status.ok()) return;
+    std::visit([&](const auto& response) { Check(now, response, to); }, reply.response);
+  }
+
+ private:
+  template <typename Response>
+  void Check(TimeMs now, const Response& response, Incarnation to) {
+    if constexpr (!std::is_same_v<Response, std::monostate>) CheckTerm(now, response.term());
+  }
+  void Check(TimeMs now, const JoinResponse& response, Incarnation to) {
+    CheckTerm(now, response.term());
+    if (FindMember(response.incarnation()) == nullptr) {
+      Fail(now, absl::StrCat("incarnation ", response.incarnation(), " is told, but not stored"));
+    }
+    if (!told_.insert({response.incarnation(), Nonce(response.incarnation())}).second) return;
+    if (!incarnations_.insert(response.incarnation()).second) {
+      Fail(now, absl::StrCat("incarnation ", response.incarnation(), " is given to two processes"));
+    }
+  }
+  void Check(TimeMs now, const HeartbeatResponse& response, Incarnation to) {
+    CheckTerm(now, response.term());
+    if (response.phase() != stored_.phase()) Fail(now, "a phase is told that is not stored");
+    if (response.has_routing()) {
+      CheckRouting(now, response.routing());
+      if (!Same(response.routing(), stored_.routing())) Fail(now, "a routing table is told that is not stored");
+    }
+    if (response.has_workers()) CheckWorkers(now, response.workers());
+    for (const Command& command : response.commands()) {
+      if (!Same(command, stored_.command().command())) Fail(now, "a command is sent that is not stored");
+    }
+  }
+  void Check(TimeMs now, const AcquireWorkResponse& response, Incarnation to) {
+    CheckTerm(now, response.term());
+    if (response.has_finish() && stored_.phase() != FINISHED && stored_.phase() != FAILED) {
+      Fail(now, "the end of the job is told, but not stored");
+    }
+    if (!response.has_work() || response.work().kind() == Work::EVAL) return;
+    for (const LeaseRecord& lease : stored_.current().leases()) {
+      if (lease.worker() == to && Same(lease.work(), response.work())) return;
+    }
+    Fail(now, absl::StrCat("lease ", response.work().lease(), " is given to worker ", to, ", but not stored"));
+  }
+
+  template <typename Message>
+  static bool Same(const Message& a, const Message& b) {
+    return a.SerializeAsString() == b.SerializeAsString();
+  }
+
+  void CheckTerm(TimeMs now, uint64_t term) {
+    if (term != stored_.term()) Fail(now, absl::StrCat("term ", term, " is told, ", stored_.term(), " is stored"));
+  }
+
+  void CheckRouting(TimeMs now, const RoutingTable& table) {
+    if (table.epoch() == 0) return;
+    auto [known, added] = tables_.try_emplace(table.epoch(), table.SerializeAsString());
+    if (known->second != table.SerializeAsString()) {
+      Fail(now, absl::StrCat("two routing tables have epoch ", table.epoch()));
+    }
+  }
+
+  void CheckWorkers(TimeMs now, const WorkerSet& workers) {
+    std::set<Incarnation> live;
+    for (const MemberRecord& record : stored_.members()) {
+      if (record.member().role() == WORKER && record.state() == MemberRecord::ACTIVE) {
+        live.insert(record.member().incarnation());
+      }
+    }
+    if (workers.version() == stored_.worker_set_version() &&
+        std::set<Incarnation>(workers.live().begin(), workers.live().end()) == live) {
+      return;
+    }
+    Fail(now, absl::StrCat("worker set ", workers.version(), " is told, but not stored"));
+  }
+
+  void CheckMember(TimeMs now, const MemberRecord& record) {
+    const Incarnation member = record.member().incarnation();
+    auto [nonce, added] = nonces_.try_emplace(member, record.nonce());
+    if (nonce->second != record.nonce()) Fail(now, absl::StrCat("incarnation ", member, " is given again"));
+    if (added) heard_.try_emplace(member, now);
+    if (record.state() != MemberRecord::DEAD || !dead_.insert(member).second) return;
+    const TimeMs since = std::max(heard_[member], excused_);
+    if (now - since > plan_->lease_ms) return;
+    Fail(now, absl::StrCat("member ", member, " is declared dead ", now - since,
+                           " ms after it was heard of (or the scheduler came back); the lease is ",
+                           plan_->lease_ms, " ms"));
+  }
+
+  const MemberRecord* FindMember(Incarnation member) const {
+    for (const MemberRecord& record : stored_.members()) {
+      if (record.member().incarnation() == member) return &record;
+    }
+    return nullptr;
+  }
+  uint64_t Nonce(Incarnation member) const {
+    const MemberRecord* record = FindMember(member);
+    return record != nullptr ? record->nonce() : 0;
+  }
+
+  SchedulerState stored_;
+  TimeMs excused_ = 0;
+  TimeMs ticked_ = 0;
+  std::map<Incarnation, TimeMs> heard_;
+  std::map<Incarnation, uint64_t> nonces_;
+  std::set<std::pair<Incarnation, uint64_t>> told_;
+  std::set<Incarnation> incarnations_;
+  std::set<Incarnation> dead_;
+  std::map<uint64_t, std::string> tables_;
+};
+
+}  // namespace
+
+std::unique_ptr<Checker> MakeSchedulerChecker(const Plan* plan, Report* report) {
+  return std::make_unique<SchedulerChecker>(plan, report);
+}
+
+}  // namespace tidegate::simulation

@@ -1,0 +1,117 @@
+#include "tests/simulation/sim_scheduler.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+
+namespace tidegate::simulation {
+namespace {
+
+constexpr TimeMs kTickMs = 50;
+constexpr TimeMs kManifestMs = 5;
+
+SchedulerOptions OptionsOf(const Plan& plan) {
+  SchedulerOptions options;
+  JobConfig& job = options.job;
+  job.set_name("simulation");
+  job.set_seed(plan.seed);
+  TrainConfig* train = job.mutable_train();
+  train->set_epochs(plan.epochs);
+  train->set_global_batch(plan.global_batch);
+  train->set_stall_timeout_s(plan.stall_timeout_s);
+  if (plan.rate_changes) {
+    train->mutable_plateau()->set_monitor("valid/click/calibration");
+    train->mutable_plateau()->set_factor(0.5f);
+    train->mutable_plateau()->set_patience(1);
+  }
+  job.mutable_cluster()->set_servers(plan.servers);
+  job.mutable_cluster()->set_workers(plan.workers);
+  job.mutable_cluster()->set_shards(plan.shards);
+  job.mutable_model()->add_task()->set_name("click");
+  options.config_fingerprint = 77;
+  options.synchronous = plan.synchronous;
+  for (uint64_t row = 0; row < plan.rows; row += plan.rows_per_split) {
+    Split split;
+    split.set_begin(row);
+    split.set_end(std::min(plan.rows, row + plan.rows_per_split));
+    options.train_splits.push_back(split);
+    if (options.valid_splits.size() < plan.valid_splits) options.valid_splits.push_back(split);
+  }
+  if (plan.checkpoints) options.checkpoint_directory = "checkpoints";
+  options.heartbeat_interval_ms = 200;
+  options.lease_ms = plan.lease_ms;
+  options.sync_group_steps = 4;
+  options.sync_group_steps_max = 16;
+  return options;
+}
+
+}  // namespace
+
+SimScheduler::SimScheduler(World* world, int id)
+    : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)) {}
+
+SchedulerState SimScheduler::stored() const {
+  SchedulerState state;
+  TG_CHECK(state.ParseFromString(disk_));
+  return state;
+}
+
+void SimScheduler::Boot() {
+  if (up()) return;
+  Begin();
+  auto core = ClusterState::Create(options_, stored());
+  TG_CHECK(core.ok()) << core.status();
+  core_ = *std::move(core);
+  const uint64_t term = stored().term() + 1;
+  world_->trace->Line(now(), "scheduler_up", {{"term", static_cast<int64_t>(term)}});
+  world_->checkers->Tell(&Checker::OnSchedulerStart, now(), term);
+  Apply(core_->Start(now()));
+  TickLoop();
+}
+
+void SimScheduler::Crash() {
+  world_->trace->Line(now(), "scheduler_down", {});
+  Stop();
+  core_.reset();
+  pending_.clear();
+  armed_ = false;
+}
+
+void SimScheduler::TickLoop() {
+  After(kTickMs, [this] {
+    world_->checkers->Tell(&Checker::OnSchedulerTick, now());
+    Apply(core_->Tick(now()));
+    if (up()) TickLoop();
+  });
+}
+
+void SimScheduler::Apply(SchedulerEffects effects) {
+  const bool crash = armed_ && effects.persist;
+  if (!(crash && before_) && effects.persist) {
+    disk_ = core_->Durable().SerializeAsString();
+    world_->checkers->Tell(&Checker::OnPersist, now(), core_->Durable());
+  }
+  if (crash) {
+    world_->loop->At(now() + down_ms_, [this] { Boot(); });
+    Crash();
+    return;
+  }
+  if (effects.manifest) {
+    After(kManifestMs, [this] { Apply(core_->ManifestWritten(now(), absl::OkStatus())); });
+  }
+  for (const SchedulerReply& reply : effects.replies) {
+    auto found = pending_.extract(reply.token);
+    if (found.empty()) {
+      world_->report->Fail("scheduler", now(), absl::StrCat("token ", reply.token, " is answered twice"));
+      return;
+    }
+    world_->checkers->Tell(&Checker::OnReply, now(), reply, found.mapped().from);
+    found.mapped().answer(reply.status, reply.response);
+  }
+  for (const std::string& event : effects.events) {
+    world_->trace->Line(now(), event.c_str(), {});
+  }
+}
+
+}  // namespace tidegate::simulation

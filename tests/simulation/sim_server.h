@@ -1,0 +1,97 @@
+#pragma once
+// A server: strands with a ShardGroup each, and between them and the network what server/rpc/shard_engine
+// does with threads: messages are parsed and checked once, split over the strands, answers are merged.
+// Strands may lag behind each other.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/random.h"
+#include "server/shard/message_check.h"
+#include "tests/simulation/sim_member.h"
+
+namespace tidegate::simulation {
+
+class SimServer final : public SimMember, private RowSink {
+ public:
+  // Called in the server with the encoded response.
+  using Answer = std::function<void(std::shared_ptr<const std::string>)>;
+
+  SimServer(World* world, int id, int index);
+
+  void Boot();
+  bool ended() const { return ended_; }
+
+  // A message of the stream of `peer` (any number that names it).
+  void Receive(int peer, std::string bytes, Answer answer);
+  // The stream broke: nobody waits for its answers any more.
+  void Disconnect(int peer);
+
+  std::vector<const ShardGroup*> groups() const;
+  uint64_t Digest() const;
+
+ private:
+  struct Strand {
+    int index = 0;
+    std::unique_ptr<ShardGroup> group;
+    ShardEffects effects;
+    TimeMs idle_at = 0;
+    std::vector<ShardId> shards;
+  };
+  struct Open {
+    ServerCall call;
+    int peer = 0;
+    uint64_t number = 0;
+    Answer answer;
+    uint64_t pending = 0;  // bit per strand
+    bool joining = false;
+    bool cancelled = false;
+    absl::Status status;
+    bool has_min_clock = false;
+    Clock min_clock = 0;
+    std::vector<ShardId> refused_shards;
+    uint64_t duplicate_rows = 0;
+    std::vector<std::vector<std::byte>> rows;
+  };
+
+  void OnJoined() override;
+  void OnRouting(const RoutingTable& table) override;
+  void OnWorkers(const WorkerSet& workers) override;
+  void OnPhase(Phase phase, const std::string& message) override;
+  void OnRejoin() override;
+  void RunCommand(const Command& command, std::function<void(CommandResult)> done) override;
+  std::span<std::byte> RowsOf(CallToken token, size_t table_index) override;
+
+  void RunOn(Strand* strand, std::function<void()> work);
+  // On every strand; `after` when all have done it.
+  void OnEvery(std::function<void(Strand*)> work, std::function<void()> after = nullptr);
+  absl::Status Check(Open* open);
+  void Split(Open* open) const;
+  uint64_t StrandsOf(const Open& open) const;
+  void Dispatch(const std::shared_ptr<Open>& open, uint64_t strands);
+  void Work(Strand* strand, const std::shared_ptr<Open>& open);
+  KeySelection SelectionOf(const Open& open, int strand) const;
+  // Tells the checkers, then hands the strand's effects on.
+  void Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* call, GroupCall info);
+  GroupCall Before(const Strand& strand) const;
+  void FinishShare(const Strand& strand, CallToken token);
+  void Reply(const Open& open);
+  void Send(const Open& open, const wire::Response& response);
+  uint64_t AllStrands() const { return (uint64_t{1} << strands_.size()) - 1; }
+
+  const int index_;
+  Random random_;
+  std::vector<Strand> strands_;
+  std::shared_ptr<const TableCatalog> catalog_;
+  Epoch epoch_ = 0;
+  int log2_shards_ = 0;
+  std::vector<uint8_t> strand_of_shard_;
+  CallToken next_ = 1;
+  std::map<CallToken, std::shared_ptr<Open>> open_;
+  bool ended_ = false;
+};
+
+}  // namespace tidegate::simulation

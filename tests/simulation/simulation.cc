@@ -1,0 +1,162 @@
+#include "tests/simulation/simulation.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/simulation/checker.h"
+#include "tests/simulation/sim_scheduler.h"
+#include "tests/simulation/sim_server.h"
+#include "tests/simulation/sim_worker.h"
+
+namespace tidegate::simulation {
+namespace {
+
+// From the end of the last fault to the end of the job, at most.
+constexpr TimeMs kProgressMs = 60'000;
+constexpr uint64_t kEventsMax = 3'000'000;
+constexpr int kWorkersMax = 24;
+
+class Simulation {
+ public:
+  Simulation(const Plan& plan, std::FILE* out)
+      : plan_(plan),
+        trace_(out),
+        network_(&loop_, plan.seed, plan.network, &trace_),
+        random_(Mix64(plan.seed ^ 0x73696d)) {
+    world_ = {&plan_, &loop_, &network_, &trace_, &checkers_, &report_, nullptr, {}};
+    AddCheckers(&plan_, &report_, &checkers_);
+    scheduler_ = std::make_unique<SimScheduler>(&world_, 1);
+    world_.scheduler = scheduler_.get();
+    for (uint32_t i = 0; i < plan_.servers; ++i) {
+      servers_.push_back(std::make_unique<SimServer>(&world_, 10 + static_cast<int>(i), static_cast<int>(i)));
+      world_.servers.push_back(servers_.back().get());
+    }
+  }
+
+  Outcome Run() {
+    scheduler_->Boot();
+    for (auto& server : servers_) {
+      loop_.At(static_cast<TimeMs>(random_.Below(20)), [s = server.get()] { s->Boot(); });
+    }
+    for (uint32_t i = 0; i < plan_.workers; ++i) AddWorker(static_cast<TimeMs>(random_.Below(20)));
+    TimeMs deadline = plan_.network.quiet_at;
+    for (const Fault& fault : plan_.faults) {
+      loop_.At(fault.at, [this, fault] { Inject(fault); });
+      deadline = std::max(deadline, fault.at + fault.length_ms);
+    }
+    deadline += kProgressMs;
+    while (!report_.failed() && !Ended() && loop_.RunOne()) {
+      if (loop_.now() > deadline || loop_.ran() > kEventsMax) {
+        report_.Fail("progress", loop_.now(), absl::StrCat("the job has not ended: ", Why()));
+      }
+    }
+    if (!report_.failed()) checkers_.Tell(&Checker::OnEnd, loop_.now());
+    return Result();
+  }
+
+ private:
+  void AddWorker(TimeMs at) {
+    if (workers_.size() >= kWorkersMax) return;
+    workers_.push_back(std::make_unique<SimWorker>(&world_, 100 + static_cast<int>(workers_.size())));
+    ++booting_;
+    loop_.At(at, [this, w = workers_.back().get()] {
+      --booting_;
+      w->Boot();
+    });
+  }
+
+  SimWorker* TargetOf(const Fault& fault) const {
+    std::vector<SimWorker*> running;
+    for (const auto& worker : workers_) {
+      if (worker->up() && !worker->ended()) running.push_back(worker.get());
+    }
+    return running.empty() ? nullptr : running[fault.target % running.size()];
+  }
+
+  void Inject(const Fault& fault) {
+    SimWorker* worker = TargetOf(fault);
+    SimServer* server = servers_[fault.server % servers_.size()].get();
+    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause ||
+                              fault.kind == Fault::kWorkerJoin;
+    if ((worker == nullptr && !of_scheduler) || scheduler_->paused() || !scheduler_->up()) return;
+    const TimeMs end = loop_.now() + fault.length_ms;
+    trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", worker != nullptr ? worker->id() : 0}});
+    switch (fault.kind) {
+      case Fault::kWorkerCrash:
+        worker->Crash();
+        for (auto& s : servers_) s->After(5, [s = s.get(), id = worker->id()] { s->Disconnect(id); });
+        return AddWorker(end);
+      case Fault::kWorkerPause:
+        worker->Pause();
+        return loop_.At(end, [worker] { worker->Resume(); });
+      case Fault::kWorkerJoin:
+        return AddWorker(loop_.now());
+      case Fault::kSchedulerCrash:
+        if (fault.moment != 0) return scheduler_->CrashAtPersist(fault.moment == 1, fault.length_ms);
+        scheduler_->Crash();
+        return loop_.At(end, [this] { scheduler_->Boot(); });
+      case Fault::kSchedulerPause:
+        scheduler_->Pause();
+        return loop_.At(end, [this] { scheduler_->Resume(); });
+      case Fault::kCutWorkerServer:
+        return network_.Cut(worker->id(), server->id(), end);
+      case Fault::kCutWorkerScheduler:
+        return network_.Cut(worker->id(), scheduler_->id(), end);
+      case Fault::kDisconnect:
+        return worker->Disconnect(static_cast<int>(fault.server % servers_.size()));
+    }
+  }
+
+  bool Ended() const {
+    return booting_ == 0 &&
+           std::all_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->ended(); }) &&
+           std::all_of(servers_.begin(), servers_.end(), [](const auto& s) { return s->ended(); });
+  }
+
+  std::string Why() const {
+    const SchedulerState state = scheduler_->stored();
+    std::string out = absl::StrCat("phase ", Phase_Name(state.phase()), ", epoch ", state.epoch(), ", ",
+                                   state.current().done_size(), " splits done, ",
+                                   state.current().leases_size(), " leased; not ended:");
+    for (const auto& w : workers_) {
+      if (!w->ended()) absl::StrAppend(&out, " worker ", w->incarnation());
+    }
+    for (const auto& s : servers_) {
+      if (!s->ended()) absl::StrAppend(&out, " server ", s->incarnation());
+    }
+    return out;
+  }
+
+  Outcome Result() const {
+    Outcome out;
+    out.ok = !report_.failed();
+    out.checker = report_.checker();
+    out.text = report_.text();
+    out.at = out.ok ? loop_.now() : report_.at();
+    out.trace_hash = trace_.hash();
+    out.events = loop_.ran();
+    for (const auto& server : servers_) out.digest += server->Digest();
+    return out;
+  }
+
+  const Plan plan_;
+  EventLoop loop_;
+  Trace trace_;
+  Network network_;
+  Random random_;
+  Report report_;
+  Checkers checkers_;
+  World world_;
+  std::unique_ptr<SimScheduler> scheduler_;
+  std::vector<std::unique_ptr<SimServer>> servers_;
+  std::vector<std::unique_ptr<SimWorker>> workers_;
+  int booting_ = 0;
+};
+
+}  // namespace
+
+Outcome Run(const Plan& plan, std::FILE* trace) { return Simulation(plan, trace).Run(); }
+
+}  // namespace tidegate::simulation

@@ -1,0 +1,72 @@
+// Every row of every epoch is trained on: once a split or an epoch counts as done, a push with each of its rows
+// has been acknowledged. Exactly once where no worker failed. The job ends as it should.
+
+#include "absl/strings/str_cat.h"
+#include "tests/simulation/ledger.h"
+
+namespace tidegate::simulation {
+namespace {
+
+class WorkChecker final : public Checker {
+ public:
+  WorkChecker(const Plan* plan, Report* report, Ledger* ledger)
+      : Checker("work", plan, report), ledger_(ledger) {}
+
+  void OnPushAcknowledged(TimeMs now, Incarnation worker, uint64_t number) override {
+    const PushIssued& push = ledger_->pushes.at({worker, number}).push;
+    std::vector<uint32_t>& trained = trained_[push.epoch];
+    trained.resize(plan_->rows);
+    for (uint64_t row = push.rows.begin; row < push.rows.end; ++row) ++trained[row];
+  }
+
+  void OnPersist(TimeMs now, const SchedulerState& state) override {
+    const uint32_t epoch = state.epoch();
+    for (uint32_t split : state.current().done()) {
+      if (!splits_done_.insert({epoch, split}).second) continue;
+      const uint64_t begin = split * plan_->rows_per_split;
+      CheckTrained(now, epoch, {begin, std::min(plan_->rows, begin + plan_->rows_per_split)},
+                   absl::StrCat("split ", split));
+    }
+    for (; ended_ < state.results_size(); ++ended_) {
+      const EpochResult& result = state.results(ended_);
+      CheckTrained(now, result.epoch(), {0, plan_->rows}, "all");
+      if (!ledger_->workers_failed && result.samples() != plan_->rows) {
+        Fail(now, absl::StrCat("epoch ", result.epoch(), " counts ", result.samples(), " samples of ",
+                               plan_->rows, ", though no worker failed"));
+      }
+    }
+    phase_ = state.phase();
+  }
+
+  void OnEnd(TimeMs now) override {
+    if (phase_ != FINISHED || ended_ != static_cast<int>(plan_->epochs)) {
+      Fail(now, absl::StrCat("the job ends in phase ", Phase_Name(phase_), " after ", ended_, " of ",
+                             plan_->epochs, " epochs"));
+    }
+  }
+
+ private:
+  void CheckTrained(TimeMs now, uint32_t epoch, RowRange rows, const std::string& what) {
+    std::vector<uint32_t>& trained = trained_[epoch];
+    trained.resize(plan_->rows);
+    for (uint64_t row = rows.begin; row < rows.end; ++row) {
+      if (trained[row] == 1 || (trained[row] > 1 && ledger_->workers_failed)) continue;
+      return Fail(now, absl::StrCat(what, " of epoch ", epoch, " is done, but row ", row, " was trained on ",
+                                    trained[row], " times"));
+    }
+  }
+
+  Ledger* const ledger_;
+  std::map<uint32_t, std::vector<uint32_t>> trained_;  // epoch -> row -> acknowledged pushes
+  std::set<std::pair<uint32_t, uint32_t>> splits_done_;
+  int ended_ = 0;
+  Phase phase_ = STARTING;
+};
+
+}  // namespace
+
+std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger) {
+  return std::make_unique<WorkChecker>(plan, report, ledger);
+}
+
+}  // namespace tidegate::simulation

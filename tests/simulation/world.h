@@ -1,0 +1,28 @@
+#pragma once
+// What the processes of one run share.
+
+#include "tests/simulation/checker.h"
+#include "tests/simulation/event_loop.h"
+#include "tests/simulation/network.h"
+#include "tests/simulation/plan.h"
+#include "tests/simulation/trace.h"
+
+namespace tidegate::simulation {
+
+class SimScheduler;
+class SimServer;
+
+struct World {
+  const Plan* plan = nullptr;
+  EventLoop* loop = nullptr;
+  Network* network = nullptr;
+  Trace* trace = nullptr;
+  Checkers* checkers = nullptr;
+  Report* report = nullptr;
+  SimScheduler* scheduler = nullptr;
+  std::vector<SimServer*> servers;  // by index; a server's address is its index
+
+  TimeMs now() const { return loop->now(); }
+};
+
+}  // namespace tidegate::simulation
