@@ -12,6 +12,7 @@
 #include "common/executor/signal_watcher.h"
 #include "common/exit_codes.h"
 #include "common/logging.h"
+#include "common/malloc_tuning.h"
 #include "server/rpc/server_process.h"
 
 DEFINE_string(scheduler, "", "HOST:PORT of the job's scheduler (required)");
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
   // Message buffers come and go at this size: keep them mapped instead of faulting them in each time.
   mallopt(M_MMAP_THRESHOLD, 64 << 20);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  tidegate::KeepFreedMemory();
   tidegate::InitLogging(argv[0], FLAGS_name.empty() ? "server" : FLAGS_name);
 
   tidegate::ServerOptions options;

@@ -9,6 +9,7 @@
 #include "common/executor/signal_watcher.h"
 #include "common/exit_codes.h"
 #include "common/logging.h"
+#include "common/malloc_tuning.h"
 #include "common/metrics/metrics.h"
 #include "worker/rpc/worker_process.h"
 
@@ -70,6 +71,7 @@ int main(int argc, char** argv) {
       "trains: reads data, pulls parameters, computes gradients, pushes them.\n"
       "  tidegate-worker --scheduler=HOST:PORT");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
+  tidegate::KeepFreedMemory();
   tidegate::InitLogging(argv[0], "worker");
   if (argc > 1) {
     std::fprintf(stderr, "tidegate-worker: unexpected argument \"%s\"\n", argv[1]);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/malloc_tuning.h"
 #include "common/random.h"
 #include "common/routing_table.h"
 #include "common/rpc/member_link.h"
@@ -311,6 +312,7 @@ cluster { servers: 1 workers: 1 }
 
 absl::Status BenchWire(const WireBenchOptions& options,
                        const std::function<void(const WireFigure&)>& report) {
+  KeepFreedMemory();  // as workers do
   return Bench(options, report).Run();
 }
 
