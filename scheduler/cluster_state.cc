@@ -28,25 +28,11 @@ std::string FirstDifference(const SchedulerState& state, const DeclareTablesRequ
                       request.tables_size());
 }
 
-template <typename Response>
-AcquireWorkResponse Answer(Response* (AcquireWorkResponse::*mutable_answer)()) {
-  AcquireWorkResponse response;
-  (response.*mutable_answer)();
-  return response;
-}
-AcquireWorkResponse AnswerWork(const LeaseRecord& lease) {
-  AcquireWorkResponse response;
-  *response.mutable_work() = lease.work();
-  return response;
-}
 AcquireWorkResponse AnswerRejoin() {
   AcquireWorkResponse response;
   response.set_rejoin(true);
   return response;
 }
-const auto kAnnounce = &AcquireWorkResponse::mutable_announce;
-const auto kPark = &AcquireWorkResponse::mutable_park;
-const auto kWait = &AcquireWorkResponse::mutable_wait;
 
 }  // namespace
 
@@ -443,15 +429,22 @@ void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRe
 bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member,
                            const Soft& soft) const {
   const HeartbeatRequest& request = poll.request;
-  if (request.seen_term() != state_.term() || soft.phase_told != state_.phase()) return true;
+  if (request.seen_term() != state_.term() || soft.phase_told != PhaseFor(member)) return true;
   const HeartbeatResponse response = MakeHeartbeat(request, member);
   return response.has_routing() || response.has_workers() || response.commands_size() > 0;
+}
+
+// Servers hear of the end when the last worker has: none of them loses its connection in mid-sentence.
+Phase ClusterState::PhaseFor(const MemberRecord& member) const {
+  const bool early = state_.phase() == FINISHED && member.member().role() == SERVER &&
+                     membership_.CountActive(WORKER) > 0;
+  return early ? SAVING : state_.phase();
 }
 
 HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
                                               const MemberRecord& member) const {
   HeartbeatResponse response;
-  response.set_phase(state_.phase());
+  response.set_phase(PhaseFor(member));
   response.set_message(state_.message());
   if (state_.routing().epoch() > request.routing_epoch()) {
     *response.mutable_routing() = state_.routing();
@@ -478,7 +471,7 @@ void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
         !HasNews(poll, member, soft)) {
       continue;
     }
-    soft.phase_told = state_.phase();
+    soft.phase_told = PhaseFor(member);
     Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
     soft.heartbeat.reset();
   }
@@ -486,154 +479,6 @@ void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
 
 bool ClusterState::Drained() const {
   return Ended() && membership_.CountActive(SERVER) == 0 && membership_.CountActive(WORKER) == 0;
-}
-
-// ---- work -----------------------------------------------------------------------------------------
-
-SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const AcquireWorkRequest& request) {
-  SchedulerEffects effects;
-  CountTime(now);
-  const Incarnation worker = request.incarnation();
-  MemberRecord* record = membership_.FindActive(worker);
-  if (record == nullptr || record->member().role() != WORKER) {
-    AcquireWorkResponse response = AnswerRejoin();
-    if (Ended()) {
-      response.mutable_finish()->set_failed(state_.phase() == FAILED);
-      response.mutable_finish()->set_message(state_.message());
-      response.set_rejoin(false);
-    }
-    Reply(token, std::move(response), &effects);
-    return Finish(now, std::move(effects));
-  }
-  detector_.Heard(worker, now);
-  for (const WorkDone& done : request.done()) TakeWorkDone(now, worker, done, &effects);
-  Soft& soft = soft_[worker];
-  soft.order = std::max(soft.order, record->acquire_order());
-  if (request.order() != 0) {
-    const bool late = request.order() < soft.order;
-    // The same call again, answered before: the same answer, unless its work is no longer this worker's.
-    const bool again = request.order() == soft.answered_order &&
-                       (!soft.answer.has_work() || soft.answer.work().kind() == Work::EVAL ||
-                        FindLease(state_.mutable_current(), worker, soft.answer.work().lease()));
-    if (late || again) {
-      Reply(token, late ? Answer(kWait) : soft.answer, &effects);
-      return Finish(now, std::move(effects));
-    }
-    soft.order = request.order();
-  }
-  if (soft.work) Reply(soft.work->token, Answer(kWait), &effects);
-  soft.work = WorkPoll{token, now, request.live(), request.clock()};
-  soft.live = request.live();
-  soft.asked = true;
-  if (!record->ready()) {
-    record->set_ready(true);
-    effects.persist = true;
-  }
-  if (request.live() && request.clock() > state_.max_clock()) state_.set_max_clock(request.clock());
-  return Finish(now, std::move(effects));
-}
-
-void ClusterState::TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done,
-                                SchedulerEffects* effects) {
-  if (Ended()) return;
-  EpochProgress* current = state_.mutable_current();
-  LeaseRecord* lease = FindLease(current, worker, done.lease());
-  uint64_t bad_lines = current->bad_lines() + (lease != nullptr ? done.bad_lines() : 0);
-  if (done.in_progress()) {
-    if (lease != nullptr && done.samples() >= lease->progress().samples() &&
-        done.next_step() >= lease->progress().next_step()) {
-      *lease->mutable_progress() = done;
-    }
-  } else if (lease != nullptr) {
-    if (options_.synchronous) {
-      sync_.Complete(worker, done);
-    } else {
-      train_.Complete(worker, done);
-    }
-    effects->persist = true;
-  } else if (state_.phase() == EVALUATING) {
-    const absl::Status status = evaluation_.Take(worker, done);
-    if (!status.ok()) {
-      Fail(now,
-           absl::StrCat(DescribeMember(membership_.FindActive(worker)->member()),
-                        " sent evaluation scores that are not valid: ", std::string(status.message())),
-           effects);
-      return;
-    }
-    bad_lines = evaluation_.bad_lines();
-  }
-  if (bad_lines > options_.job.data().max_bad_lines()) {
-    Fail(now,
-         absl::StrCat(bad_lines, " bad lines, more than data.max_bad_lines (",
-                      options_.job.data().max_bad_lines(), "); for example ", done.bad_line_example()),
-         effects);
-  }
-}
-
-std::optional<AcquireWorkResponse> ClusterState::AnswerFor(TimeMs now, Incarnation worker,
-                                                           const WorkPoll& poll,
-                                                           SchedulerEffects* effects) {
-  if (Ended()) {
-    AcquireWorkResponse response;
-    response.mutable_finish()->set_failed(state_.phase() == FAILED);
-    response.mutable_finish()->set_message(state_.message());
-    return response;
-  }
-  if (state_.phase() == TRAINING) return TrainingAnswer(now, worker, poll, effects);
-  if (poll.live) return Answer(kPark);
-  if (state_.phase() != EVALUATING) return std::nullopt;
-  if (const LeaseRecord* lease = evaluation_.LeaseOf(worker)) return AnswerWork(*lease);
-  const LeaseRecord* lease = evaluation_.queue().Lease(worker, NextLease());
-  if (lease == nullptr) return std::nullopt;
-  return AnswerWork(*lease);
-}
-
-std::optional<AcquireWorkResponse> ClusterState::TrainingAnswer(TimeMs now, Incarnation worker,
-                                                                const WorkPoll& poll,
-                                                                SchedulerEffects* effects) {
-  const LeaseRecord* lease = FindLeaseOf(state_.mutable_current(), worker);
-  if (options_.synchronous) {
-    if (lease != nullptr) {
-      if (poll.live && poll.clock <= lease->work().start_clock()) return AnswerWork(*lease);
-      sync_.GiveBack(worker);  // it was granted to a view of this worker that is past
-      effects->persist = true;
-      return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
-    }
-    if (poll.live) {
-      // Held while a group of all forms; otherwise this worker would stand in the way of others.
-      return sync_.Running() ? std::optional(Answer(kPark)) : std::nullopt;
-    }
-    if (sync_.Running() || !sync_.HasNext()) return std::nullopt;
-    if (sync_.NextIsLeftover()) {
-      const bool chosen = leftover_worker_ != 0 && leftover_worker_ != worker &&
-                          membership_.FindActive(leftover_worker_) != nullptr &&
-                          now - forming_since_ < StallTimeoutMs();
-      if (chosen) return std::nullopt;
-      leftover_worker_ = worker;
-    }
-    return Answer(kAnnounce);
-  }
-  if (lease != nullptr) return poll.live ? AnswerWork(*lease) : Answer(kAnnounce);
-  if (!train_.AnyFree()) return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
-  if (!poll.live) return Answer(kAnnounce);
-  effects->persist = true;
-  Soft& soft = soft_.at(worker);
-  soft.advanced_at = now;
-  membership_.FindActive(worker)->set_acquire_order(soft.order);
-  return AnswerWork(*train_.Lease(worker, NextLease()));
-}
-
-void ClusterState::AnswerWorkPolls(TimeMs now, SchedulerEffects* effects) {
-  for (auto& [worker, soft] : soft_) {
-    if (!soft.work) continue;
-    std::optional<AcquireWorkResponse> answer = AnswerFor(now, worker, *soft.work, effects);
-    if (!answer && now - soft.work->since < options_.heartbeat_interval_ms) continue;
-    if (!answer) answer = Answer(kWait);
-    soft.answered_order = soft.order;
-    soft.answer = *answer;
-    Reply(soft.work->token, *std::move(answer), effects);
-    soft.work.reset();
-  }
 }
 
 }  // namespace tidegate

@@ -151,6 +151,7 @@ class ClusterState {
                    SchedulerEffects* effects);
   void TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done, SchedulerEffects* effects);
   bool HasNews(const HeartbeatPoll& poll, const MemberRecord& member, const Soft& soft) const;
+  Phase PhaseFor(const MemberRecord& member) const;
   HeartbeatResponse MakeHeartbeat(const HeartbeatRequest& request, const MemberRecord& member) const;
   void AnswerHeartbeats(TimeMs now, SchedulerEffects* effects);
   // Work for a worker that asks, or nothing (it waits).

@@ -2,6 +2,7 @@
 
 #include <gflags/gflags.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -103,6 +104,8 @@ int main(int argc, char** argv) {
   options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
   options.lease_ms = FLAGS_lease_ms;
   options.metrics_port = FLAGS_metrics_port;
+  // Servers hear of the end after the workers have left or are known to be dead.
+  options.leave_grace_ms = std::max<tidegate::TimeMs>(options.leave_grace_ms, 2 * FLAGS_lease_ms);
   tidegate::SchedulerProcess scheduler(options, &tidegate::RealFileSystem());
   tidegate::SignalWatcher signals([&](int signal) { scheduler.Stop(signal); });
   return scheduler.Run();
