@@ -15,6 +15,7 @@
 #include "worker/data/readers.h"
 #include "worker/model/backend.h"
 #include "worker/model/model.h"
+#include "worker/pipeline/grouped_gather.h"
 #include "worker/pipeline/worker_agent.h"
 
 namespace tidegate {
@@ -262,7 +263,10 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
   Model* m = session->model.get();
   session->runner = std::make_unique<WorkRunner>(
       job, pipeline, batch_rows, session->readers.get(), m, session->client.get(),
-      [m](Step* step) { m->Gather(step); });
+      GroupedGather(m, [session] {
+        std::lock_guard lock(session->mu);
+        return session->routing;
+      }));
   session->agent = std::make_unique<WorkerAgent>(membership.incarnation);
   session->agent->Begin();
   session->ready = true;
