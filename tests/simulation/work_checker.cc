@@ -20,6 +20,10 @@ class WorkChecker final : public Checker {
   }
 
   void OnPersist(TimeMs now, const SchedulerState& state) override {
+    for (const MemberRecord& record : state.members()) {
+      const bool worker = record.member().role() == WORKER;
+      if (worker && record.state() == MemberRecord::DEAD) ledger_->workers_failed = true;
+    }
     const uint32_t epoch = state.epoch();
     for (uint32_t split : state.current().done()) {
       if (!splits_done_.insert({epoch, split}).second) continue;
