@@ -1,0 +1,75 @@
+// The cluster over many seeds; the seeds that once failed; the same run twice; the same work on other
+// layouts.
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include <catch2/catch.hpp>
+#include "tests/simulation/simulation.h"
+
+namespace tidegate::simulation {
+namespace {
+
+constexpr uint64_t kSeeds = 1500;
+
+void RequireOk(uint64_t seed) {
+  const Plan plan = MakePlan(seed);
+  const Outcome outcome = Run(plan);
+  INFO(plan.Describe());
+  INFO("checker \"" << outcome.checker << "\" at " << outcome.at << " ms: " << outcome.text);
+  INFO("replay: bazel run //tests/simulation -- --seed=" << seed << " --trace");
+  REQUIRE(outcome.ok);
+}
+
+TEST_CASE("every contract holds over many simulated clusters") {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) RequireOk(seed);
+}
+
+TEST_CASE("seeds that once failed pass") {
+  std::ifstream file("tests/simulation/regression_seeds.txt");
+  REQUIRE(file.good());
+  std::string word;
+  int seeds = 0;
+  while (file >> word) {
+    if (word[0] == '#') {
+      std::getline(file, word);
+      continue;
+    }
+    RequireOk(std::stoull(word));
+    ++seeds;
+  }
+  REQUIRE(seeds > 0);
+}
+
+TEST_CASE("a seed replays exactly") {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    const Outcome first = Run(MakePlan(seed));
+    const Outcome second = Run(MakePlan(seed));
+    INFO("seed " << seed);
+    REQUIRE(first.trace_hash == second.trace_hash);
+    REQUIRE(first.events == second.events);
+    REQUIRE(first.digest == second.digest);
+  }
+  REQUIRE(Run(MakePlan(1)).trace_hash != Run(MakePlan(2)).trace_hash);
+}
+
+TEST_CASE("at staleness 0 any number of servers and strands gives the same bits") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const Outcome one = Run(MakeQuietPlan(seed, 1, 1));
+    INFO("seed " << seed << ": " << one.text);
+    REQUIRE(one.ok);
+    for (uint32_t servers = 1; servers <= 3; ++servers) {
+      for (uint32_t strands = 1; strands <= 3; ++strands) {
+        const Outcome other = Run(MakeQuietPlan(seed, servers, strands));
+        INFO(servers << " servers of " << strands << " strands: " << other.text);
+        REQUIRE(other.ok);
+        REQUIRE(other.digest == one.digest);
+      }
+    }
+  }
+  REQUIRE(Run(MakeQuietPlan(1, 1, 1)).digest != Run(MakeQuietPlan(2, 1, 1)).digest);
+}
+
+}  // namespace
+}  // namespace tidegate::simulation
