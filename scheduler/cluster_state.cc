@@ -13,6 +13,13 @@ namespace {
 constexpr uint32_t kStateFormat = 1;
 constexpr int kEventsMax = 256;
 constexpr TimeMs kRateWindowMs = 5000;
+constexpr size_t kNameBytesMax = 256;
+
+// Names and addresses stand in logs and in every status.
+bool IsShortLine(const std::string& text) {
+  return text.size() <= kNameBytesMax &&
+         std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
 
 // The first declared table that differs, for people.
 std::string FirstDifference(const SchedulerState& state, const DeclareTablesRequest& request) {
@@ -75,7 +82,7 @@ absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOpti
     stored.set_format(kStateFormat);
     stored.set_job(options.job.name());
     stored.set_config_fingerprint(options.config_fingerprint);
-    stored.set_generation(1);
+    stored.set_generation(options.generation);
     stored.set_lr_scale(1);
   }
   return std::unique_ptr<ClusterState>(new ClusterState(std::move(options), std::move(stored)));
@@ -150,6 +157,13 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
     Refuse(token, absl::InvalidArgumentError("Join: role must be SERVER or WORKER"), &effects);
     return Finish(now, std::move(effects));
   }
+  if (!IsShortLine(request.name()) || !IsShortLine(request.address())) {
+    Refuse(token,
+           absl::InvalidArgumentError(absl::StrCat("Join: name and address are lines of at most ",
+                                                   kNameBytesMax, " bytes")),
+           &effects);
+    return Finish(now, std::move(effects));
+  }
   if (request.config_fingerprint() != 0 &&
       request.config_fingerprint() != options_.config_fingerprint) {
     return refuse(absl::StrCat("this scheduler runs job \"", options_.job.name(), "\" with config ",
@@ -203,7 +217,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token,
                                       const DeclareTablesRequest& request) {
   SchedulerEffects effects;
   CountTime(now);
-  const MemberRecord* record = membership_.FindActive(request.incarnation());
+  const MemberRecord* record = Sender(request);
   absl::Status status;
   if (record == nullptr || record->member().role() != WORKER) {
     status = absl::FailedPreconditionError(
@@ -242,7 +256,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token,
 SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const LeaveRequest& request) {
   SchedulerEffects effects;
   CountTime(now);
-  if (membership_.FindActive(request.incarnation()) != nullptr) {
+  if (Sender(request) != nullptr) {
     RemoveMember(now, request.incarnation(), MemberRecord::LEFT, request.reason(), &effects);
   }
   Reply(token, LeaveResponse(), &effects);
@@ -352,10 +366,11 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   SchedulerEffects effects;
   CountTime(now);
   const Incarnation incarnation = request.incarnation();
-  MemberRecord* record = membership_.FindActive(incarnation);
+  MemberRecord* record = Sender(request);
   if (record == nullptr) {
     HeartbeatResponse response;
     response.set_rejoin(true);
+    response.set_generation(state_.generation());
     response.set_phase(state_.phase());
     response.set_message(state_.message());
     Reply(token, std::move(response), &effects);

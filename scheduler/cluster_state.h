@@ -48,6 +48,7 @@ struct SchedulerOptions {
   std::vector<Split> train_splits;  // (scheduler/data_plan.h)
   std::vector<Split> valid_splits;  // empty: no evaluation
   std::string checkpoint_directory;  // empty: no checkpoints
+  uint64_t generation = 1;           // of a new job; differs between jobs, so that a member of another one is known
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
@@ -161,6 +162,13 @@ class ClusterState {
                                                     const WorkPoll& poll,
                                                     SchedulerEffects* effects);
   void AnswerWorkPolls(TimeMs now, SchedulerEffects* effects);
+  // The active member that sent it; nullptr also where it speaks of another job, whose incarnations count
+  // from 1 as well.
+  template <typename Request>
+  MemberRecord* Sender(const Request& request) {
+    if (request.generation() != 0 && request.generation() != state_.generation()) return nullptr;
+    return membership_.FindActive(request.incarnation());
+  }
   void RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
                     const std::string& why, SchedulerEffects* effects);
   void CheckStalls(TimeMs now, SchedulerEffects* effects);

@@ -34,7 +34,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Acquire
   SchedulerEffects effects;
   CountTime(now);
   const Incarnation worker = request.incarnation();
-  MemberRecord* record = membership_.FindActive(worker);
+  MemberRecord* record = Sender(request);
   if (record == nullptr || record->member().role() != WORKER) {
     AcquireWorkResponse response = AnswerRejoin();
     if (Ended()) {

@@ -320,6 +320,7 @@ void MemberLink::Impl::ReportFatalError(const std::string& message, int timeout_
   }
   HeartbeatRequest request;
   request.set_incarnation(membership_.incarnation);
+  request.set_generation(membership_.generation);
   request.set_no_wait(true);
   request.set_fatal_error(message);
   HeartbeatResponse response;
@@ -332,6 +333,7 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
     std::lock_guard lock(mutex_);
     wake_ = false;
     request.set_incarnation(membership_.incarnation);
+    request.set_generation(membership_.generation);
     request.set_seen_term(term_);
     request.set_routing_epoch(routing_epoch_);
     request.set_worker_set_version(worker_set_version_);
@@ -403,6 +405,15 @@ void MemberLink::Impl::HeartbeatLoop() {
 
 bool MemberLink::Impl::TakeHeartbeat(const HeartbeatRequest& request,
                                      const HeartbeatResponse& response) {
+  if (response.generation() != 0 && response.generation() != membership_.generation) {
+    TG_LOG(WARNING) << "the scheduler at " << options_.scheduler << " runs another job now";
+    {
+      std::lock_guard lock(mutex_);
+      term_ = 0;  // its terms are counted anew
+    }
+    if (callbacks_.rejoin) callbacks_.rejoin();
+    return false;
+  }
   if (!AcceptTerm(response.term())) {
     TG_LOG(WARNING) << "ignored an answer of scheduler term " << response.term();
     return true;
@@ -483,6 +494,7 @@ void MemberLink::Impl::CommandLoop() {
 
 absl::StatusOr<AcquireWorkResponse> MemberLink::Impl::AcquireWork(AcquireWorkRequest request) {
   request.set_incarnation(membership_.incarnation);
+  request.set_generation(membership_.generation);
   AcquireWorkResponse response;
   const int timeout_ms = static_cast<int>(membership_.heartbeat_interval_ms) + kLongPollGraceMs;
   absl::Status status = Retry(&Stub::AcquireWork, "AcquireWork", request, &response, timeout_ms);
@@ -493,6 +505,7 @@ absl::StatusOr<AcquireWorkResponse> MemberLink::Impl::AcquireWork(AcquireWorkReq
 absl::Status MemberLink::Impl::DeclareTables(const std::vector<TableSpec>& tables) {
   DeclareTablesRequest request;
   request.set_incarnation(membership_.incarnation);
+  request.set_generation(membership_.generation);
   for (const TableSpec& table : tables) *request.add_tables() = table;
   DeclareTablesResponse response;
   return Retry(&Stub::DeclareTables, "DeclareTables", request, &response, 5000);
@@ -515,6 +528,7 @@ absl::Status MemberLink::Impl::Leave(const std::string& reason) {
   CancelActive();
   LeaveRequest request;
   request.set_incarnation(membership_.incarnation);
+  request.set_generation(membership_.generation);
   request.set_reason(reason);
   LeaveResponse response;
   return FromGrpc(stub_->Leave(NewContext(1000).get(), request, &response));

@@ -105,6 +105,12 @@ void WriteMetrics(SchedulerLoop* loop, MetricsPage* page) {
                 number(state.events_total()));
 }
 
+// Of a job that starts now: no other at this address has had it.
+uint64_t NewGeneration() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+}
+
 struct Job {
   std::string state_folder;
   SchedulerOptions options;
@@ -136,6 +142,7 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
                                   ? JoinPath(job.state_folder, "checkpoints")
                                   : std::filesystem::absolute(options.checkpoint_dir, error).string();
   core.version = kVersion;
+  core.generation = NewGeneration();
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
   auto store = DirectoryStore::Open(files, job.state_folder);
@@ -144,7 +151,10 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   auto stored = job.store->Load();
   if (!stored.ok()) return stored.status();
   auto state = ClusterState::Create(core, *std::move(stored));
-  if (!state.ok()) return state.status();
+  if (!state.ok()) {
+    return absl::Status(state.status().code(),
+                        absl::StrCat("--state=", job.state_folder, ": ", state.status().message()));
+  }
   job.core = *std::move(state);
   return job;
 }

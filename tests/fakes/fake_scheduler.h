@@ -24,6 +24,7 @@ class FakeScheduler final : public SchedulerService::Service {
   struct State {
     uint64_t term = 1;
     uint64_t generation = 9;
+    uint64_t heartbeat_generation = 0;  // in heartbeats' answers
     uint32_t interval_ms = 50;
     JobConfig config;
     RoutingTable routing;
@@ -115,6 +116,7 @@ class FakeScheduler final : public SchedulerService::Service {
     }
     response->set_term(state_.term);
     response->set_rejoin(state_.rejoin);
+    response->set_generation(state_.heartbeat_generation);
     if (state_.routing.epoch() > request->routing_epoch()) {
       *response->mutable_routing() = state_.routing;
     }

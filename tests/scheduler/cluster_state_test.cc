@@ -167,6 +167,55 @@ TEST_CASE("tables with wrong ids, no tables, and declarations of strangers are r
   CHECK_THAT(std::string(core.Refusal(core.Declare(77)).message()), Catch::Contains("rejoin"));
 }
 
+TEST_CASE("a member of another job at this address is told so, and acts for no member of the same number") {
+  Core core([](SchedulerOptions* options) { options->generation = 70; });
+  core.Train();
+  CHECK(core.Get<JoinResponse>(core.JoinAs(WORKER, 2)).generation() == 70);
+  HeartbeatRequest beat = core.Beat(core.worker);
+  beat.set_generation(69);
+  beat.set_fatal_error("of another job");
+  const HeartbeatResponse answer = core.Get<HeartbeatResponse>(beat);
+  CHECK(answer.rejoin());
+  CHECK(answer.generation() == 70);
+  DeclareTablesRequest declare = core.Declare(core.worker);
+  declare.set_generation(69);
+  CHECK_THAT(std::string(core.Refusal(declare).message()), Catch::Contains("rejoin"));
+  AcquireWorkRequest ask = core.Ask(true);
+  ask.set_generation(69);
+  CHECK(core.Get<AcquireWorkResponse>(ask).rejoin());
+  LeaveRequest leave;
+  leave.set_incarnation(core.worker);
+  leave.set_generation(69);
+  core.Get<LeaveResponse>(leave);
+  CHECK(core.state->Durable().phase() == TRAINING);
+  beat.set_generation(70);
+  beat.clear_fatal_error();
+  CHECK_FALSE(core.Get<HeartbeatResponse>(beat).rejoin());
+}
+
+TEST_CASE("the generation of a job is stored: started again it is the same") {
+  Core core([](SchedulerOptions* options) { options->generation = 70; });
+  SchedulerOptions again = core.options;
+  again.generation = 71;
+  auto state = *ClusterState::Create(again, core.state->Durable());
+  CHECK(state->Durable().generation() == 70);
+}
+
+TEST_CASE("names and addresses that are no short line are refused") {
+  Core core;
+  JoinRequest request = core.JoinAs(WORKER, 1);
+  for (const std::string& bad : {std::string("a\nb"), std::string("\x1b[2J"), std::string(5000, 'x')}) {
+    request.set_name(bad);
+    request.set_address("h:1");
+    CHECK(absl::IsInvalidArgument(core.Refusal(request)));
+    request.set_name("fine");
+    request.set_address(bad);
+    CHECK(absl::IsInvalidArgument(core.Refusal(request)));
+  }
+  request.set_address("h:1");
+  CHECK(core.Get<JoinResponse>(request).incarnation() == 1);
+}
+
 TEST_CASE("a heartbeat waits for news or the interval") {
   Core core;
   core.Train();

@@ -180,6 +180,26 @@ TEST_CASE("a member that is told to rejoin gets a new incarnation by joining aga
   CHECK(scheduler.WaitUntil([](const auto& s) { return s.last_heartbeat.incarnation() == 2; }));
 }
 
+TEST_CASE("a member whose scheduler runs another job now joins that, though its terms count from 1") {
+  FakeScheduler scheduler;
+  scheduler.Update([](auto& s) { s.term = 5; });
+  Recorder recorder;
+  MemberLink link(ServerAt(scheduler.address()), recorder.Callbacks());
+  REQUIRE(link.Join().ok());
+  link.Start();
+  REQUIRE(scheduler.WaitUntil([](const auto& s) { return s.last_heartbeat.generation() == 9; }));
+  scheduler.Update([](auto& s) {
+    s.term = 1;
+    s.generation = s.heartbeat_generation = 10;
+  });
+  REQUIRE(recorder.WaitFor("rejoin"));
+  link.Stop();
+  REQUIRE(link.Join().ok());
+  CHECK(link.membership().generation == 10);
+  link.Start();
+  CHECK(scheduler.WaitUntil([](const auto& s) { return s.last_heartbeat.generation() == 10; }));
+}
+
 TEST_CASE("joining waits for a scheduler, and gives up with the reason") {
   std::string address;
   {
