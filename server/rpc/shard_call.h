@@ -57,6 +57,7 @@ class ShardCall {
   bool has_min_clock = false;
   absl::InlinedVector<ShardId, 4> refused_shards;
   uint64_t duplicate_rows = 0;
+  bool refused = false;      // a push that a strand refused whole
   std::vector<SliceBuffer> rows;
 };
 

@@ -22,6 +22,7 @@ struct ShardEngine::Lane {
   // --- on the strand ---
   std::unique_ptr<ShardGroup> group;
   ShardEffects effects;
+  ShardMetrics refusals;  // pushes by the strand that refused them first: each counts once
 };
 
 struct ShardEngine::View {
@@ -46,6 +47,11 @@ void AddMetrics(const ShardMetrics& from, ShardMetrics* to) {
   for (size_t i = 0; i < kCounters; ++i) a[i] += b[i];
   std::memcpy(static_cast<void*>(to), a, sizeof(a));
 }
+
+constexpr uint64_t ShardMetrics::*kRefusals[] = {
+    &ShardMetrics::pushes_refused_generation, &ShardMetrics::pushes_refused_rejoin,
+    &ShardMetrics::pushes_refused_routing, &ShardMetrics::pushes_refused_memory,
+    &ShardMetrics::pushes_refused_other};
 
 const wire::Stamp& StampOf(const wire::Request& request) {
   return std::visit([](const auto& r) -> const wire::Stamp& { return r.stamp; }, request);
@@ -214,10 +220,12 @@ ShardEngine::Statistics ShardEngine::Collect() {
   total.epoch = current->epoch;
   total.shard_count = current->own.size();
   std::mutex sum;
+  ShardMetrics refusals;
   OnEveryLane([&](Lane& lane) {
     const ShardGroup& group = *lane.group;
     std::lock_guard lock(sum);
     AddMetrics(group.metrics(), &total.shards);
+    for (const auto refusal : kRefusals) refusals.*refusal += lane.refusals.*refusal;
     total.parked_pulls += group.parked_pulls();
     total.held_pushes += group.held_pushes();
     total.sessions = std::max<uint64_t>(total.sessions, group.sessions());
@@ -230,6 +238,7 @@ ShardEngine::Statistics ShardEngine::Collect() {
       total.tables[id].bytes += group.table(id).BytesUsed();
     }
   });
+  for (const auto refusal : kRefusals) total.shards.*refusal = refusals.*refusal;
   return total;
 }
 
@@ -440,6 +449,10 @@ void ShardEngine::Deliver(Lane& lane) {
       std::lock_guard lock(call->mutex);
       if (call->status.ok()) call->status = done.status;
       call->duplicate_rows += done.duplicate_rows;
+      if (done.refusal != nullptr && !call->refused) {
+        call->refused = true;
+        lane.refusals.*done.refusal += 1;
+      }
       for (ShardId shard : done.refused_shards) call->refused_shards.push_back(shard);
     }
     FinishShare(lane, call);

@@ -76,21 +76,23 @@ template std::vector<ShardId> ShardGroup::SelectOwned(PullCall*);
 template std::vector<ShardId> ShardGroup::SelectOwned(PushCall*);
 
 void ShardGroup::RefusePush(CallToken token, absl::Status status, ShardEffects* effects) {
+  uint64_t ShardMetrics::*refusal = &ShardMetrics::pushes_refused_other;
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
-      ++metrics_.pushes_refused_routing;
+      refusal = &ShardMetrics::pushes_refused_routing;
       break;
     case absl::StatusCode::kResourceExhausted:
-      ++metrics_.pushes_refused_memory;
+      refusal = &ShardMetrics::pushes_refused_memory;
       break;
     case absl::StatusCode::kFailedPrecondition:
-      ++(status.message().find("generation") == 0 ? metrics_.pushes_refused_generation
-                                                  : metrics_.pushes_refused_rejoin);
+      refusal = status.message().find("generation") == 0 ? &ShardMetrics::pushes_refused_generation
+                                                         : &ShardMetrics::pushes_refused_rejoin;
       break;
     default:
-      ++metrics_.pushes_refused_other;
+      break;
   }
-  effects->pushes.push_back({token, std::move(status), {}, 0});
+  ++(metrics_.*refusal);
+  effects->pushes.push_back({token, std::move(status), {}, 0, refusal});
 }
 
 absl::Status ShardGroup::CheckMemory(const PushCall& call, uint64_t* needed_bytes) const {

@@ -58,11 +58,13 @@ struct PullDone {
   Clock min_clock = 0;
   std::vector<ShardId> refused_shards;  // ascending
 };
+struct ShardMetrics;
 struct PushDone {
   CallToken token = 0;
   absl::Status status;
   std::vector<ShardId> refused_shards;
   uint64_t duplicate_rows = 0;
+  uint64_t ShardMetrics::*refusal = nullptr;  // refused whole: where the strand has counted it
 };
 struct ClockDone {
   CallToken token = 0;

@@ -271,6 +271,11 @@ TEST_CASE("a refused message changes nothing, and says why") {
   CHECK(cluster.RowsOf({1, 2}) ==
         std::vector<float>{-kLearningRate, -kLearningRate, -kLearningRate, -kLearningRate, 0, 0, 0, 0});
   CHECK(cluster.engine.Collect().refused.pushes >= 4);
+  CHECK(cluster.engine.Collect().shards.pushes_refused_generation == 1);
+  request.mutable_tables(0)->set_keys(Pack<Key>({1, 2, 3, 4, 5, 6, 7, 8}));
+  request.mutable_tables(0)->set_values(std::string(8 * 16, '\0'));
+  CHECK(cluster.Push(request).error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+  CHECK(cluster.engine.Collect().shards.pushes_refused_generation == 2);
 }
 
 TEST_CASE("messages above the limit are refused, by stream with their call number") {
