@@ -295,7 +295,7 @@ void Tracker::SendLeg(TimeMs now, LegId id) {
   leg_of_number_[number] = id;
   ++leg.attempts;
   leg.state = LegState::kSent;
-  leg.at = now + RetryPolicy::Doubled(options_.attempt_timeout_ms, leg.attempts,
+  leg.at = now + RetryPolicy::Doubled(options_.attempt_timeout_ms, leg.timeouts + 1,
                                       std::max(options_.attempt_timeout_ms, kAttemptTimeoutMsMax));
   effects_.sends.push_back({leg.server, number, BodyOf(leg), leg.message.owner});
   ++stats_.messages;

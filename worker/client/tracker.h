@@ -46,7 +46,7 @@ struct TrackerOptions {
   size_t pulls_in_flight_max = 8;             // per server
   Sequence push_window = 64;                  // what a server's session remembers
   // Of one attempt. Parked pulls and held pushes wait long in good health: the next attempt replaces
-  // them at the server. Doubles with each attempt.
+  // them at the server. Doubles with each that is not answered; refusals do not count.
   TimeMs attempt_timeout_ms = 10'000;
   TimeMs clock_timeout_ms = 2'000;
   RetryPolicy::Options retry = {};
@@ -138,6 +138,7 @@ class Tracker {
     LegState state = LegState::kQueued;
     TimeMs at = 0;
     uint32_t attempts = 0;
+    uint32_t timeouts = 0;  // of them, those that were not answered in time
     absl::InlinedVector<uint64_t, 2> numbers;
   };
   struct Call {

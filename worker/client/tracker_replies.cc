@@ -183,6 +183,7 @@ void Tracker::OnTime(TimeMs now) {
       case LegState::kQueued:
         break;
       case LegState::kSent:
+        ++found->second.timeouts;
         Retry(now, &found->second);
         break;
       case LegState::kBackoff:

@@ -126,6 +126,22 @@ TEST_CASE("a push keeps its sequence and content in every attempt, and says what
   CHECK(AsPush(h.sends[0]).oldest_unacked == 2);
 }
 
+TEST_CASE("refusals do not make the client wait longer for a lost message") {
+  TrackerHarness h({.attempt_timeout_ms = 100}, {1});
+  const Key key = h.KeyIn(0);
+  const float gradient = 1;
+  h.tracker.Push(h.now, 0, 1, std::vector<TablePush>{{0, {&key, 1}, {&gradient, 1}, {}}});
+  h.Collect();
+  for (int refusal = 0; refusal < 10; ++refusal) {
+    const auto sends = h.TakeSends();
+    REQUIRE(sends.size() == 1);
+    h.Reply(sends[0], absl::UnavailableError("too far ahead"));
+    h.AdvanceToNext();
+  }
+  REQUIRE(h.TakeSends().size() == 1);
+  REQUIRE(h.tracker.NextTime() == h.now + 100);
+}
+
 TEST_CASE("an answer to any attempt counts, once") {
   TrackerHarness h({.attempt_timeout_ms = 100});
   const std::vector<Key> keys = {h.KeyIn(0)};
