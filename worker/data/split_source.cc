@@ -19,17 +19,35 @@ absl::StatusOr<const Row*> SplitSource::NextRow() {
     if (!more.ok()) return more.status();
     return *more ? &row_ : nullptr;
   }
-  if (taken_ == window_.size()) {
-    taken_ = 0;
-    if (absl::Status s = window_.Fill(stream_.get(), shuffle_window_); !s.ok()) return s;
-    window_.Shuffle(RandomBits(shuffle_seed_, windows_++));
-    if (window_.size() == 0) return nullptr;
-  }
-  return &window_[taken_++];
+  if (absl::Status s = FillWindow(); !s.ok()) return s;
+  return window_.size() == 0 ? nullptr : &window_[taken_++];
+}
+
+// Afterwards the window has rows that are not taken, or the stream has ended and it has none at all.
+absl::Status SplitSource::FillWindow() {
+  if (taken_ < window_.size()) return absl::OkStatus();
+  taken_ = 0;
+  if (absl::Status s = window_.Fill(stream_.get(), shuffle_window_); !s.ok()) return s;
+  window_.Shuffle(RandomBits(shuffle_seed_, windows_++));
+  return absl::OkStatus();
+}
+
+// A rest of a few rows would be a step as bold as a full one, on noise: when the rows that are left are
+// known (all in the window), they are cut in even batches.
+size_t SplitSource::RowsOfNext(size_t max_rows) const {
+  const size_t left = window_.size() - taken_;
+  const bool last_window = window_.size() < shuffle_window_;
+  if (left == 0 || !last_window) return max_rows;
+  const size_t batches = (left + max_rows - 1) / max_rows;
+  return (left + batches - 1) / batches;
 }
 
 absl::StatusOr<bool> SplitSource::Next(size_t max_rows, Batch* batch) {
   collector_->Prepare(batch);
+  if (shuffle_window_ > 1) {
+    if (absl::Status s = FillWindow(); !s.ok()) return s;
+    max_rows = RowsOfNext(max_rows);
+  }
   while (batch->rows < max_rows) {
     absl::StatusOr<const Row*> row = NextRow();
     if (!row.ok()) return row.status();

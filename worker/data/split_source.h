@@ -1,5 +1,6 @@
 #pragma once
-// Batches of the rows of a stream, in its order or shuffled within windows. Not thread-safe.
+// Batches of the rows of a stream, in its order or shuffled within windows. Not thread-safe. Shuffled,
+// the stream's last batches are of even size, none a small rest.
 
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,8 @@ class SplitSource final : public BatchSource {
 
  private:
   absl::StatusOr<const Row*> NextRow();  // null at the end
+  absl::Status FillWindow();
+  size_t RowsOfNext(size_t max_rows) const;
 
   const std::unique_ptr<RowStream> stream_;
   const std::unique_ptr<RowCollector> collector_;

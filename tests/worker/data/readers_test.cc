@@ -213,6 +213,21 @@ TEST_CASE("a split's order is a function of seed, epoch and split") {
   CHECK_FALSE(order(1) == first);
 }
 
+TEST_CASE("the last batches of a shuffled split are of even size") {
+  JobConfig config = GeneratedConfig(600);
+  config.mutable_data()->mutable_train()->set_rows(995);
+  auto readers = Make(config);
+  Split split;
+  split.set_begin(10);
+  split.set_end(540);  // fewer rows than the window
+  auto source = readers->OpenTrainSplit(split, 1);
+  REQUIRE(source.ok());
+  Batch batch;
+  std::vector<size_t> sizes;
+  while (*(*source)->Next(100, &batch)) sizes.push_back(batch.rows);
+  CHECK(sizes == std::vector<size_t>{89, 89, 88, 88, 88, 88});
+}
+
 TEST_CASE("step ranges may follow each other, leave gaps or go back") {
   for (const int window : {0, 25}) {
     const JobConfig config = TextConfig(window);
