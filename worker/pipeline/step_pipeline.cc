@@ -143,8 +143,12 @@ void StepPipeline::StartPull(const std::shared_ptr<Slot>& slot, bool evaluate) {
 
 absl::Status StepPipeline::AwaitPull(Slot* slot, const std::atomic<bool>* stop) {
   Stopwatch watch(&stats_->pull_wait_s);
-  if (auto s = board_->Await("a pull", stop, [&] { return slot->pulled; }); !s.ok()) return s;
-  return slot->result.status;
+  // Where an own push was refused, the clock that releases the pull may never come.
+  auto s = board_->Await("a pull", stop,
+                         [&] { return slot->pulled || !board_->push_status.ok(); });
+  if (!s.ok()) return s;
+  std::lock_guard lock(board_->mu);
+  return slot->pulled ? slot->result.status : board_->push_status;
 }
 
 absl::Status StepPipeline::AwaitPushes(uint32_t at_most, const std::atomic<bool>* stop) {

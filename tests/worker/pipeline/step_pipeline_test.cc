@@ -90,6 +90,32 @@ TEST_CASE("a push that fails ends the run with its status") {
   CHECK(f.client.pushes.size() < 50);
 }
 
+TEST_CASE("a push that fails ends the run also where it holds up the next pull for ever") {
+  Fixture f;
+  class Refusing final : public ParameterClient {
+   public:
+    void Pull(Clock clock, Clock, std::span<const TablePull>, PullDone done) override {
+      if (clock == 0) {
+        done({absl::OkStatus(), -1});
+      } else {
+        kept.push_back(done);
+      }
+    }
+    void PullForEvaluation(std::span<const TablePull>, PullDone) override {}
+    void Push(Clock, double, std::span<const TablePush>, PushDone done) override {
+      done(absl::ResourceExhaustedError("--memory_limit_bytes"));
+    }
+    void EndClock(Clock) override {}
+    std::vector<PullDone> kept;
+  } refusing;
+  StepPipeline p({{true, 0, 1}, 2, 1}, &f.model, &refusing, [&](Step* s) { f.model.Gather(s); },
+                 &f.stats);
+  ListFeed feed({3, 3, 3});
+  CHECK(p.Train(feed, 0, nullptr).status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(refusing.kept.size() == 1);
+  for (auto& done : refusing.kept) done({absl::OkStatus(), 0});
+}
+
 TEST_CASE("errors of the feed and the model end the run") {
   Fixture f;
   auto p = f.Make({false, 0, 2});
