@@ -12,6 +12,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/text_format.h>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/job_config/check.h"
@@ -92,6 +93,16 @@ std::string Improve(const std::string& message) {
   return message;
 }
 
+// What a terminal should not get: the parser quotes the bytes of a file that is no text.
+std::string Printable(const std::string& message) {
+  std::string out;
+  for (const char c : message) {
+    const bool plain = static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f;
+    out += plain ? std::string(1, c) : absl::CHexEscape(absl::string_view(&c, 1));
+  }
+  return out;
+}
+
 class Collector final : public pb::io::ErrorCollector {
  public:
   explicit Collector(std::string file) : file_(std::move(file)) {}
@@ -109,7 +120,7 @@ class Collector final : public pb::io::ErrorCollector {
     if (errors_.size() >= kMaxErrors) return;
     const std::string where =
         line < 0 ? file_ : absl::StrCat(file_, ":", line + 1, ":", column + 1);
-    errors_.push_back(absl::StrCat(where, ": ", Improve(message)));
+    errors_.push_back(absl::StrCat(where, ": ", Printable(Improve(message))));
   }
   std::string file_;
   std::vector<std::string> errors_;

@@ -1,5 +1,6 @@
 #include "common/job_config/job_config.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <filesystem>
@@ -211,8 +212,10 @@ TEST_CASE("a missing, empty or binary config file is a clear error") {
   CHECK(LoadJobConfig(dir).status().message().find("directory") != absl::string_view::npos);
   std::ofstream(dir + "/empty").close();
   CHECK(LoadJobConfig(dir + "/empty").status().message().find("empty") != absl::string_view::npos);
-  std::ofstream(dir + "/binary") << "\x00\xff\xfe{{{";
-  CHECK_FALSE(LoadJobConfig(dir + "/binary").ok());
+  std::ofstream(dir + "/binary") << std::string("\x00\xff\xfe{{{", 6);
+  const std::string binary(LoadJobConfig(dir + "/binary").status().message());
+  CHECK(binary.find("/binary:1:") != std::string::npos);
+  CHECK(std::all_of(binary.begin(), binary.end(), [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
   std::ofstream(dir + "/good") << kGood;
   CHECK(LoadJobConfig(dir + "/good").ok());
 }
