@@ -351,10 +351,10 @@ class Checker {
       for (const PartConfig& p : t.part()) width += p.dim();
       widest = std::max(widest, width);
     }
-    const uint64_t lowest = 4096 + 8 * widest;  // two rows and the header
+    const uint64_t lowest = std::max(uint64_t{256} << 10, 4096 + 8 * widest);  // two rows and the header
     if (c.message_limit_bytes() < lowest || c.message_limit_bytes() > (1ull << 30)) {
       Problem("cluster.message_limit_bytes is ", c.message_limit_bytes(), "; from ", lowest,
-              " (two of the widest rows) to 2^30");
+              " (256 KiB and two of the widest rows) to 2^30");
     }
     if (c.replicas() != 1) {
       Problem("cluster.replicas is ", c.replicas(), ": replication is not in this version");

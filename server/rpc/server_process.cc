@@ -204,8 +204,8 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
   };
   callbacks.rejoin = [this] {
     End(kExitRemoved,
-        "the scheduler gave this server up (silent for longer than the lease?); a server cannot "
-        "join a running job again in this version");
+        "the scheduler gave this server up (silent for longer than the lease, or it runs another "
+        "job now); a server cannot join a running job again in this version");
   };
   callbacks.run_command = [this](const Command& command) { return RunCommand(command); };
   callbacks.fill_heartbeat = [this](HeartbeatRequest* request) {

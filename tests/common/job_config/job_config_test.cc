@@ -170,6 +170,7 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.replicas=2", "replication is not in this version"},
       {"cluster.durability=SYNC", "replication is not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
+      {"cluster.message_limit_bytes=262143", "from 262144"},
       {"feature.1.table=emp", "did you mean \"emb\""},
       {"feature.1.id={multi_valued: true}", "only LIBSVM"},
       {"feature.raw.numeric.transform=LOG2_BUCKET", "needs a table"},

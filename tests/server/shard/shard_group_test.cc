@@ -97,6 +97,11 @@ TEST_CASE("the memory limit refuses what needs new rows, and nothing else") {
     for (Key k = 0; k < 2000; ++k) known[k] = k;
     CHECK(harness.Answer(harness.Push(PushOf(1, sequence, clock, known, 1))).status.ok());
     CHECK(harness.Read(0, {7, 1'500'000}) == std::vector<float>{-2, -2, 0, 0});
+    // Also where other strands have gone over the limit.
+    harness.budget().Add(1 << 20);
+    REQUIRE_FALSE(harness.budget().Allows(0));
+    CHECK(harness.Answer(harness.Push(PushOf(1, ++sequence, ++clock, known, 1))).status.ok());
+    CHECK(harness.Read(0, {7}) == std::vector<float>{-3, -3});
   }
 }
 

@@ -104,6 +104,7 @@ class ShardHarness final : public RowSink {
 
   ShardGroup& group(int strand = 0) { return *groups_[strand]; }
   const MemoryBudget& budget() const { return budget_; }
+  MemoryBudget& budget() { return budget_; }
   const TableCatalog& catalog() const { return *catalog_; }
 
   std::span<std::byte> RowsOf(CallToken token, size_t table_index) override;
