@@ -115,8 +115,25 @@ struct Job {
   std::string state_folder;
   SchedulerOptions options;
   std::unique_ptr<DirectoryStore> store;
+  std::unique_ptr<FileLock> checkpoint_lock;
   std::unique_ptr<ClusterState> core;
 };
+
+// Two jobs would write over each other's shards, and both would say that they are done.
+absl::StatusOr<std::unique_ptr<FileLock>> LockCheckpoints(FileSystem* files, const std::string& folder,
+                                                          const std::string& state_folder) {
+  absl::Status status = files->CreateDirectories(folder);
+  std::error_code error;
+  if (status.ok() && std::filesystem::equivalent(folder, state_folder, error)) {
+    return std::unique_ptr<FileLock>();  // locked as the state
+  }
+  if (status.ok()) {
+    auto lock = files->LockDirectory(folder);
+    if (lock.ok()) return lock;
+    status = lock.status();
+  }
+  return absl::Status(status.code(), absl::StrCat("--checkpoint_dir: ", status.message()));
+}
 
 absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* files) {
   auto config = LoadConfig(files, options.config, options.overrides);
@@ -148,6 +165,9 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   auto store = DirectoryStore::Open(files, job.state_folder);
   if (!store.ok()) return store.status();
   job.store = *std::move(store);
+  auto lock = LockCheckpoints(files, core.checkpoint_directory, job.state_folder);
+  if (!lock.ok()) return lock.status();
+  job.checkpoint_lock = *std::move(lock);
   auto stored = job.store->Load();
   if (!stored.ok()) return stored.status();
   auto state = ClusterState::Create(core, *std::move(stored));

@@ -263,6 +263,8 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::WriteCheckpoint
     const WriteCheckpoint& command) {
   const std::string directory = JoinPath(command.directory(), command.name());
   if (absl::Status s = files_->CreateDirectories(directory); !s.ok()) return s;
+  // From here on the folder holds no checkpoint, whatever an earlier job left there.
+  if (absl::Status s = files_->Remove(JoinPath(directory, "MANIFEST")); !s.ok()) return s;
   std::vector<CheckpointFile> files;
   const uint32_t shards = engine_.total_shards();
   for (ShardId shard : engine_.shards()) {

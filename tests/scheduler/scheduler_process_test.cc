@@ -202,6 +202,23 @@ TEST_CASE("a config that does not parse, a held state and a taken port end the s
   CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
 }
 
+TEST_CASE("a checkpoint folder that another job writes to, or that cannot be made, is refused at the start") {
+  Running run;
+  run.options.checkpoint_dir = run.options.state + "-checkpoints";
+  run.Start();
+  SchedulerProcessOptions second = run.options;
+  second.state += "-2";
+  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  second.state += "-3";
+  second.checkpoint_dir = run.options.config;  // a file
+  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  run.process->Stop(2);
+  run.Wait();
+  Running next;
+  next.options.checkpoint_dir = run.options.checkpoint_dir;
+  next.Start();  // free again
+}
+
 TEST_CASE("a state of another config is refused") {
   Running run;
   run.Start();

@@ -168,6 +168,9 @@ TEST_CASE("a checkpoint holds what pulls answer, and nothing damaged is read") {
   Command command;
   command.mutable_write_checkpoint()->set_directory(folder);
   command.mutable_write_checkpoint()->set_name("epoch-1");
+  // An earlier job's manifest does not stand for what is written over its shards.
+  REQUIRE(RealFileSystem().CreateDirectories(folder + "/epoch-1").ok());
+  REQUIRE(RealFileSystem().WriteAtomically(folder + "/epoch-1/MANIFEST", "old").ok());
   const CommandResult result = running.Do(command);
   REQUIRE(result.error() == "");
   REQUIRE(result.files_size() == 4);
