@@ -35,6 +35,7 @@ absl::Status RunWire() {
   BenchWireOptions options;
   options.quick = FLAGS_quick;
   options.bin_dir = FLAGS_bin_dir;
+  options.only = FLAGS_only;
   options.run_dir = RunFolder();
   return RunBenchWire(options, Print);
 }
@@ -73,6 +74,7 @@ Command BenchCommand() {
           "measure this machine; every figure beside a ceiling of the same run",
           {{"quick", "", "smaller and shorter"},
            {"json", "", "a JSON object a line"},
+           {"only", "TEXT", "wire: figures with TEXT in their names"},
            {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"}},
           RunBench};
 }

@@ -18,6 +18,7 @@ std::string FigureJson(const BenchFigure& figure) {
       .Number("ceiling", OrNan(figure.ceiling))
       .Number("ratio", figure.ceiling > 0 ? figure.value / figure.ceiling : NAN)
       .Number("cpu_us_per_unit", OrNan(figure.cpu_us_per_unit))
+      .Number("cpu_us_per_unit_least", OrNan(figure.cpu_us_per_unit_least))
       .Build();
 }
 
@@ -27,6 +28,9 @@ std::string FigureLine(const BenchFigure& figure) {
     absl::StrAppendFormat(&out, "  ceiling %8.4g  ratio %5.2f", figure.ceiling, figure.value / figure.ceiling);
   }
   if (figure.cpu_us_per_unit > 0) absl::StrAppendFormat(&out, "  cpu %.3f us/unit", figure.cpu_us_per_unit);
+  if (figure.cpu_us_per_unit_least > 0) {
+    absl::StrAppendFormat(&out, " (least %.3f)", figure.cpu_us_per_unit_least);
+  }
   return out;
 }
 

@@ -12,9 +12,10 @@ struct BenchFigure {
   std::string unit;
   double ceiling = 0;          // 0: none
   double cpu_us_per_unit = 0;  // 0: not measured
+  double cpu_us_per_unit_least = 0;  // of the turns whose median that is
 };
 
-// {"name", "value", "unit", "ceiling", "ratio", "cpu_us_per_unit"}; what is not there is null.
+// {"name", "value", "unit", "ceiling", "ratio", "cpu_us_per_unit", "cpu_us_per_unit_least"}; what is not there is null.
 std::string FigureJson(const BenchFigure& figure);
 std::string FigureLine(const BenchFigure& figure);
 

@@ -9,11 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "cli/local_cluster.h"
 #include "cli/process.h"
+#include "common/rpc/polling.h"
 #include "worker/client/wire_bench.h"
 
 namespace tidegate::cli {
 
 absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report) {
+  PollOnOwnThreads();  // as servers and workers do
   std::error_code error;
   std::filesystem::create_directories(options.run_dir, error);
   LocalClusterOptions cluster_options;
@@ -31,13 +33,14 @@ absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<v
   LocalCluster cluster(cluster_options, &terminal);
   if (absl::Status s = cluster.Start(); !s.ok()) return s;
   WireBenchOptions bench = options.quick ? QuickWireBench() : WireBenchOptions();
+  bench.only = options.only;
   bench.scheduler = cluster.address();
   bench.server_pid = cluster.ServerPids().front();
   absl::Status status;
   std::atomic<bool> done{false};
   std::thread thread([&] {
     status = BenchWire(bench, [&](const WireFigure& f) {
-      report({f.name, f.value, f.unit, f.ceiling, f.cpu_us_per_unit});
+      report({f.name, f.value, f.unit, f.ceiling, f.cpu_us_per_unit, f.cpu_us_per_unit_least});
     });
     done = true;
   });

@@ -11,6 +11,7 @@ namespace tidegate::cli {
 
 struct BenchWireOptions {
   bool quick = false;
+  std::string only;  // figures with this in their names; empty: all
   std::string bin_dir;
   std::string run_dir;  // made, and left behind
 };

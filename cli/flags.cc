@@ -3,6 +3,7 @@
 DEFINE_string(config, "", "job config, text-format protobuf");
 DEFINE_bool(json, false, "JSON on stdout");
 DEFINE_bool(quick, false, "smaller and shorter");
+DEFINE_string(only, "", "figures with this text in their names");
 DEFINE_string(scheduler, "", "host:port of the scheduler");
 DEFINE_string(data, "", "data file or glob");
 DEFINE_string(format, "", "LIBSVM or CRITEO_TSV");

@@ -6,6 +6,7 @@
 DECLARE_string(config);
 DECLARE_bool(json);
 DECLARE_bool(quick);
+DECLARE_string(only);
 DECLARE_string(scheduler);
 DECLARE_string(data);
 DECLARE_string(format);

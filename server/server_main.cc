@@ -1,7 +1,6 @@
 // tidegate-server: holds shards of a job's model and applies updates.
 
 #include <gflags/gflags.h>
-#include <malloc.h>
 
 #include <cstdio>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include "common/exit_codes.h"
 #include "common/logging.h"
 #include "common/malloc_tuning.h"
+#include "common/rpc/polling.h"
 #include "server/rpc/server_process.h"
 
 DEFINE_string(scheduler, "", "HOST:PORT of the job's scheduler (required)");
@@ -63,10 +63,8 @@ int main(int argc, char** argv) {
   if (FLAGS_executors < 0 || FLAGS_join_timeout < 0 || FLAGS_metrics_port > 65535) {
     return BadUsage("--executors, --join_timeout or --metrics_port is out of range");
   }
-  // Message buffers come and go at this size: keep them mapped instead of faulting them in each time.
-  mallopt(M_MMAP_THRESHOLD, 64 << 20);
-  mallopt(M_TRIM_THRESHOLD, 512 << 20);
   tidegate::KeepFreedMemory();
+  tidegate::PollOnOwnThreads();
   tidegate::InitLogging(argv[0], FLAGS_name.empty() ? "server" : FLAGS_name);
 
   tidegate::ServerOptions options;

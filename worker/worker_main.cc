@@ -11,6 +11,7 @@
 #include "common/logging.h"
 #include "common/malloc_tuning.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/polling.h"
 #include "worker/rpc/worker_process.h"
 
 DEFINE_string(scheduler, "", "address of the scheduler, host:port (required)");
@@ -72,6 +73,7 @@ int main(int argc, char** argv) {
       "  tidegate-worker --scheduler=HOST:PORT");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
   tidegate::KeepFreedMemory();
+  tidegate::PollOnOwnThreads();
   tidegate::InitLogging(argv[0], "worker");
   if (argc > 1) {
     std::fprintf(stderr, "tidegate-worker: unexpected argument \"%s\"\n", argv[1]);

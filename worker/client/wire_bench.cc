@@ -140,6 +140,7 @@ class Bench {
     absl::Status status;
     const Shape shapes[] = {{"16", 0, 16, options_.keys}, {"64", 1, 64, options_.keys / 4}};
     for (const Shape& shape : shapes) {
+      if (!Wanted(PullName(shape)) && !Wanted(PushName(shape))) continue;
       status.Update(Sparse(shape));
       if (!status.ok()) break;
     }
@@ -151,6 +152,10 @@ class Bench {
   }
 
  private:
+  static std::string PullName(const Shape& shape) { return absl::StrCat("wire/sparse_pull_", shape.name); }
+  static std::string PushName(const Shape& shape) { return absl::StrCat("wire/sparse_push_", shape.name); }
+  bool Wanted(const std::string& name) const { return name.find(options_.only) != std::string::npos; }
+
   absl::Status Join() {
     if (clock_getcpuclockid(options_.server_pid, &server_clock_) != 0) {
       return absl::InvalidArgumentError(absl::StrCat("no process ", options_.server_pid));
@@ -189,6 +194,7 @@ class Bench {
   // Measures `load` in turns with raw TCP. `unit`: rows or bytes of one call; `scale`: to the unit.
   absl::Status Measure(std::string name, const char* unit, double units_per_call, double scale,
                        double cpu_unit, size_t request_bytes, size_t answer_bytes, Load* load) {
+    if (!Wanted(name)) return absl::OkStatus();
     if (auto warm = load->Run(~0ull, options_.turn_s / 2); !warm.ok()) return warm.status();
     std::vector<double> rates, ceilings, cpus;
     for (int turn = 0; turn < options_.turns; ++turn) {
@@ -205,7 +211,8 @@ class Bench {
       if (!raw.ok()) return raw.status();
       ceilings.push_back(*raw * units_per_call * scale);
     }
-    report_({std::move(name), Median(rates), unit, Median(ceilings), Median(cpus)});
+    report_({std::move(name), Median(rates), unit, Median(ceilings), Median(cpus),
+             *std::min_element(cpus.begin(), cpus.end())});
     return absl::OkStatus();
   }
 
@@ -235,7 +242,7 @@ class Bench {
       client_->Pull(0, kNoBound, {&pull, 1},
                     [done = std::move(done)](ParameterClient::PullResult r) { done(r.status); });
     });
-    if (absl::Status s = Measure(absl::StrCat("wire/sparse_pull_", shape.name), "Mrows/s",
+    if (absl::Status s = Measure(PullName(shape), "Mrows/s",
                                  kBatchKeys, 1e-6, 1, key_bytes, row_bytes, &pulls);
         !s.ok()) {
       return s;
@@ -245,7 +252,7 @@ class Bench {
       const TablePush push{shape.table, batches[i % kBatches], gradients, {}};
       client_->Push(0, 1, {&push, 1}, std::move(done));
     });
-    return Measure(absl::StrCat("wire/sparse_push_", shape.name), "Mrows/s", kBatchKeys, 1e-6, 1,
+    return Measure(PushName(shape), "Mrows/s", kBatchKeys, 1e-6, 1,
                    key_bytes + row_bytes, kSmallMessageBytes, &pushes);
   }
 

@@ -21,11 +21,13 @@ struct WireFigure {
   std::string unit;
   double ceiling = 0;          // raw TCP of the same sizes, in the same unit
   double cpu_us_per_unit = 0;  // both processes: per row; dense: per MB
+  double cpu_us_per_unit_least = 0;  // of the turns: closest to an idle machine
 };
 
 struct WireBenchOptions {
   std::string scheduler;  // HOST:PORT
   pid_t server_pid = 0;
+  std::string only;  // figures with this in their names
   uint64_t keys = 10'000'000;  // of 16 floats; of 64 a quarter
   int turns = 7;
   double turn_s = 0.5;
