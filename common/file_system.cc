@@ -188,10 +188,14 @@ class PosixFileSystem final : public FileSystem {
 
   absl::StatusOr<std::vector<std::string>> Glob(const std::string& pattern) override {
     glob_t found = {};
+    errno = 0;
     const int rc = glob(pattern.c_str(), GLOB_ERR | GLOB_NOSORT, nullptr, &found);
+    const int error = errno;
     std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (rc == 0 ? found.gl_pathc : 0));
     globfree(&found);
-    if (rc != 0 && rc != GLOB_NOMATCH) return Errno("cannot look for", pattern);
+    const bool no_such_folder = rc == GLOB_ABORTED && error == ENOENT;
+    errno = error;
+    if (rc != 0 && rc != GLOB_NOMATCH && !no_such_folder) return Errno("cannot look for", pattern);
     std::sort(paths.begin(), paths.end());
     return paths;
   }

@@ -38,9 +38,10 @@ std::vector<std::string> FieldNames(const std::string& message_type) {
   return names;
 }
 
-std::vector<std::string> EnumNames(const std::string& field_name) {
-  std::vector<std::string> names;
-  // The parser names the field, not its type: fields of one name share their enum in job.proto.
+// The values of the enum that a field has. The parser names the field, not its message: where fields of one
+// name have several enums, those of the one with the value nearest to `value`.
+std::vector<std::string> EnumNames(const std::string& field_name, const std::string& value) {
+  std::vector<std::vector<std::string>> enums;
   std::vector<const pb::Descriptor*> stack = {JobConfig::descriptor()};
   std::vector<const pb::Descriptor*> seen;
   while (!stack.empty()) {
@@ -52,12 +53,19 @@ std::vector<std::string> EnumNames(const std::string& field_name) {
       const pb::FieldDescriptor* f = d->field(i);
       if (f->message_type() != nullptr) stack.push_back(f->message_type());
       if (f->enum_type() == nullptr || f->name() != field_name) continue;
+      std::vector<std::string>& names = enums.emplace_back();
       for (int k = 0; k < f->enum_type()->value_count(); ++k) {
         names.push_back(f->enum_type()->value(k)->name());
       }
     }
   }
-  return names;
+  std::vector<std::string> all;
+  for (const auto& names : enums) all.insert(all.end(), names.begin(), names.end());
+  const std::string nearest = NearestName(value, all);
+  if (nearest.empty()) return all;
+  return *std::find_if(enums.begin(), enums.end(), [&](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), nearest) != names.end();
+  });
 }
 
 // The text between the n-th pair of quotes (from 0).
@@ -86,7 +94,7 @@ std::string Improve(const std::string& message) {
   if (message.find("Unknown enumeration value") != std::string::npos) {
     const std::string value = Quoted(message, 0);
     const std::string field = Quoted(message, 1);
-    const std::vector<std::string> names = EnumNames(field);
+    const std::vector<std::string> names = EnumNames(field, value);
     return absl::StrCat("no value \"", value, "\" of field \"", field, "\"", DidYouMean(value, names),
                         names.empty() ? "" : absl::StrCat("; one of ", absl::StrJoin(names, ", ")));
   }

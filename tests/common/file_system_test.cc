@@ -53,6 +53,7 @@ TEST_CASE("files appear whole and by commit only, on both file systems") {
     CHECK(*files->List(folder) == std::vector<std::string>{"a.txt", "b.gz"});
     CHECK(*files->Glob(folder + "/*.gz") == std::vector<std::string>{folder + "/b.gz"});
     CHECK(files->Glob(folder + "/*.zst")->empty());
+    CHECK(files->Glob(folder + "/none/*.gz")->empty());
     CHECK(files->Remove(path).ok());
     CHECK(files->Remove(path).ok());
     CHECK(absl::IsNotFound(files->Read(path, 100).status()));

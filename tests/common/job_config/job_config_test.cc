@@ -110,6 +110,11 @@ TEST_CASE("an unknown enum value names its place and the choices") {
   CHECK(e.find("job.textproto:2:") != std::string::npos);
   CHECK(e.find("did you mean \"LIBSVM\"") != std::string::npos);
   CHECK(e.find("CRITEO_TSV") != std::string::npos);
+  // Blocks have a `kind` of other values.
+  const std::string kind = ErrorOf("model { preset { kind: DEEPFN } }");
+  CHECK(kind.find("did you mean \"DEEPFM\"") != std::string::npos);
+  CHECK(kind.find("WIDE_DEEP") != std::string::npos);
+  CHECK(kind.find("MEAN") == std::string::npos);
 }
 
 TEST_CASE("overrides reach fields by index, by name and by message") {
