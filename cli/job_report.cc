@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/json.h"
@@ -59,6 +60,21 @@ std::string EpochLines(const Value& epochs, int best_epoch) {
   return out;
 }
 
+// The epoch of ".../epoch-00003"; -1: another name.
+int CheckpointEpoch(const std::string& folder) {
+  constexpr std::string_view kName = "/epoch-";
+  const size_t at = folder.rfind(kName);
+  int epoch = -1;
+  return at != std::string::npos && absl::SimpleAtoi(folder.substr(at + kName.size()), &epoch) ? epoch : -1;
+}
+
+const Value* WithNumber(const Value& epochs, int number) {
+  for (const Value& epoch : epochs.list_value().values()) {
+    if (epoch.has_struct_value() && NumberField(epoch.struct_value(), "epoch", -1) == number) return &epoch;
+  }
+  return nullptr;
+}
+
 // The first metric of `epoch` whose name ends so.
 double MetricOf(const Value& epoch, const std::string& ending) {
   const Struct* metrics = Metrics(epoch);
@@ -98,18 +114,23 @@ std::string JobTable(const Struct& summary, const std::optional<AttainableMetric
   std::string out;
   const int best_epoch = static_cast<int>(NumberField(summary, "best_epoch", 0));
   const Value* epochs = Field(summary, "epochs");
-  const Value* chosen = nullptr;
+  const std::string checkpoint = TextField(summary, "checkpoint");
+  const Value* chosen = nullptr;  // the epoch in the checkpoint; without one, the best
+  bool better = false;            // another one than that was
   if (epochs != nullptr && epochs->has_list_value() && epochs->list_value().values_size() > 0) {
     out += EpochLines(*epochs, best_epoch);
-    chosen = &*epochs->list_value().values().rbegin();
-    for (const Value& epoch : epochs->list_value().values()) {
-      if (epoch.has_struct_value() && NumberField(epoch.struct_value(), "epoch", -1) == best_epoch) chosen = &epoch;
-    }
+    const int saved_epoch = CheckpointEpoch(checkpoint);
+    chosen = WithNumber(*epochs, saved_epoch);
+    better = saved_epoch != best_epoch && chosen != nullptr && WithNumber(*epochs, best_epoch) != nullptr;
+    if (chosen == nullptr) chosen = WithNumber(*epochs, best_epoch);
+    if (chosen == nullptr) chosen = &*epochs->list_value().values().rbegin();
   }
   out += "\n";
   if (chosen != nullptr && std::isfinite(MetricOf(*chosen, "/auc"))) {
-    absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f\n", "held-out rows", MetricOf(*chosen, "/auc"),
+    absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f", "held-out rows", MetricOf(*chosen, "/auc"),
                           MetricOf(*chosen, "/logloss"));
+    if (better) absl::StrAppendFormat(&out, "   (of the checkpoint; epoch %d was better: stop { keep: BEST } keeps it)", best_epoch);
+    out += "\n";
   }
   if (attainable) {
     absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f   (what the planted model itself scores)\n",
@@ -118,7 +139,6 @@ std::string JobTable(const Struct& summary, const std::optional<AttainableMetric
   absl::StrAppendFormat(&out, "%-18s%s/s: %s in %.1f s\n", "samples",
                         ShortNumber(NumberField(summary, "samples_per_second", 0)),
                         ShortNumber(NumberField(summary, "samples", 0)), NumberField(summary, "seconds", 0));
-  const std::string checkpoint = TextField(summary, "checkpoint");
   if (!checkpoint.empty()) absl::StrAppendFormat(&out, "%-18s%s\n", "checkpoint", checkpoint);
   return out;
 }

@@ -27,6 +27,17 @@ TEST_CASE("the table shows the best epoch beside the best attainable") {
   CHECK(table.find("best\n    2") != std::string::npos);
 }
 
+TEST_CASE("the table shows what the checkpoint scores, and names a better epoch") {
+  std::string text = kSummary;
+  text.replace(text.find("/tmp/c"), 6, "/tmp/epoch-00002");
+  auto summary = ParseJson(text);
+  REQUIRE(summary.ok());
+  const std::string table = JobTable(*summary, std::nullopt);
+  INFO(table);
+  CHECK(table.find("held-out rows     AUC 0.7000") != std::string::npos);
+  CHECK(table.find("epoch 1 was better") != std::string::npos);
+}
+
 TEST_CASE("a summary without epochs still makes a table") {
   auto summary = ParseJson(R"({"samples": 0})");
   REQUIRE(summary.ok());
