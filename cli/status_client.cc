@@ -15,6 +15,9 @@ struct StatusClient::Impl {
 
   absl::Status Named(const grpc::Status& status) const {
     if (status.ok()) return absl::OkStatus();
+    if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      return absl::DeadlineExceededError(absl::StrCat("no scheduler answers at ", address));
+    }
     return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                         absl::StrCat("scheduler at ", address, ": ", status.error_message()));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/json.h"
@@ -40,7 +41,8 @@ std::string MembersIn(const GetStatusResponse& status) {
     if (!member.alive()) continue;
     (member.member().role() == SERVER ? servers : workers) += 1;
   }
-  return absl::StrCat(servers, " servers and ", workers, " workers are in");
+  return absl::StrCat(servers, servers == 1 ? " server and " : " servers and ", workers,
+                      workers == 1 ? " worker have joined" : " workers have joined");
 }
 
 double MeanLoss(const GetStatusResponse& status) {
@@ -109,7 +111,7 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
     out = absl::StrCat("epoch ", status.epoch(), "/", status.epochs());
     if (status.phase() != TRAINING) absl::StrAppend(&out, " ", PhaseName(status.phase()));
     if (progress >= 0) absl::StrAppendFormat(&out, " %s %3.0f%%", Bar(progress), progress * 100);
-    absl::StrAppend(&out, "  ", ShortNumber(status.samples_per_second()), " samples/s");
+    if (status.phase() == TRAINING) absl::StrAppend(&out, "  ", ShortNumber(status.samples_per_second()), " samples/s");
     const double loss = MeanLoss(status);
     if (std::isfinite(loss)) absl::StrAppendFormat(&out, "  loss %.4f", loss);
     const std::string auc = LastAuc(status);
@@ -124,8 +126,8 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
 }
 
 std::string StatusReport(const GetStatusResponse& status) {
-  std::string out = absl::StrFormat("job %s: %s, epoch %d of %d", status.job(), PhaseName(status.phase()),
-                                    status.epoch(), status.epochs());
+  std::string out = absl::StrFormat("job %s: %s", status.job(), PhaseName(status.phase()));
+  if (status.epoch() > 0) absl::StrAppendFormat(&out, ", epoch %d of %d", status.epoch(), status.epochs());
   if (!status.message().empty()) absl::StrAppend(&out, ": ", status.message());
   absl::StrAppendFormat(&out, "\n%s samples, %s/s now, %d shards, routing epoch %d, term %d\n",
                         ShortNumber(status.samples_total()), ShortNumber(status.samples_per_second()),
@@ -150,7 +152,10 @@ std::string StatusReport(const GetStatusResponse& status) {
   for (const EpochResult& result : status.results()) {
     absl::StrAppendFormat(&out, "  epoch %d: %s samples in %.1f s", result.epoch(), ShortNumber(result.samples()),
                           result.seconds());
-    for (const MetricValue& metric : result.metrics()) absl::StrAppendFormat(&out, "  %s %.4f", metric.name(), metric.value());
+    for (const MetricValue& metric : result.metrics()) {
+      const bool count = absl::EndsWith(metric.name(), "/rows");
+      absl::StrAppendFormat(&out, "  %s %.*f", metric.name(), count ? 0 : 4, metric.value());
+    }
     out += "\n";
   }
   if (!status.checkpoint().empty()) absl::StrAppend(&out, "checkpoint: ", status.checkpoint(), "\n");

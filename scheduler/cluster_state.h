@@ -190,6 +190,7 @@ class ClusterState {
 
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
   uint64_t SamplesSoFar() const;
+  std::string WaitsFor() const;  // while STARTING
   TimeMs StallTimeoutMs() const {
     return static_cast<TimeMs>(options_.job.train().stall_timeout_s() * 1000.0f);
   }

@@ -1,5 +1,6 @@
 // What people and tools are told: GetStatus.
 #include <algorithm>
+#include <string>
 
 #include "scheduler/cluster_state.h"
 
@@ -26,12 +27,26 @@ uint64_t ClusterState::SamplesSoFar() const {
   return samples;
 }
 
+std::string ClusterState::WaitsFor() const {
+  const auto missing = [this](Role role, size_t wanted) {
+    return std::max<size_t>(1, wanted) - std::min(std::max<size_t>(1, wanted), membership_.CountActive(role));
+  };
+  const size_t servers = missing(SERVER, options_.job.cluster().servers());
+  const size_t workers = missing(WORKER, options_.job.cluster().workers());
+  if (servers == 0 && workers == 0) return "waits for the tables";
+  std::string out = "waits for ";
+  if (servers > 0) out += std::to_string(servers) + (servers == 1 ? " more server" : " more servers");
+  if (servers > 0 && workers > 0) out += " and ";
+  if (workers > 0) out += std::to_string(workers) + (workers == 1 ? " more worker" : " more workers");
+  return out;
+}
+
 GetStatusResponse ClusterState::Status(TimeMs now) const {
   GetStatusResponse status;
   status.set_term(state_.term());
   status.set_job(options_.job.name());
   status.set_phase(state_.phase());
-  status.set_message(state_.message());
+  status.set_message(state_.phase() == STARTING && state_.message().empty() ? WaitsFor() : state_.message());
   status.set_epoch(state_.epoch());
   status.set_epochs(options_.job.train().epochs());
   status.set_checkpoint(state_.checkpoint());

@@ -52,8 +52,8 @@ TEST_CASE("the limit is the largest mean share of the living workers") {
 TEST_CASE("before the start it says who is there") {
   GetStatusResponse status = Training();
   status.set_phase(STARTING);
-  status.set_message("waits for 2 servers");
-  CHECK(ProgressLine(status, 0) == "starting: 0 servers and 2 workers are in; waits for 2 servers");
+  status.set_message("waits for 2 more servers");
+  CHECK(ProgressLine(status, 0) == "starting: 0 servers and 2 workers have joined; waits for 2 more servers");
 }
 
 TEST_CASE("the JSON status parses and has the members") {

@@ -394,6 +394,16 @@ TEST_CASE("routing is given when newer, with the tables") {
   CHECK_FALSE(core.Get<GetRoutingResponse>(request).has_routing());
 }
 
+TEST_CASE("status says what a job that has not started waits for") {
+  Core core;
+  const auto message = [&] { return core.Get<GetStatusResponse>(GetStatusRequest()).message(); };
+  CHECK(message() == "waits for 1 more server and 1 more worker");
+  core.Join(SERVER, 1);
+  CHECK(message() == "waits for 1 more worker");
+  core.Join(WORKER, 2);
+  CHECK(message() == "waits for the tables");
+}
+
 TEST_CASE("status shows members, progress, rate and staleness") {
   Core core;
   core.Train();
