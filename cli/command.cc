@@ -77,8 +77,7 @@ absl::StatusOr<Arguments> ParseArguments(const Command& command, const std::vect
       out.repeated[flag->name].push_back(*word->value);
     } else if (gflags::SetCommandLineOption(flag->name.c_str(), word->value->c_str()).empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("--", flag->name, "=", *word->value, ": not a ",
-                       flag->value.empty() ? "true or false" : flag->value));
+          absl::StrCat("--", flag->name, "=", *word->value, ": not ", flag->value.empty() ? "true or false" : "a number"));
     }
   }
   return out;

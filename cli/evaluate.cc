@@ -116,7 +116,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   std::vector<std::string> out;
   for (size_t task = 0; task < names.size(); ++task) {
     const Scores& s = scores[task];
-    if (s.labels.empty()) return absl::InvalidArgumentError("no row to evaluate");
+    if (s.labels.empty()) return absl::InvalidArgumentError(FLAGS_data.empty() ? "no row to evaluate" : "no row to evaluate in " + FLAGS_data);
     const EvalMetrics m = ComputeEvalMetrics(s.probabilities, s.labels, s.weights);
     out.push_back(JsonObject()
                       .Number("auc", m.auc)

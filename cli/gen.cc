@@ -1,5 +1,7 @@
 // `tidegate gen`: writes a generated click log to a file.
 
+#include <unistd.h>
+
 #include <iostream>
 
 #include "absl/strings/numbers.h"
@@ -59,10 +61,11 @@ int RunGen(const Arguments& arguments) {
   if (!generator.ok()) return Fail(generator.status());
   const uint64_t end = FLAGS_first_row + FLAGS_rows;
   if (FLAGS_rows == 0 || end < FLAGS_first_row) return Fail(absl::InvalidArgumentError("--rows: none, or too many"));
-  const absl::Status written = WriteRows(*generator, FLAGS_first_row, end, FLAGS_out, [](uint64_t rows) {
-    if (!FLAGS_quiet) std::cerr << "\r" << rows * 100 / FLAGS_rows << "%" << std::flush;
+  const bool progress = !FLAGS_quiet && isatty(STDERR_FILENO) != 0;
+  const absl::Status written = WriteRows(*generator, FLAGS_first_row, end, FLAGS_out, [&](uint64_t rows) {
+    if (progress) std::cerr << "\r" << rows * 100 / FLAGS_rows << "%" << std::flush;
   });
-  if (!FLAGS_quiet) std::cerr << "\r    \r";
+  if (progress) std::cerr << "\r    \r";
   if (!written.ok()) return Fail(written);
   auto attainable = generator->Attainable(FLAGS_first_row, end);
   if (!attainable.ok()) return Fail(attainable.status());

@@ -61,7 +61,7 @@ absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options) {
     const int signals = options.signals ? options.signals() : 0;
     while (signals_seen < signals) {
       ++signals_seen;
-      cluster.Stop("stopped by a signal");
+      cluster.Stop("tidegate local got a signal");
     }
   }
   run.exit_status = cluster.Finish();

@@ -55,7 +55,7 @@ TEST_CASE("after -- nothing is a flag") {
 TEST_CASE("an unknown flag, one of another command and a bad value are refused by name") {
   CHECK(Error({"--test_nubmer=1"}) == "`tidegate example` has no flag --test_nubmer (did you mean --test_number?)");
   CHECK(Error({"--help_me"}).find("--help_me") != std::string::npos);
-  CHECK(Error({"--test_number=many"}) == "--test_number=many: not a N");
+  CHECK(Error({"--test_number=many"}) == "--test_number=many: not a number");
   CHECK(Error({"--test_number"}) == "--test_number needs a value: N");
 }
 
