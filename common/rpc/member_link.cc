@@ -159,6 +159,8 @@ template <typename Request, typename Response>
 absl::Status MemberLink::Impl::Attempt(Method<Request, Response> method, const Request& request,
                                        Response* response, int timeout_ms) {
   const Context context = NewContext(timeout_ms);
+  // A call that waits is what drives the channel's connecting; one that fails at once leaves it lying.
+  context->set_wait_for_ready(true);
   {
     std::lock_guard lock(mutex_);
     if (stopped()) return absl::CancelledError("stopped");
@@ -350,6 +352,7 @@ absl::Status MemberLink::Impl::SendHeartbeat(const HeartbeatRequest& request,
                                              HeartbeatResponse* response) {
   const Context context =
       NewContext(static_cast<int>(membership_.heartbeat_interval_ms) + kLongPollGraceMs);
+  context->set_wait_for_ready(true);
   {
     std::lock_guard lock(mutex_);
     if (stopped() || wake_) return absl::CancelledError("woken");
