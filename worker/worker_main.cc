@@ -4,7 +4,10 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstring>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "common/executor/signal_watcher.h"
 #include "common/exit_codes.h"
@@ -14,7 +17,7 @@
 #include "common/rpc/polling.h"
 #include "worker/rpc/worker_process.h"
 
-DEFINE_string(scheduler, "", "address of the scheduler, host:port (required)");
+DEFINE_string(scheduler, "", "HOST:PORT of the job's scheduler (required)");
 DEFINE_string(name, "", "name of this worker, for people; default: host and pid");
 DEFINE_int32(join_timeout, 60, "seconds to wait for the scheduler before giving up (exit code 3)");
 DEFINE_int32(compute_threads, 0, "threads of matrix products; 0: cores / workers, at least 1");
@@ -23,6 +26,22 @@ DEFINE_int32(metrics_port, -1, "port of Prometheus metrics; 0: any free one (log
 
 namespace tidegate {
 namespace {
+
+constexpr char kUsage[] =
+    "usage: tidegate-worker --scheduler=HOST:PORT [flags]\n"
+    "Trains: reads data, pulls parameters, computes gradients, pushes them. Exits 0 when the job is finished,\n"
+    "1 when it failed, 2 on bad flags or a port in use, 3 without a scheduler, 128 + signal when stopped.\n\n";
+
+void PrintHelp() {
+  std::fputs(kUsage, stdout);
+  std::vector<gflags::CommandLineFlagInfo> flags;
+  gflags::GetAllFlags(&flags);
+  for (const auto& flag : flags) {
+    if (flag.filename.find("worker_main.cc") == std::string::npos) continue;
+    std::printf("  --%-16s %s%s%s\n", flag.name.c_str(), flag.description.c_str(),
+                flag.default_value.empty() ? "" : "; default ", flag.default_value.c_str());
+  }
+}
 
 int Main() {
   if (FLAGS_scheduler.empty()) {
@@ -68,9 +87,12 @@ int Main() {
 }  // namespace tidegate
 
 int main(int argc, char** argv) {
-  gflags::SetUsageMessage(
-      "trains: reads data, pulls parameters, computes gradients, pushes them.\n"
-      "  tidegate-worker --scheduler=HOST:PORT");
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
+      tidegate::PrintHelp();
+      return 0;
+    }
+  }
   gflags::ParseCommandLineFlags(&argc, &argv, true);
   tidegate::KeepFreedMemory();
   tidegate::PollOnOwnThreads();
