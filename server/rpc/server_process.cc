@@ -78,6 +78,12 @@ class ServerProcess::Impl {
   FileSystem* const files_;
   const int executors_;
   MetricsRegistry metrics_;
+  struct Load {
+    std::mutex mutex;
+    ServerLoad newest;
+    std::atomic<bool> collecting{false};
+  };
+  const std::shared_ptr<Load> load_ = std::make_shared<Load>();
   ShardEngine engine_;
   ShardServiceHost service_;
   Listening listening_;
@@ -209,7 +215,18 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
   };
   callbacks.run_command = [this](const Command& command) { return RunCommand(command); };
   callbacks.fill_heartbeat = [this](HeartbeatRequest* request) {
-    *request->mutable_server_load() = ToServerLoad(engine_.Collect());
+    // A sign of life waits for no strand, however long its push: it carries the newest load there is.
+    if (!load_->collecting.exchange(true)) {
+      engine_.CollectThen([load = load_](ShardEngine::Statistics statistics) {
+        {
+          std::lock_guard lock(load->mutex);
+          load->newest = ToServerLoad(statistics);
+        }
+        load->collecting = false;
+      });
+    }
+    std::lock_guard lock(load_->mutex);
+    *request->mutable_server_load() = load_->newest;
   };
   return callbacks;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -208,38 +209,70 @@ uint32_t ShardEngine::total_shards() const {
   return current == nullptr ? 0 : current->shards;
 }
 
-ShardEngine::Statistics ShardEngine::Collect() {
-  Statistics total;
-  total.memory_used_bytes = budget_.used_bytes();
+void ShardEngine::AddStatistics(const Lane& lane, Statistics* total) {
+  const ShardGroup& group = *lane.group;
+  ShardMetrics metrics = group.metrics();
+  for (const auto refusal : kRefusals) metrics.*refusal = lane.refusals.*refusal;
+  AddMetrics(metrics, &total->shards);
+  total->parked_pulls += group.parked_pulls();
+  total->held_pushes += group.held_pushes();
+  total->sessions = std::max<uint64_t>(total->sessions, group.sessions());
+  const Clock released = group.released_clock();
+  total->released_clock = total->tables.empty() ? released : std::min(total->released_clock, released);
+  total->tables.resize(std::max(total->tables.size(), group.tables()));
+  for (TableId id = 0; id < group.tables(); ++id) {
+    total->tables[id].name = group.table(id).layout().name();
+    total->tables[id].rows += group.table(id).rows();
+    total->tables[id].bytes += group.table(id).BytesUsed();
+  }
+}
+
+void ShardEngine::CollectThen(std::function<void(Statistics)> done) {
+  struct Collection {
+    std::mutex mutex;
+    Statistics total;
+    size_t left;
+    std::function<void(Statistics)> done;
+  };
+  auto all = std::make_shared<Collection>();
+  all->done = std::move(done);
+  all->left = lanes_.size();
+  all->total.memory_used_bytes = budget_.used_bytes();
   const auto current = view();
   {
     std::lock_guard lock(mutex_);
-    total.refused = refused_;
+    all->total.refused = refused_;
   }
-  if (current == nullptr) return total;
-  total.epoch = current->epoch;
-  total.shard_count = current->own.size();
-  std::mutex sum;
-  ShardMetrics refusals;
-  OnEveryLane([&](Lane& lane) {
-    const ShardGroup& group = *lane.group;
-    std::lock_guard lock(sum);
-    AddMetrics(group.metrics(), &total.shards);
-    for (const auto refusal : kRefusals) refusals.*refusal += lane.refusals.*refusal;
-    total.parked_pulls += group.parked_pulls();
-    total.held_pushes += group.held_pushes();
-    total.sessions = std::max<uint64_t>(total.sessions, group.sessions());
-    const Clock released = group.released_clock();
-    total.released_clock = lane.index == 0 ? released : std::min(total.released_clock, released);
-    total.tables.resize(std::max(total.tables.size(), group.tables()));
-    for (TableId id = 0; id < group.tables(); ++id) {
-      total.tables[id].name = group.table(id).layout().name();
-      total.tables[id].rows += group.table(id).rows();
-      total.tables[id].bytes += group.table(id).BytesUsed();
-    }
+  if (current == nullptr) return all->done(std::move(all->total));
+  all->total.epoch = current->epoch;
+  all->total.shard_count = current->own.size();
+  for (const auto& lane : lanes_) {
+    lane->strand.Run([all, lane = lane.get()] {
+      {
+        std::lock_guard lock(all->mutex);
+        AddStatistics(*lane, &all->total);
+        if (--all->left > 0) return;
+      }
+      all->done(std::move(all->total));
+    });
+  }
+}
+
+ShardEngine::Statistics ShardEngine::Collect() {
+  struct Wait {
+    std::mutex mutex;
+    std::condition_variable done;
+    std::optional<Statistics> total;
+  };
+  auto wait = std::make_shared<Wait>();
+  CollectThen([wait](Statistics total) {
+    std::lock_guard lock(wait->mutex);
+    wait->total = std::move(total);
+    wait->done.notify_one();
   });
-  for (const auto refusal : kRefusals) total.shards.*refusal = refusals.*refusal;
-  return total;
+  std::unique_lock lock(wait->mutex);
+  wait->done.wait(lock, [&] { return wait->total.has_value(); });
+  return *std::move(wait->total);
 }
 
 // ---- messages --------------------------------------------------------------

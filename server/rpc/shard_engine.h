@@ -82,6 +82,8 @@ class ShardEngine final : private RowSink {
   std::vector<ShardId> shards() const;
   uint32_t total_shards() const;  // of the job; 0 before routing
   Statistics Collect();
+  // As Collect, without waiting for strands that are busy; `done` comes from one of them, or at once.
+  void CollectThen(std::function<void(Statistics)> done);
 
   // --- messages ---
   // Answers through call->source, now or later.
@@ -97,6 +99,7 @@ class ShardEngine final : private RowSink {
 
   std::shared_ptr<const View> view() const;
   void Publish(std::shared_ptr<const View> view);
+  static void AddStatistics(const Lane& lane, Statistics* total);
   void OnEveryLane(const std::function<void(Lane&)>& work);
   absl::Status Parse(ShardCall* call, MessageKind kind);
   absl::Status Check(ShardCall* call, const View& view);
