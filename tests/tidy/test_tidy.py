@@ -37,7 +37,7 @@ PLANTED = [
     ("proto/a.proto", 'syntax = "proto3";\n', "not in package"),
     ("proto/a.proto", 'syntax = "proto3";\npackage tidegate;\nmessage bad_name {}\n', "CamelCase"),
     ("proto/a.proto", 'syntax = "proto3";\npackage tidegate;\nmessage A {\n  uint64 myField = 1;\n}\n', "lower_case"),
-    ("docs/a.md", "see /" + "work/main\n", "workplace"),
+    ("docs/a.md", "see /" + "home/me/notes\n", "path of one machine"),
     ("README.md", "TO" + "DO: write\n", "unfinished"),
 ]
 
