@@ -34,7 +34,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: tidegate-scheduler --config=FILE [flags]\n"
     "Runs one job: servers and workers join it by --scheduler=HOST:PORT. Exits 0 when the job is finished,\n"
-    "1 when it failed, 2 on bad flags, config, data or state, 128 + signal when stopped.\n\n";
+    "1 when it failed, 2 on bad flag values, config, data or state, 128 + signal when stopped.\n\n";
 
 void PrintHelp() {
   std::fputs(kUsage, stdout);

@@ -30,7 +30,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: tidegate-server --scheduler=HOST:PORT [flags]\n"
     "Holds a part of the model of the scheduler's job. Exits 0 when the job is finished, 1 when it failed,\n"
-    "2 on bad flags or a port in use, 3 without a scheduler, 4 when given up, 128 + signal when stopped.\n\n";
+    "2 on bad flag values or a port in use, 3 without a scheduler, 4 when given up, 128 + signal when stopped.\n\n";
 
 void PrintHelp() {
   std::fputs(kUsage, stdout);

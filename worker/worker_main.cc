@@ -30,7 +30,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: tidegate-worker --scheduler=HOST:PORT [flags]\n"
     "Trains: reads data, pulls parameters, computes gradients, pushes them. Exits 0 when the job is finished,\n"
-    "1 when it failed, 2 on bad flags or a port in use, 3 without a scheduler, 128 + signal when stopped.\n\n";
+    "1 when it failed, 2 on bad flag values or a port in use, 3 without a scheduler, 128 + signal when stopped.\n\n";
 
 void PrintHelp() {
   std::fputs(kUsage, stdout);
