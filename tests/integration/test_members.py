@@ -89,7 +89,7 @@ def test_every_process_ends_with_0_and_none_is_left(tmp_path, staleness):
 
 
 def test_tidegate_local_leaves_no_process(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=200000, epochs=1))
+    job = local(write_job(tmp_path / "job.textproto", rows=2000000, epochs=1))
     job.wait_for_training()
     children = job.children()
     assert len(children) == 5
