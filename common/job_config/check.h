@@ -17,5 +17,7 @@ absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
 
 // Appends one line per problem. `config` is expanded and has its defaults.
 void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems);
+// The same, for parts of the schema that this version does not serve.
+void CheckAvailable(const JobConfig& config, std::vector<std::string>* problems);
 
 }  // namespace tidegate

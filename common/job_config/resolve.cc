@@ -126,7 +126,7 @@ google::protobuf::RepeatedPtrField<std::string>* Inputs(BlockConfig* block) {
     case BlockConfig::kAdd: return block->mutable_add()->mutable_in();
     case BlockConfig::kSum: return block->mutable_sum()->mutable_in();
     case BlockConfig::kPool: return block->mutable_pool()->mutable_in();
-    case BlockConfig::KIND_NOT_SET: return nullptr;
+    default: return nullptr;
   }
   return nullptr;
 }
@@ -136,6 +136,7 @@ class Resolver {
   explicit Resolver(JobConfig* config) : config_(*config) {}
 
   std::vector<std::string> Run() {
+    CheckAvailable(config_, &problems_);
     Features();
     Sources();
     ModelDefaults();

@@ -172,6 +172,8 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"train.stop.monitor=train/click/auc", "names no metric"},
       {"cluster.shards=3", "a power of two"},
       {"cluster.shards=2", "fewer than cluster.servers"},
+      {"train.limit_steps=5", "train.limit_steps is not in this version"},
+      {"data.format=PARQUET", "data.format: PARQUET is not in this version"},
       {"cluster.replicas=2", "replication is not in this version"},
       {"cluster.durability=SYNC", "replication is not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},

@@ -16,7 +16,7 @@ BlockFactory FindBlockFactory(BlockConfig::KindCase kind) {
     case BlockConfig::kAdd: return MakeAdd;
     case BlockConfig::kSum: return MakeSum;
     case BlockConfig::kPool: return MakePool;
-    case BlockConfig::KIND_NOT_SET: return nullptr;
+    default: return nullptr;
   }
   return nullptr;
 }
@@ -30,7 +30,7 @@ const google::protobuf::RepeatedPtrField<std::string>& BlockInputs(const BlockCo
     case BlockConfig::kAdd: return config.add().in();
     case BlockConfig::kSum: return config.sum().in();
     case BlockConfig::kPool: return config.pool().in();
-    case BlockConfig::KIND_NOT_SET: break;
+    default: break;
   }
   static const google::protobuf::RepeatedPtrField<std::string> none;
   return none;

@@ -1,0 +1,110 @@
+// Fields and enum values of the schema that this version does not serve: using one is a problem, never
+// silently ignored. Whoever makes one work takes its line out.
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "common/job_config/check.h"
+
+namespace tidegate {
+namespace {
+
+using google::protobuf::EnumValueDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+const std::set<std::string>& Unavailable() {
+  static const auto* names = new std::set<std::string>{
+      // fields
+      "tidegate.DataConfig.csv",
+      "tidegate.DataConfig.weight",
+      "tidegate.DataConfig.group",
+      "tidegate.DataConfig.timestamp",
+      "tidegate.DataConfig.negatives",
+      "tidegate.Source.sequential",
+      "tidegate.IdFeature.hash_buckets",
+      "tidegate.IdFeature.separator",
+      "tidegate.IdFeature.overlong",
+      "tidegate.PartConfig.adamw",
+      "tidegate.PartConfig.clip",
+      "tidegate.DenseConfig.adamw",
+      "tidegate.DenseConfig.clip",
+      "tidegate.Momentum.nesterov",
+      "tidegate.PresetConfig.cross_layers",
+      "tidegate.PresetConfig.cross_rank",
+      "tidegate.PresetConfig.bottom_units",
+      "tidegate.PresetConfig.query",
+      "tidegate.PresetConfig.item",
+      "tidegate.PresetConfig.query_mlp",
+      "tidegate.PresetConfig.item_mlp",
+      "tidegate.BlockConfig.cross",
+      "tidegate.BlockConfig.dot",
+      "tidegate.BlockConfig.mul",
+      "tidegate.BlockConfig.attention_pool",
+      "tidegate.BlockConfig.slice",
+      "tidegate.BlockConfig.cosine",
+      "tidegate.BlockConfig.batch_norm",
+      "tidegate.BlockConfig.dropout",
+      "tidegate.BlockConfig.custom",
+      "tidegate.TaskConfig.top_k",
+      "tidegate.TaskConfig.query",
+      "tidegate.TaskConfig.item",
+      "tidegate.TaskConfig.temperature",
+      "tidegate.TaskConfig.item_feature",
+      "tidegate.TrainConfig.schedule",
+      "tidegate.TrainConfig.clip_worker_norm",
+      "tidegate.TrainConfig.init_from",
+      "tidegate.TrainConfig.limit_steps",
+      "tidegate.TrainConfig.overfit_one_batch",
+      "tidegate.TrainConfig.checkpoint",
+      // enum values
+      "tidegate.DataConfig.LIBFFM",
+      "tidegate.DataConfig.CSV",
+      "tidegate.DataConfig.NPZ",
+      "tidegate.DataConfig.PARQUET",
+      "tidegate.PresetConfig.DCN_V2",
+      "tidegate.PresetConfig.DLRM",
+      "tidegate.PresetConfig.NEUMF",
+      "tidegate.PresetConfig.TWO_TOWER",
+      "tidegate.TaskConfig.MSE",
+      "tidegate.TaskConfig.SOFTMAX",
+      "tidegate.TaskConfig.BPR",
+      "tidegate.TaskConfig.GAUC",
+      "tidegate.TaskConfig.RMSE",
+      "tidegate.TaskConfig.HR",
+      "tidegate.TaskConfig.NDCG",
+      "tidegate.TaskConfig.RECALL",
+  };
+  return *names;
+}
+
+void Report(const std::string& name, std::string_view what, std::vector<std::string>* problems) {
+  if (Unavailable().count(name) != 0) problems->push_back(absl::StrCat(std::string(what), " is not in this version"));
+}
+
+void Walk(const Message& message, const std::string& at, std::vector<std::string>* problems) {
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const std::string path = at.empty() ? field->name() : absl::StrCat(at, ".", field->name());
+    Report(field->full_name(), path, problems);
+    const int n = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int i = 0; i < n; ++i) {
+      if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        Walk(field->is_repeated() ? reflection.GetRepeatedMessage(message, field, i) : reflection.GetMessage(message, field),
+             path, problems);
+      } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+        const EnumValueDescriptor* value =
+            field->is_repeated() ? reflection.GetRepeatedEnum(message, field, i) : reflection.GetEnum(message, field);
+        Report(value->full_name(), absl::StrCat(path, ": ", value->name()), problems);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void CheckAvailable(const JobConfig& config, std::vector<std::string>* problems) { Walk(config, "", problems); }
+
+}  // namespace tidegate
