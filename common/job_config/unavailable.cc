@@ -29,6 +29,7 @@ const std::set<std::string>& Unavailable() {
       "tidegate.PartConfig.clip",
       "tidegate.DenseConfig.adamw",
       "tidegate.DenseConfig.clip",
+      "tidegate.DenseConfig.frozen",
       "tidegate.Momentum.nesterov",
       "tidegate.PresetConfig.cross_layers",
       "tidegate.PresetConfig.cross_rank",
