@@ -48,6 +48,7 @@ Command LocalCommand();
 Command GenCommand();
 Command StatusCommand();
 Command EvaluateCommand();
+Command PredictCommand();
 Command BenchCommand();
 Command ConfigCommand();
 Command VersionCommand();

@@ -12,7 +12,6 @@
 #include "common/job_config/job_config.h"
 #include "worker/data/generator_writer.h"
 
-DEFINE_string(out, "", "");
 DEFINE_uint64(rows, 1000000, "rows to write");
 DEFINE_uint64(first_row, 0, "first row");
 DEFINE_uint64(seed, 1, "seed of the planted model and of the rows");

@@ -32,7 +32,7 @@ int Help(const std::vector<Command>& commands, const std::vector<std::string>& w
 }
 
 int Run(std::vector<std::string> words) {
-  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), EvaluateCommand(), GenCommand(),
+  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), EvaluateCommand(), PredictCommand(), GenCommand(),
                                          ConfigCommand(), BenchCommand(), VersionCommand()};
   if (words.empty()) {
     std::cerr << Overview(commands);

@@ -1,0 +1,124 @@
+#include "cli/scoring.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/job_config/job_config.h"
+#include "server/checkpoint/loaded_checkpoint.h"
+
+namespace tidegate::cli {
+namespace {
+
+std::string FormatNames() {
+  std::string names;
+  for (int f = 1; f <= DataConfig::Format_MAX; ++f) {
+    if (!DataConfig::Format_IsValid(f)) continue;
+    absl::StrAppend(&names, names.empty() ? "" : ", ", DataConfig::Format_Name(static_cast<DataConfig::Format>(f)));
+  }
+  return names;
+}
+
+// --data and --format in place of the job's held-out data.
+absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
+  DataConfig& data = *job->mutable_data();
+  if (!options.format.empty()) {
+    DataConfig::Format format;
+    if (!DataConfig::Format_Parse(options.format, &format) || format == DataConfig::UNSET) {
+      return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, ": one of ", FormatNames()));
+    }
+    data.set_format(format);
+  }
+  if (!options.data.empty()) {
+    if (data.format() == DataConfig::GENERATED) data.set_format(DataConfig::CRITEO_TSV);  // as `gen` writes
+    auto path = ResolvePath(options.data);
+    if (!path.ok()) return path.status();
+    data.mutable_valid()->Clear();
+    data.mutable_valid()->add_files(*path);
+  }
+  if (!data.has_valid()) return absl::InvalidArgumentError("the job has no held-out data: name some by --data");
+  data.set_max_bad_lines(options.max_bad_lines);
+  return absl::OkStatus();
+}
+
+// The model of this program must have the tables that were stored.
+absl::Status SameTables(const Model& model, const std::vector<TableSpec>& stored, const std::string& version) {
+  const std::vector<TableSpec>& tables = model.tables();
+  bool same = tables.size() == stored.size();
+  for (size_t t = 0; same && t < tables.size(); ++t) {
+    same = tables[t].SerializeAsString() == stored[t].SerializeAsString();
+  }
+  if (same) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("it was written by version ", version,
+                                                    ", whose model has other tables for this config: use that version"));
+}
+
+}  // namespace
+
+absl::Status Scoring::LoadRows(const ScoringOptions& options, std::vector<TableSpec>* tables, std::string* version) {
+  auto loaded = LoadedCheckpoint::Load(RealFileSystem(), options.checkpoint);
+  if (!loaded.ok()) return loaded.status();
+  auto checkpoint = std::make_shared<LoadedCheckpoint>(*std::move(loaded));
+  const CheckpointManifest& manifest = checkpoint->manifest();
+  if (!config_.ParseFromString(manifest.job_config())) {
+    return absl::DataLossError(options.checkpoint + "/MANIFEST holds no job config");
+  }
+  tables->assign(manifest.tables().begin(), manifest.tables().end());
+  *version = manifest.version();
+  rows_ = [checkpoint](TableId table, std::span<const Key> keys, std::span<float> rows) {
+    return checkpoint->Gather(table, keys, rows);
+  };
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Scoring>> Scoring::Create(const ScoringOptions& options) {
+  auto scoring = std::unique_ptr<Scoring>(new Scoring());
+  scoring->batch_ = options.batch;
+  std::vector<TableSpec> tables;
+  std::string version;
+  if (absl::Status s = scoring->LoadRows(options, &tables, &version); !s.ok()) return s;
+  if (absl::Status s = SetData(options, &scoring->config_); !s.ok()) return s;
+  auto model = Model::Create(scoring->config_);
+  if (!model.ok()) return model.status();
+  scoring->model_ = *std::move(model);
+  if (absl::Status s = SameTables(*scoring->model_, tables, version); !s.ok()) return s;
+  auto readers = Readers::Create(scoring->config_);
+  if (!readers.ok()) return readers.status();
+  scoring->readers_ = *std::move(readers);
+  return scoring;
+}
+
+absl::Status Scoring::Evaluate(Step* step, const Visit& visit) {
+  model_->Gather(step);
+  for (size_t t = 0; t < step->tables.size(); ++t) {
+    TableStep& table = step->tables[t];
+    table.rows.resize(table.keys.size() * model_->row_widths()[t]);
+    if (table.keys.empty()) continue;
+    if (absl::Status s = rows_(static_cast<TableId>(t), table.keys, std::span<float>(table.rows)); !s.ok()) return s;
+  }
+  auto result = model_->Evaluate(step);
+  if (!result.ok()) return result.status();
+  return visit(step->batch, *result);
+}
+
+absl::Status Scoring::Run(const Visit& visit) {
+  auto source = readers_->OpenEval();
+  if (!source.ok()) return source.status();
+  Step step;
+  while (true) {
+    auto more = (*source)->Next(batch_, &step.batch);
+    if (!more.ok()) return more.status();
+    if (!*more) return absl::OkStatus();
+    if (step.batch.rows == 0) continue;
+    if (absl::Status s = Evaluate(&step, visit); !s.ok()) return s;
+  }
+}
+
+std::string Scoring::BadLines() {
+  const class BadLines& bad = readers_->bad_lines();
+  if (bad.count() == 0) return "";
+  std::string text = absl::StrCat(bad.count(), " bad lines left out");
+  for (const std::string& example : bad.examples()) absl::StrAppend(&text, "\n  ", example);
+  return text;
+}
+
+}  // namespace tidegate::cli
