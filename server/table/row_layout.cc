@@ -107,6 +107,7 @@ absl::StatusOr<RowLayout> RowLayout::Create(const TableSpec& spec) {
     offset += made.bfloat16 ? (uint64_t{part.dim()} * 2 + 3) / 4 * 4 : uint64_t{part.dim()} * 4;
     if (offset > kRowBytesMax) return Invalid(spec, "a row has more than 16 MiB");
     layout.plain_float32_ &= !made.bfloat16 && !made.optimizer.decays();
+    layout.decays_ |= made.optimizer.decays();
     layout.all_zero_init_ &= made.init_kind == Initializer::KIND_NOT_SET;
     layout.parts_.push_back(std::move(made));
   }

@@ -1,10 +1,9 @@
 #pragma once
 // How a table's rows lie in memory, compiled from its TableSpec. A row is contiguous:
 //   values of part 0 | values of part 1 | ... | slots of part 0 | slots of part 1 | ...
-// values in float32 or bfloat16 (padded to 4 bytes), slots in float32. Its header stands in the index
-// slot, which every access reads anyway: 16 floats are one cache line, and sweeps read no rows. On the wire a row is the
-// concatenation of its parts' values alone, all float32 or all bfloat16. A dense table is the same
-// with keys 0 .. dense_blocks() - 1 and dim = elements of a block.
+// values in float32 or bfloat16 (padded to 4 bytes), slots in float32. Its header stands apart, so that 16
+// floats are one cache line. On the wire a row is the concatenation of its parts' values alone, all float32 or
+// all bfloat16. A dense table is the same with keys 0 .. dense_blocks() - 1 and dim = elements of a block.
 //
 // Thread-safe (const only).
 
@@ -70,6 +69,7 @@ class RowLayout {
   uint64_t seed() const { return seed_; }
   // A row's values can be copied to a float32 row of the wire as they lie.
   bool plain_float32() const { return plain_float32_; }
+  bool decays() const { return decays_; }  // a pull reads headers, too
 
   uint32_t admit_after() const { return admit_after_; }               // 0, 1: at once
   double admit_probability() const { return admit_probability_; }    // 1: at once
@@ -99,6 +99,7 @@ class RowLayout {
   std::vector<Part> parts_;
   uint64_t seed_ = 0;
   bool plain_float32_ = false;
+  bool decays_ = false;
   bool all_zero_init_ = false;
   uint32_t admit_after_ = 0;
   double admit_probability_ = 1;

@@ -1,13 +1,14 @@
 #pragma once
-// One table of one shard: an open-addressing index (32-byte slots, linear probing, home slot by the
-// hash bits below the shard's) over rows in 2 MiB slabs, both on huge pages where the system grants
-// them. Erasing shifts back, so there are no tombstones. A slot holds the row's number and header; for
-// a key that is not admitted yet, no row, and how many samples held it. Such keys are bounded: when there are more than max(65,536, 2 x rows), and at each sweep, counters are halved and those at zero leave.
+// One table of one shard: an index of keys (key_index.h; its hash is the placement hash below the shard's
+// bits) over rows in 2 MiB slabs, both on huge pages where the system grants them. A slab's headers stand in
+// front of its rows, so that rows of 16 floats are a cache line each and a pull touches no header. A key that
+// is not admitted yet has no row, only a counter of the samples that held it. Such keys are bounded: when
+// there are more than max(65,536, 2 x rows), and at each sweep, counters are halved and those at zero leave.
 // Growth doubles one shard's index at a time; rows never move once a shard has a full slab.
 //
 // Content is a function of the operations applied, never of addresses, capacity or hash seeds.
-// Not thread-safe. Pointers to rows are valid until the next insertion, erasure or load; pointers to
-// slots while moves() stays.
+// Not thread-safe. A row's number stays while the row lives; pointers to rows and headers are valid until the
+// next insertion, erasure or load.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/stable_hash.h"
 #include "common/types.h"
+#include "server/table/key_index.h"
 #include "server/table/memory_block.h"
 #include "server/table/row_layout.h"
 
@@ -25,17 +28,8 @@ namespace tidegate {
 
 class alignas(64) ShardTable {
  public:
-  using RowId = uint32_t;
-  static constexpr RowId kEmpty = 0xffffffffu;
-  static constexpr RowId kUnadmitted = 0xfffffffeu;  // header.touches is a counter
-  struct Slot {
-    Key key = 0;
-    RowId row = kEmpty;
-    uint32_t unused = 0;
-    RowHeader header;
-    bool has_row() const { return row < kUnadmitted; }
-  };
-  static_assert(sizeof(Slot) == 32);
+  using RowId = KeyIndex::RowId;
+  static constexpr RowId kNoRow = KeyIndex::kEmpty;
 
   // REQUIRES: shard < 1 << log2_shards; layout outlives the table.
   ShardTable(const RowLayout* layout, ShardId shard, int log2_shards);
@@ -46,27 +40,26 @@ class alignas(64) ShardTable {
   // Memory held: index and slabs.
   uint64_t BytesUsed() const;
 
-  // The first slot to look at, to prefetch it. `hash`: PlacementHash(table, key).
-  const Slot* Home(uint64_t hash) const { return slots_ + HomeIndex(hash); }
-  // The slot of a key that has a row, else nullptr (also when it is not admitted yet).
-  const Slot* Find(uint64_t hash, Key key) const {
-    const Slot* slot = Probe(hash, key);
-    return slot->has_row() ? slot : nullptr;
+  // `hash`: PlacementHash(table, key). The first line that Find reads, to prefetch it.
+  const void* Home(uint64_t hash) const { return index_.Home(hash << log2_shards_); }
+  // The key's row; kNoRow also when it is not admitted yet.
+  RowId Find(uint64_t hash, Key key) const {
+    const RowId row = index_.RowAt(index_.Find(hash << log2_shards_, key));
+    return row < kUnadmitted ? row : kNoRow;
   }
-  Slot* Find(uint64_t hash, Key key) {
-    return const_cast<Slot*>(static_cast<const ShardTable*>(this)->Find(hash, key));
-  }
-  const Slot* Find(Key key) const;
-  // Rises whenever slots may have moved.
-  uint64_t moves() const { return moves_; }
+  RowId Find(Key key) const { return Find(PlacementHash(layout_->table(), key), key); }
   std::byte* RowAt(RowId row) { return slabs_[row >> slab_shift_] + size_t{row & slab_mask_} * stride_; }
   const std::byte* RowAt(RowId row) const {
     return slabs_[row >> slab_shift_] + size_t{row & slab_mask_} * stride_;
   }
+  RowHeader& HeaderAt(RowId row) {
+    return *(reinterpret_cast<RowHeader*>(slabs_[row >> slab_shift_]) - 1 - (row & slab_mask_));
+  }
+  const RowHeader& HeaderAt(RowId row) const { return const_cast<ShardTable*>(this)->HeaderAt(row); }
 
   // Counts `samples` that held an absent key; creates its row (initialised; touches = samples counted
-  // so far) when the admission rule says so. nullptr: not yet. REQUIRES: Find() is nullptr.
-  Slot* Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
+  // so far) when the admission rule says so. kNoRow: not yet. REQUIRES: Find() is kNoRow.
+  RowId Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
   // Removes the key's row or counter. False: there was none.
   bool Erase(Key key);
   // Evicts rows by the layout's rules at `clock` and ages counters. Appends the evicted keys, rising,
@@ -86,48 +79,37 @@ class alignas(64) ShardTable {
   uint64_t Digest() const;
 
  private:
-  size_t HomeIndex(uint64_t hash) const {
-    return static_cast<size_t>((hash << log2_shards_) >> index_shift_);
+  static constexpr RowId kUnadmitted = 0xfffffffeu;  // in the index: no row, the slot's counter counts
+
+  uint64_t IndexHash(Key key) const { return PlacementHash(layout_->table(), key) << log2_shards_; }
+  size_t Insert(Key key, RowId row) {
+    return index_.Insert(IndexHash(key), key, row, [this](Key k) { return IndexHash(k); });
   }
-  const Slot* Probe(uint64_t hash, Key key) const {  // its slot, or the empty one that ends the search
-    size_t i = HomeIndex(hash);
-    while (slots_[i].row != kEmpty && slots_[i].key != key) i = (i + 1) & index_mask_;
-    return slots_ + i;
-  }
-  Slot* Insert(uint64_t hash, Key key);  // REQUIRES: absent
-  void AllocateIndex(int log2_slots);
-  void GrowIndex();
-  void EraseSlot(size_t i);
   void HalveCounters();
-  size_t SlabBytes(uint32_t rows) const;
+  size_t HeaderBytes(uint32_t rows) const;
+  std::byte* AddSlab(uint32_t rows);
   RowId AllocateRow();
   void FreeRow(RowId row);
   bool Admits(Key key, uint32_t samples, uint64_t total, Clock clock) const;
   bool ShouldEvict(const RowHeader& header, Clock clock) const;
   absl::Status LoadRecord(std::span<const std::byte> bytes, size_t* offset);
 
-  // What a probe reads, together.
-  Slot* slots_ = nullptr;
-  size_t index_mask_ = 0;
-  int index_shift_ = 64;
+  KeyIndex index_;
   int log2_shards_;
-  std::vector<std::byte*> slabs_;
+  std::vector<std::byte*> slabs_;  // each slab's row 0; headers lie before it, in falling order of rows
   size_t stride_;
   uint32_t slab_mask_ = 0;
   int slab_shift_ = 0;
 
   const RowLayout* layout_;
   ShardId shard_;
-  MemoryBlock index_;
-  uint64_t used_slots_ = 0;
-  uint64_t moves_ = 0;
   uint64_t rows_ = 0;
   uint64_t unadmitted_ = 0;
   std::vector<MemoryBlock> slab_blocks_;
   uint32_t slab_rows_ = 1;       // rows of a full slab
   uint32_t last_slab_rows_ = 0;  // rows that the last slab has room for
   uint32_t last_slab_used_ = 0;
-  RowId free_rows_ = kEmpty;     // list through the freed rows' first bytes
+  RowId free_rows_ = kNoRow;     // list through the freed rows' first bytes
 };
 
 }  // namespace tidegate

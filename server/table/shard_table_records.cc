@@ -34,16 +34,17 @@ T Read(std::span<const std::byte> bytes, size_t offset) {
 
 void ShardTable::AppendRows(std::span<const Key> keys, std::string* out) const {
   for (const Key key : keys) {
-    const Slot* slot = Probe(PlacementHash(layout_->table(), key), key);
-    if (slot->row == kEmpty) continue;
+    const size_t slot = index_.Find(IndexHash(key), key);
+    const RowId row = index_.RowAt(slot);
+    if (row == KeyIndex::kEmpty) continue;
     Append(key, out);
-    if (slot->row == kUnadmitted) {
+    if (row == kUnadmitted) {
       Append(kCounterRecord, out);
-      Append(slot->header.touches, out);
+      Append(index_.CounterAt(slot), out);
     } else {
       Append(kRowRecord, out);
-      Append(slot->header, out);
-      out->append(reinterpret_cast<const char*>(RowAt(slot->row)), layout_->data_bytes());
+      Append(HeaderAt(row), out);
+      out->append(reinterpret_cast<const char*>(RowAt(row)), layout_->data_bytes());
     }
   }
 }
@@ -80,30 +81,28 @@ absl::Status ShardTable::LoadRecord(std::span<const std::byte> bytes, size_t* of
         absl::StrCat("key ", key, " belongs to shard ", ShardOfHash(hash, log2_shards_)));
   }
   if (absl::Status status = layout_->CheckKeys(PackedSpan<Key>(&key, 1)); !status.ok()) return status;
-  if (Probe(hash, key)->row != kEmpty) {
+  if (index_.RowAt(index_.Find(IndexHash(key), key)) != KeyIndex::kEmpty) {
     return absl::InvalidArgumentError(absl::StrCat("key ", key, " is there twice"));
   }
   if (kind == kCounterRecord) {
-    Slot* slot = Insert(hash, key);
-    slot->row = kUnadmitted;
-    slot->header.touches = Read<uint32_t>(body, 0);
+    index_.CounterAt(Insert(key, kUnadmitted)) = Read<uint32_t>(body, 0);
     ++unadmitted_;
     return absl::OkStatus();
   }
-  const std::span<const std::byte> row = body.subspan(sizeof(RowHeader));
+  const std::span<const std::byte> data = body.subspan(sizeof(RowHeader));
   for (const RowLayout::Part& part : layout_->parts()) {
     const size_t value_bytes = size_t{part.dim} * (part.bfloat16 ? 2 : 4);
-    if (!AllFinite(row.subspan(part.value_offset, value_bytes), part.bfloat16 ? BFLOAT16 : FLOAT32) ||
-        !AllFinite(row.subspan(part.slot_offset, size_t{part.optimizer.slots()} * 4), FLOAT32)) {
+    if (!AllFinite(data.subspan(part.value_offset, value_bytes), part.bfloat16 ? BFLOAT16 : FLOAT32) ||
+        !AllFinite(data.subspan(part.slot_offset, size_t{part.optimizer.slots()} * 4), FLOAT32)) {
       return absl::InvalidArgumentError(
           absl::StrCat("part \"", part.name, "\" of key ", key, " has a value that is not finite"));
     }
   }
-  Slot* slot = Insert(hash, key);
-  slot->row = AllocateRow();
-  slot->header = Read<RowHeader>(body, 0);
+  const RowId row = AllocateRow();
+  Insert(key, row);
+  HeaderAt(row) = Read<RowHeader>(body, 0);
   ++rows_;
-  std::memcpy(RowAt(slot->row), row.data(), row.size());
+  std::memcpy(RowAt(row), data.data(), data.size());
   return absl::OkStatus();
 }
 

@@ -12,9 +12,10 @@
 namespace tidegate {
 namespace {
 
-// How many keys ahead of the work a slot, then a row, is asked for.
-constexpr size_t kAhead = 16;
-constexpr size_t kRing = 64;  // > 2 * kAhead
+// Keys that one step of a batch handles before the next step does: how far ahead of its use a line of the
+// index, then a row, is asked for.
+constexpr size_t kChunk = 16;
+constexpr size_t kRing = 4 * kChunk;  // keys in work: those of three steps, as a power of two
 constexpr size_t kCacheLine = 64;
 constexpr size_t kPrefetchBytesMax = 1024;  // of a row; the hardware follows a longer one
 constexpr uint64_t kRoundingSalt = 0x3c6ef372fe94f82bull;
@@ -53,6 +54,20 @@ uint32_t At(std::span<const uint32_t> positions, size_t i) {
   return positions.empty() ? static_cast<uint32_t>(i) : positions[i];
 }
 
+// Three steps for each of 0 .. count - 1, each step a chunk behind the one before: `begin` asks for the index,
+// `look` finds the row and asks for it, `work` has it. Short loops of one kind each keep more misses under way
+// than one loop over all three.
+template <typename Begin, typename Look, typename Work>
+inline void InSteps(size_t count, const Begin& begin, const Look& look, const Work& work) {
+  for (size_t chunk = 0; chunk < count + 2 * kChunk; chunk += kChunk) {
+    for (size_t i = chunk; i < std::min(chunk + kChunk, count); ++i) begin(i);
+    if (chunk < kChunk) continue;
+    for (size_t i = chunk - kChunk; i < std::min(chunk, count); ++i) look(i);
+    if (chunk < 2 * kChunk) continue;
+    for (size_t i = chunk - 2 * kChunk; i < std::min(chunk - kChunk, count); ++i) work(i);
+  }
+}
+
 }  // namespace
 
 TableGroup::TableGroup(const RowLayout* layout, int log2_shards, std::span<const ShardId> shards)
@@ -84,7 +99,7 @@ uint64_t TableGroup::BytesUsed() const {
 
 uint64_t TableGroup::BytesForRows(uint64_t rows) const {
   // An index that has just doubled holds 32/11 slots per row.
-  return rows * (layout_->stride() + sizeof(ShardTable::Slot) * 32 / 11 + 1);
+  return rows * (layout_->stride() + sizeof(RowHeader) + KeyIndex::kSlotBytes * 32 / 11 + 1);
 }
 
 void TableGroup::WriteAbsent(Key key, DataType wire, std::byte* out) const {
@@ -110,6 +125,12 @@ void TableGroup::WriteConverted(const RowHeader& header, const std::byte* row, D
   EncodeValues(scratch_.data(), wire, layout_->width(), out);
 }
 
+ShardTable* TableGroup::TableOf(Key key, uint64_t hash) const {
+  const uint32_t local = LocalOfHash(hash);
+  TG_CHECK(local != kNotLocal) << "key " << key << " is of a shard that is not here";
+  return tables_[local].get();
+}
+
 template <bool kPlain>
 void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
                             std::byte* rows) const {
@@ -117,46 +138,46 @@ void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> posi
     const ShardTable* table;
     uint64_t hash;
     Key key;
-    const ShardTable::Slot* slot;
-    const std::byte* row;
+    const std::byte* row;  // nullptr: absent
+    const RowHeader* header;
     uint32_t position;
   };
   Pending ring[kRing];
-  const size_t count = Count(keys, positions);
   const size_t out_bytes = layout_->WireRowBytes(wire);
   const RowLayout::Part& last = layout_->parts().back();
   const size_t value_bytes = last.value_offset + size_t{last.dim} * (last.bfloat16 ? 2 : 4);
-  for (size_t i = 0; i < count + 2 * kAhead; ++i) {
-    if (i < count) {
-      Pending& next = ring[i % kRing];
-      next.position = At(positions, i);
-      next.key = keys[next.position];
-      next.hash = PlacementHash(layout_->table(), next.key);
-      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
-      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
-      next.table = tables_[local].get();
-      __builtin_prefetch(next.table->Home(next.hash));
-    }
-    if (i >= kAhead && i - kAhead < count) {
-      Pending& next = ring[(i - kAhead) % kRing];
-      next.slot = next.table->Find(next.hash, next.key);
-      if (next.slot != nullptr) {
-        next.row = next.table->RowAt(next.slot->row);
+  InSteps(
+      Count(keys, positions),
+      [&](size_t i) {
+        Pending& next = ring[i % kRing];
+        next.position = At(positions, i);
+        next.key = keys[next.position];
+        next.hash = PlacementHash(layout_->table(), next.key);
+        next.table = TableOf(next.key, next.hash);
+        __builtin_prefetch(next.table->Home(next.hash));
+      },
+      [&](size_t i) {
+        Pending& next = ring[i % kRing];
+        const ShardTable::RowId row = next.table->Find(next.hash, next.key);
+        next.row = nullptr;
+        if (row == ShardTable::kNoRow) return;
+        next.row = next.table->RowAt(row);
         PrefetchBytes<false>(next.row, value_bytes);
-      }
-    }
-    if (i >= 2 * kAhead) {
-      const Pending& now = ring[(i - 2 * kAhead) % kRing];
-      std::byte* out = rows + size_t{now.position} * out_bytes;
-      if (now.slot == nullptr) {
-        WriteAbsent(now.key, wire, out);
-      } else if constexpr (kPlain) {
-        CopyRow(out, now.row, out_bytes);
-      } else {
-        WriteConverted(now.slot->header, now.row, wire, out);
-      }
-    }
-  }
+        if constexpr (kPlain) return;
+        next.header = &next.table->HeaderAt(row);
+        if (layout_->decays()) __builtin_prefetch(next.header);
+      },
+      [&](size_t i) {
+        const Pending& now = ring[i % kRing];
+        std::byte* out = rows + size_t{now.position} * out_bytes;
+        if (now.row == nullptr) {
+          WriteAbsent(now.key, wire, out);
+        } else if constexpr (kPlain) {
+          CopyRow(out, now.row, out_bytes);
+        } else {
+          WriteConverted(*now.header, now.row, wire, out);
+        }
+      });
 }
 
 void TableGroup::Gather(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
@@ -203,8 +224,7 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     ShardTable* table;  // nullptr: skipped
     uint64_t hash;
     Key key;
-    ShardTable::Slot* slot;
-    uint64_t moves;
+    ShardTable::RowId row;
     uint32_t position;
   };
   for (size_t i = 0; i < prepared_.size(); ++i) {
@@ -213,60 +233,58 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
   Pending ring[kRing];
   ApplyResult result;
   const uint32_t clock = StoredClock(arguments.clock);
-  const size_t count = Count(batch.keys, batch.positions);
   const size_t in_bytes = layout_->WireRowBytes(batch.value_type);
-  for (size_t i = 0; i < count + 2 * kAhead; ++i) {
-    if (i < count) {
-      Pending& next = ring[i % kRing];
-      next.position = At(batch.positions, i);
-      next.key = batch.keys[next.position];
-      next.hash = PlacementHash(layout_->table(), next.key);
-      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
-      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
-      const bool skip = !skip_shard.empty() && skip_shard[local] != 0;
-      next.table = skip ? nullptr : tables_[local].get();
-      result.skipped += skip;
-      if (!skip) __builtin_prefetch(next.table->Home(next.hash), 1);
-    }
-    if (i >= kAhead && i - kAhead < count) {
-      Pending& next = ring[(i - kAhead) % kRing];
-      if (next.table != nullptr) {
-        next.slot = next.table->Find(next.hash, next.key);
-        next.moves = next.table->moves();
-        if (next.slot != nullptr) {
-          PrefetchBytes<true>(next.table->RowAt(next.slot->row), layout_->data_bytes());
-        }
-      }
-    }
-    if (i < 2 * kAhead) continue;
-    const Pending& now = ring[(i - 2 * kAhead) % kRing];
-    if (now.table == nullptr) continue;
-    const uint32_t samples = batch.counts.empty() ? 1 : batch.counts[now.position];
-    ShardTable::Slot* slot = now.slot;
-    if (slot == nullptr || now.moves != now.table->moves()) {
-      // A key just before may have made the row, or moved the slots.
-      slot = now.table->Find(now.hash, now.key);
-    }
-    if (slot != nullptr) {
-      slot->header.touches = SaturatingAdd(slot->header.touches, samples);
+  const auto begin = [&](size_t i) {
+    Pending& next = ring[i % kRing];
+    next.position = At(batch.positions, i);
+    next.key = batch.keys[next.position];
+    next.hash = PlacementHash(layout_->table(), next.key);
+    next.table = TableOf(next.key, next.hash);
+    if (!skip_shard.empty() && skip_shard[LocalOfHash(next.hash)] != 0) {
+      next.table = nullptr;
+      ++result.skipped;
     } else {
-      slot = now.table->Admit(now.hash, now.key, samples, arguments.clock);
-      if (slot == nullptr) {
+      __builtin_prefetch(next.table->Home(next.hash));
+    }
+  };
+  const auto look = [&](size_t i) {
+    Pending& next = ring[i % kRing];
+    if (next.table == nullptr) return;
+    next.row = next.table->Find(next.hash, next.key);
+    if (next.row == ShardTable::kNoRow) return;
+    PrefetchBytes<true>(next.table->RowAt(next.row), layout_->data_bytes());
+    __builtin_prefetch(&next.table->HeaderAt(next.row), 1);
+  };
+  const auto work = [&](size_t i) {
+    const Pending& now = ring[i % kRing];
+    if (now.table == nullptr) return;
+    const uint32_t samples = batch.counts.empty() ? 1 : batch.counts[now.position];
+    ShardTable::RowId row = now.row;
+    // The same key just before may have made the row.
+    if (row == ShardTable::kNoRow) row = now.table->Find(now.hash, now.key);
+    if (row == ShardTable::kNoRow) {
+      row = now.table->Admit(now.hash, now.key, samples, arguments.clock);
+      if (row == ShardTable::kNoRow) {
         ++result.unadmitted;
-        continue;
+        return;
       }
       ++result.created;
+    } else {
+      RowHeader& seen = now.table->HeaderAt(row);
+      seen.touches = SaturatingAdd(seen.touches, samples);
     }
     const std::byte* gradient = batch.values.data() + size_t{now.position} * in_bytes;
     if (batch.value_type == BFLOAT16) {
       DecodeValues(gradient, BFLOAT16, layout_->width(), gradient_.data());
       gradient = reinterpret_cast<const std::byte*>(gradient_.data());
     }
-    ApplyRow(now.key, slot->header, now.table->RowAt(slot->row), gradient);
-    slot->header.applications = SaturatingAdd(slot->header.applications, 1);
-    slot->header.last_clock = std::max(slot->header.last_clock, clock);
+    RowHeader& header = now.table->HeaderAt(row);
+    ApplyRow(now.key, header, now.table->RowAt(row), gradient);
+    header.applications = SaturatingAdd(header.applications, 1);
+    header.last_clock = std::max(header.last_clock, clock);
     ++result.applied;
-  }
+  };
+  InSteps(Count(batch.keys, batch.positions), begin, look, work);
   return result;
 }
 
@@ -278,22 +296,20 @@ uint64_t TableGroup::CountAbsent(PackedSpan<Key> keys, std::span<const uint32_t>
   };
   Pending ring[kRing];
   uint64_t absent = 0;
-  const size_t count = Count(keys, positions);
-  for (size_t i = 0; i < count + kAhead; ++i) {
-    if (i < count) {
-      Pending& next = ring[i % kRing];
-      next.key = keys[At(positions, i)];
-      next.hash = PlacementHash(layout_->table(), next.key);
-      const uint32_t local = directory_[ShardOfHash(next.hash, log2_shards_)];
-      TG_CHECK(local != kNotLocal) << "key " << next.key << " is of a shard that is not here";
-      next.table = tables_[local].get();
-      __builtin_prefetch(next.table->Home(next.hash));
-    }
-    if (i >= kAhead) {
-      const Pending& now = ring[(i - kAhead) % kRing];
-      absent += now.table->Find(now.hash, now.key) == nullptr;
-    }
-  }
+  InSteps(
+      Count(keys, positions),
+      [&](size_t i) {
+        Pending& next = ring[i % kRing];
+        next.key = keys[At(positions, i)];
+        next.hash = PlacementHash(layout_->table(), next.key);
+        next.table = TableOf(next.key, next.hash);
+        __builtin_prefetch(next.table->Home(next.hash));
+      },
+      [&](size_t i) {
+        const Pending& now = ring[i % kRing];
+        absent += now.table->Find(now.hash, now.key) == ShardTable::kNoRow;
+      },
+      [](size_t) {});
   return absent;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // One table of all the shards that one strand serves. A batch is worked in one fused loop across
-// the shards: hash, shard by a directory over the top hash bits, slot prefetched, row prefetched, work;
+// the shards: hash, shard by a directory over the top hash bits, index prefetched, row prefetched, work;
 // no message, allocation or lock per shard (docs/design.md, section 8).
 //
 // Keys: those of the message at `positions` (rising or not; empty: ALL of them, so a strand that has no
@@ -50,7 +50,7 @@ class TableGroup {
   uint32_t shards() const { return static_cast<uint32_t>(tables_.size()); }
   uint32_t LocalOfShard(ShardId shard) const { return directory_[shard]; }  // or kNotLocal
   uint32_t LocalOfKey(Key key) const {
-    return directory_[ShardOfHash(PlacementHash(layout_->table(), key), log2_shards_)];
+    return LocalOfHash(PlacementHash(layout_->table(), key));
   }
   ShardTable& shard(uint32_t local) { return *tables_[local]; }
   const ShardTable& shard(uint32_t local) const { return *tables_[local]; }
@@ -74,6 +74,8 @@ class TableGroup {
   uint64_t BytesForRows(uint64_t rows) const;
 
  private:
+  uint32_t LocalOfHash(uint64_t hash) const { return directory_[ShardOfHash(hash, log2_shards_)]; }
+  ShardTable* TableOf(Key key, uint64_t hash) const;
   template <bool kPlain>
   void GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> positions, DataType wire,
                   std::byte* rows) const;

@@ -75,10 +75,10 @@ class Pair {
     size_t different = 0;
     for (const auto& [key, expected] : reference_.rows()) {
       const ShardTable& shard = group_.shard(group_.LocalOfKey(key));
-      const ShardTable::Slot* slot = shard.Find(key);
-      if (slot == nullptr) FAIL("no row of key " << key);
-      const std::byte* row = shard.RowAt(slot->row);
-      const RowHeader& header = slot->header;
+      const ShardTable::RowId id = shard.Find(key);
+      if (id == ShardTable::kNoRow) FAIL("no row of key " << key);
+      const std::byte* row = shard.RowAt(id);
+      const RowHeader& header = shard.HeaderAt(id);
       different += header.touches != expected.touches || header.applications != expected.applications ||
                    ClockOf(header.first_clock) != expected.first_clock ||
                    ClockOf(header.last_clock) != expected.last_clock;

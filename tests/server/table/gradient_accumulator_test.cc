@@ -23,7 +23,8 @@ TEST_CASE("contributions of several pushes are one application with the joint me
   const ApplyResult result = group.Apply(sum.Sum(), {.scale = 0.25f, .clock = 4});
   CHECK(result.applied == 3);
   CHECK(GatherRows(group, {1, 2, 3}) == std::vector<float>{-0.25f, -0.5f, -2, -2.5f, -1.75f, -2});
-  const RowHeader header = group.shard(group.LocalOfKey(2)).Find(2)->header;
+  const ShardTable& shard = group.shard(group.LocalOfKey(2));
+  const RowHeader header = shard.HeaderAt(shard.Find(2));
   CHECK(header.applications == 1);
   CHECK(header.touches == 2);
   sum.Clear();

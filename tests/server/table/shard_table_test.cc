@@ -14,7 +14,7 @@ namespace {
 const char* const kSpec =
     "id: 1 name: 'emb' parts { name: 'v' dim: 3 init { normal: 1 } optimizer { adagrad {} } }";
 
-ShardTable::Slot* Touch(ShardTable* table, Key key, uint32_t samples = 1) {
+ShardTable::RowId Touch(ShardTable* table, Key key, uint32_t samples = 1) {
   return table->Admit(PlacementHash(1, key), key, samples, 0);
 }
 std::string Records(const ShardTable& table) {
@@ -38,7 +38,7 @@ TEST_CASE("erasing keys of one cluster leaves every other key to be found") {
     for (const Key key : keys) Touch(&table, key);
     CHECK(table.Erase(keys[erased]));
     CHECK_FALSE(table.Erase(keys[erased]));
-    for (const Key key : keys) CHECK((table.Find(key) != nullptr) == (key != keys[erased]));
+    for (const Key key : keys) CHECK((table.Find(key) != ShardTable::kNoRow) == (key != keys[erased]));
   }
 }
 
@@ -52,7 +52,7 @@ TEST_CASE("any order of insertion gives the same records and digest") {
   CHECK(up.Digest() == down.Digest());
   CHECK(Records(up) == Records(down));
   const uint64_t before = up.Digest();
-  up.RowAt(up.Find(5)->row)[5] ^= std::byte{1};
+  up.RowAt(up.Find(5))[5] ^= std::byte{1};
   CHECK(up.Digest() != before);
 }
 
@@ -134,8 +134,8 @@ TEST_CASE("keys seen once never fill the memory: counters are bounded") {
   bool admitted = false;
   bool any = false;
   for (Key key = 0; key < 300000; ++key) {
-    any |= Touch(&table, Mix64(key)) != nullptr;
-    if (key % 100 == 0 && !admitted) admitted = Touch(&table, hot) != nullptr;
+    any |= Touch(&table, Mix64(key)) != ShardTable::kNoRow;
+    if (key % 100 == 0 && !admitted) admitted = Touch(&table, hot) != ShardTable::kNoRow;
   }
   CHECK(table.unadmitted() <= 65536);
   CHECK(table.BytesUsed() < 10u << 20);
@@ -164,7 +164,7 @@ TEST_CASE("a cleared table is as new") {
   CHECK(table.BytesUsed() > 100000 * layout.stride());
   table.Clear();
   CHECK(table.rows() == 0);
-  CHECK(table.Find(7) == nullptr);
+  CHECK(table.Find(7) == ShardTable::kNoRow);
   CHECK(table.BytesUsed() < bytes + 4096);
   Touch(&table, 7);
   Touch(&fresh, 7);
