@@ -7,9 +7,11 @@
 #include "cli/json.h"
 #include "common/job_config/job_config.h"
 #include "worker/model/model.h"
+#include "worker/model/preset.h"
 
 DEFINE_bool(check, false, "");
 DEFINE_bool(show, false, "");
+DEFINE_bool(expand, false, "");
 
 namespace tidegate::cli {
 namespace {
@@ -17,8 +19,8 @@ namespace {
 int RunConfig(const Arguments& arguments) {
   std::vector<std::string> files = arguments.positional;
   if (!FLAGS_config.empty()) files.push_back(FLAGS_config);
-  if (files.empty() || (!FLAGS_check && !FLAGS_show)) {
-    std::cerr << "usage: tidegate config --check|--show FILE... [--set path=value]\n";
+  if (files.empty() || (!FLAGS_check && !FLAGS_show && !FLAGS_expand)) {
+    std::cerr << "usage: tidegate config --check|--show|--expand FILE... [--set path=value]\n";
     return kUsage;
   }
   int exit_status = kOk;
@@ -37,6 +39,11 @@ int RunConfig(const Arguments& arguments) {
       continue;
     }
     if (FLAGS_show) std::cout << JobConfigText(*config);
+    if (FLAGS_expand) {
+      JobConfig expanded = *config;
+      *expanded.mutable_model() = *ExpandPreset(config->model());  // Model::Create has done it before
+      std::cout << JobConfigText(expanded);
+    }
     for (const std::string& warning : JobConfigWarnings(*config)) {
       std::cerr << file << ": warning: " << warning << "\n";
     }
@@ -52,10 +59,11 @@ int RunConfig(const Arguments& arguments) {
 
 Command ConfigCommand() {
   return {"config",
-          "--check|--show FILE...",
+          "--check|--show|--expand FILE...",
           "check a job config, or show it resolved",
           {{"check", "", "print every error with its line; exit status 1 if there is one"},
-           {"show", "", "print the config with overrides, defaults and expansions"},
+           {"show", "", "print the config with overrides, defaults and names and paths filled in"},
+           {"expand", "", "the same, with the model's preset written as the blocks it stands for"},
            {"config", "FILE", "another way to name the file"},
            {"set", "path=value", "override a field", true}},
           RunConfig};

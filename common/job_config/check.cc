@@ -33,7 +33,7 @@ class Checker {
     for (const FeatureConfig& f : config_.feature()) Feature(f);
     for (const TableConfig& t : config_.table()) Table(t);
     Dense();
-    ModelNames();
+    CheckModel(config_, &problems_);
     Train();
     Cluster();
   }
@@ -279,26 +279,6 @@ class Checker {
     }
   }
 
-  void ModelNames() {
-    const ModelConfig& m = config_.model();
-    if (m.task().empty()) Problem("model.task is missing: say what to predict");
-    for (const TaskConfig& t : m.task()) {
-      const std::string at = absl::StrCat("task \"", t.name(), "\": ");
-      if (t.logit().empty()) Problem(at, "logit: name the block that predicts it");
-      if (t.label() != "label") {
-        Problem(at, "label \"", t.label(), "\": the readers of this version know \"label\"");
-      }
-      NotNegative(at + "weight", t.weight());
-    }
-    if (m.has_preset()) Range("model.preset.dropout", m.preset().dropout(), 0, true, 1, false);
-    for (const BlockConfig& b : m.block()) {
-      if (b.has_mlp()) {
-        Range(absl::StrCat("block \"", b.name(), "\": mlp.dropout"), b.mlp().dropout(), 0, true, 1,
-              false);
-      }
-    }
-  }
-
   void MonitorOf(const std::string& field, const std::string& monitor) {
     auto m = ParseMonitor(monitor, config_);
     if (!m.ok()) {
@@ -322,6 +302,7 @@ class Checker {
     if (!staleness.ok()) Problem("train.staleness: ", staleness.status().message());
     Range("train.pipeline_depth", t.pipeline_depth(), 1, true, 32, true);
     NotNegative("train.stall_timeout_s", t.stall_timeout_s());
+    NotNegative("train.clip_worker_norm", t.clip_worker_norm());
     if (t.has_plateau()) {
       Range("train.plateau.factor", t.plateau().factor(), 0, false, 1, false);
       Range("train.plateau.patience", t.plateau().patience(), 1, true, 100000, true);
@@ -370,13 +351,6 @@ class Checker {
   std::vector<std::string> table_names_;
 };
 
-bool HasBatchNorm(const ModelConfig& m) {
-  if (m.preset().norm() == MlpBlock::BATCH) return true;
-  return std::any_of(m.block().begin(), m.block().end(), [](const BlockConfig& b) {
-    return b.has_mlp() && b.mlp().norm() == MlpBlock::BATCH;
-  });
-}
-
 }  // namespace
 
 void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems) {
@@ -386,11 +360,7 @@ void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems)
 std::vector<std::string> JobConfigWarnings(const JobConfig& resolved) {
   std::vector<std::string> warnings;
   const bool sync = resolved.train().staleness() == "0";
-  if (sync && resolved.cluster().workers() > 1 && HasBatchNorm(resolved.model())) {
-    warnings.push_back(
-        "batch norm takes its statistics from each worker's own part of a batch: W workers do not "
-        "equal one worker");
-  }
+  if (sync && resolved.cluster().workers() > 1) ModelWarnings(resolved, &warnings);
   if (sync && resolved.train().pipeline_depth() > 1 && resolved.train().has_pipeline_depth()) {
     warnings.push_back("train.pipeline_depth is 1 at staleness 0");
   }

@@ -117,18 +117,16 @@ absl::Status ExpandNames(google::protobuf::RepeatedPtrField<std::string>* names)
   return absl::OkStatus();
 }
 
+// The block's `in`; null: its kind has none.
 google::protobuf::RepeatedPtrField<std::string>* Inputs(BlockConfig* block) {
-  switch (block->kind_case()) {
-    case BlockConfig::kLinear: return block->mutable_linear()->mutable_in();
-    case BlockConfig::kMlp: return block->mutable_mlp()->mutable_in();
-    case BlockConfig::kFm: return block->mutable_fm()->mutable_in();
-    case BlockConfig::kConcat: return block->mutable_concat()->mutable_in();
-    case BlockConfig::kAdd: return block->mutable_add()->mutable_in();
-    case BlockConfig::kSum: return block->mutable_sum()->mutable_in();
-    case BlockConfig::kPool: return block->mutable_pool()->mutable_in();
-    default: return nullptr;
-  }
-  return nullptr;
+  const auto& reflection = *block->GetReflection();
+  const auto* kind = reflection.GetOneofFieldDescriptor(
+      *block, block->GetDescriptor()->FindOneofByName("kind"));
+  if (kind == nullptr) return nullptr;
+  const auto* in = kind->message_type()->FindFieldByName("in");
+  if (in == nullptr) return nullptr;
+  google::protobuf::Message* message = reflection.MutableMessage(block, kind);
+  return message->GetReflection()->MutableRepeatedPtrField<std::string>(message, in);
 }
 
 class Resolver {
@@ -190,18 +188,31 @@ class Resolver {
       if (inputs != nullptr) Note(ExpandNames(inputs));
     }
     if (model->has_preset()) {
-      Note(ExpandNames(model->mutable_preset()->mutable_numeric()));
+      PresetConfig* preset = model->mutable_preset();
+      for (auto* names : {preset->mutable_numeric(), preset->mutable_query(), preset->mutable_item(),
+                          preset->mutable_query_mlp(), preset->mutable_item_mlp()}) {
+        Note(ExpandNames(names));
+      }
       if (model->task().empty()) model->add_task();
     }
     for (TaskConfig& task : *model->mutable_task()) {
-      if (!task.has_logit() && model->has_preset()) task.set_logit("logit");
-      if (!task.has_name()) task.set_name("click");
-      if (task.metric().empty()) {
-        for (auto m : {TaskConfig::AUC, TaskConfig::LOGLOSS, TaskConfig::CALIBRATION}) {
-          task.add_metric(m);
-        }
+      if (!task.has_logit() && !task.has_probability() && model->has_preset()) task.set_logit("logit");
+      if (task.loss() == TaskConfig::SOFTMAX && model->preset().kind() == PresetConfig::TWO_TOWER) {
+        if (!task.has_query()) task.set_query("query");
+        if (!task.has_item()) task.set_item("item");
+        if (!task.has_cosine()) task.set_cosine(model->preset().cosine());
       }
+      if (!task.has_name()) task.set_name("click");
+      if (task.metric().empty()) AddDefaultMetrics(&task);
     }
+  }
+
+  static void AddDefaultMetrics(TaskConfig* task) {
+    if (task->loss() == TaskConfig::MSE) return task->add_metric(TaskConfig::RMSE);
+    task->add_metric(TaskConfig::AUC);
+    if (task->loss() != TaskConfig::BCE) return;
+    task->add_metric(TaskConfig::LOGLOSS);
+    task->add_metric(TaskConfig::CALIBRATION);
   }
 
   void Monitors() {

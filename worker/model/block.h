@@ -31,6 +31,9 @@ struct BlockInput {
   const float* value;  // [rows, shape]
   float* gradient;     // [rows, shape], to be added to; null: nobody asks
   Shape shape;
+  // A sequence: sample r has the elements offsets[r] to offsets[r + 1] - 1 of [elements, shape]. Null:
+  // one element a sample.
+  const uint32_t* offsets = nullptr;
 };
 
 struct BlockStep {
@@ -64,10 +67,20 @@ class Block {
 using BlockFactory = absl::StatusOr<std::unique_ptr<Block>> (*)(const BlockConfig& config,
                                                                std::span<const Shape> inputs,
                                                                Backend* backend);
-// The factory of a kind; null: none. A new kind is a oneof case in job.proto, a file in blocks/ and a
-// line in blocks/registry.cc.
-BlockFactory FindBlockFactory(BlockConfig::KindCase kind);
-// The names a block reads.
-const google::protobuf::RepeatedPtrField<std::string>& BlockInputs(const BlockConfig& config);
+// The factory of the config's kind or custom type; null: none. A new kind is a oneof case in job.proto,
+// a file in blocks/ and a line in blocks/registry.cc.
+BlockFactory FindBlockFactory(const BlockConfig& config);
+// The names a block reads: its `in`, or an attention_pool's query and sequence.
+std::vector<std::string> BlockInputs(const BlockConfig& config);
+// Whether that input is read element by element (a multi-valued feature's rows), not pooled.
+bool ReadsSequence(const BlockConfig& config, size_t input);
+
+// Makes `custom { type: ... }` known to this program, before main: TIDEGATE_REGISTER_BLOCK at namespace
+// scope, in a library with alwayslink = 1. A type that is there already stops the program.
+bool RegisterBlock(const std::string& type, BlockFactory factory);
+std::vector<std::string> RegisteredBlocks();
+#define TIDEGATE_REGISTER_BLOCK(type, factory)                                  \
+  [[maybe_unused]] static const bool tidegate_registered_block_##factory =      \
+      ::tidegate::RegisterBlock(type, factory)
 
 }  // namespace tidegate

@@ -53,15 +53,34 @@ class Planner {
         problems_.push_back(
             absl::StrCat("block \"", b.name(), "\" has the name of a numeric feature"));
       }
-      if (FindBlockFactory(b.kind_case()) == nullptr) {
-        problems_.push_back(absl::StrCat("block \"", b.name(),
-                                         "\": no kind: linear, mlp, fm, concat, add, sum or pool"));
-      } else if (BlockInputs(b).empty()) {
-        problems_.push_back(absl::StrCat("block \"", b.name(), "\": in: name its inputs"));
-      }
+      CheckKind(b);
     }
     state_.assign(static_cast<size_t>(model_.block_size()), State::kUnseen);
     block_node_.resize(state_.size());
+  }
+
+  void CheckKind(const BlockConfig& b) {
+    const std::string at = absl::StrCat("block \"", b.name(), "\": ");
+    if (FindBlockFactory(b) == nullptr) {
+      if (!b.has_custom()) {
+        problems_.push_back(absl::StrCat(at, "no kind: linear, mlp, cross, ... (docs/config.md)"));
+        return;
+      }
+      const std::vector<std::string> types = RegisteredBlocks();
+      problems_.push_back(absl::StrCat(
+          at, "no custom block of type \"", b.custom().type(), "\" is linked into this program; there ",
+          types.size() == 1 ? "is " : "are ", types.empty() ? "none" : absl::StrJoin(types, ", "),
+          DidYouMean(b.custom().type(), types)));
+      return;
+    }
+    if (b.has_attention_pool()) {
+      if (b.attention_pool().query().empty()) problems_.push_back(at + "query: name its input");
+      if (b.attention_pool().sequence().empty()) {
+        problems_.push_back(at + "sequence: name a \"feature.part\"");
+      }
+    } else if (BlockInputs(b).empty()) {
+      problems_.push_back(at + "in: name its inputs");
+    }
   }
 
   void VisitTasks() {
@@ -70,34 +89,68 @@ class Planner {
       auto it = std::find(labels.begin(), labels.end(), task.label());
       const auto label = static_cast<size_t>(it - labels.begin());
       if (it == labels.end()) labels.push_back(task.label());
-      const auto block = blocks_.find(task.logit());
-      if (block == blocks_.end()) {
-        problems_.push_back(absl::StrCat("task \"", task.name(), "\": logit \"", task.logit(),
-                                         "\" is no block", DidYouMean(task.logit(), BlockNames())));
-        continue;
-      }
-      if (Visit(block->second)) {
-        plan_.tasks.push_back({block_node_[block->second], label, task.weight()});
-      }
+      TaskPlan plan;
+      plan.label = label;
+      plan.weight = task.weight();
+      plan.loss = task.loss();
+      plan.probability = task.has_probability();
+      const bool found = plan.probability ? Root(task, "probability", task.probability(), &plan.node)
+                                          : Root(task, "logit", task.logit(), &plan.node);
+      if (found && Softmax(task, &plan)) plan_.tasks.push_back(plan);
     }
+  }
+
+  // Plans the block that a task names in `field`.
+  bool Root(const TaskConfig& task, const char* field, const std::string& name, size_t* node) {
+    const auto block = blocks_.find(name);
+    if (block == blocks_.end()) {
+      problems_.push_back(absl::StrCat("task \"", task.name(), "\": ", field, " \"", name,
+                                       "\" is no block", DidYouMean(name, BlockNames())));
+      return false;
+    }
+    if (!Visit(block->second)) return false;
+    *node = block_node_[block->second];
+    return true;
+  }
+
+  bool Softmax(const TaskConfig& task, TaskPlan* plan) {
+    if (task.loss() != TaskConfig::SOFTMAX) return true;
+    plan->temperature = task.temperature();
+    plan->cosine = task.cosine();
+    if (!Root(task, "query", task.query(), &plan->query) ||
+        !Root(task, "item", task.item(), &plan->item)) {
+      return false;
+    }
+    const auto feature = batch_index_.find(task.item_feature());
+    if (feature == batch_index_.end()) {
+      std::vector<std::string> names;
+      for (const auto& [name, index] : batch_index_) names.push_back(name);
+      problems_.push_back(absl::StrCat("task \"", task.name(), "\": item_feature \"",
+                                       task.item_feature(), "\" is no feature with a table",
+                                       DidYouMean(task.item_feature(), names)));
+      return false;
+    }
+    plan->item_feature = feature->second;
+    return true;
   }
 
   // Depth first, with an explicit stack: a config may be a long chain.
   bool Visit(size_t root) {
     struct Frame {
       size_t block;
-      int next_input = 0;
+      std::vector<std::string> inputs;
+      size_t next_input = 0;
       std::vector<size_t> nodes = {};
     };
     std::vector<Frame> stack;
     if (state_[root] == State::kDone) return true;
-    stack.push_back({root});
+    stack.push_back({root, BlockInputs(model_.block(static_cast<int>(root)))});
     state_[root] = State::kOpen;
     bool good = true;
     while (!stack.empty()) {
       Frame& top = stack.back();
       const BlockConfig& config = model_.block(static_cast<int>(top.block));
-      if (top.next_input == BlockInputs(config).size()) {
+      if (top.next_input == top.inputs.size()) {
         block_node_[top.block] = plan_.nodes.size();
         plan_.nodes.push_back(
             {NodePlan::Kind::kBlock, config.name(), plan_.blocks.size(), std::move(top.nodes)});
@@ -106,9 +159,10 @@ class Planner {
         stack.pop_back();
         continue;
       }
-      const std::string& input = BlockInputs(config)[top.next_input];
+      const std::string input = top.inputs[top.next_input];
+      const bool sequence = ReadsSequence(config, top.next_input);
       const auto block = blocks_.find(input);
-      if (block != blocks_.end()) {
+      if (block != blocks_.end() && !sequence) {
         if (state_[block->second] == State::kOpen) {
           std::vector<std::string> names;
           for (const Frame& f : stack) names.push_back(model_.block(static_cast<int>(f.block)).name());
@@ -119,13 +173,14 @@ class Planner {
         }
         if (state_[block->second] == State::kUnseen) {
           state_[block->second] = State::kOpen;
-          stack.push_back({block->second});
+          stack.push_back(
+              {block->second, BlockInputs(model_.block(static_cast<int>(block->second)))});
           continue;
         }
         top.nodes.push_back(block_node_[block->second]);
       } else {
         size_t node = 0;
-        if (Leaf(config.name(), input, &node)) {
+        if (Leaf(config.name(), input, sequence, &node)) {
           top.nodes.push_back(node);
         } else {
           good = false;
@@ -136,24 +191,32 @@ class Planner {
     return good;
   }
 
-  // A numeric feature or a lookup.
-  bool Leaf(const std::string& block, const std::string& input, size_t* node) {
-    const auto known = leaves_.find(input);
+  // A numeric feature or a lookup; pooled and as a sequence it is two nodes.
+  bool Leaf(const std::string& block, const std::string& input, bool sequence, size_t* node) {
+    const auto key = std::make_pair(input, sequence);
+    const auto known = leaves_.find(key);
     if (known != leaves_.end()) {
       *node = known->second;
       return true;
     }
     const auto numeric = numeric_.find(input);
-    if (numeric != numeric_.end()) {
+    if (numeric != numeric_.end() && !sequence) {
       plan_.nodes.push_back({NodePlan::Kind::kNumeric, input, numeric->second});
     } else {
       LookupPlan lookup;
       if (!Lookup(block, input, &lookup)) return false;
+      lookup.sequence = sequence;
+      if (sequence && lookup.features.size() != 1) {
+        problems_.push_back(absl::StrCat("block \"", block, "\": sequence \"", input,
+                                         "\" is of ", lookup.features.size(),
+                                         " features; name one feature: \"feature.part\""));
+        return false;
+      }
       plan_.nodes.push_back({NodePlan::Kind::kLookup, input, plan_.lookups.size()});
       plan_.lookups.push_back(std::move(lookup));
     }
     *node = plan_.nodes.size() - 1;
-    leaves_[input] = *node;
+    leaves_[key] = *node;
     return true;
   }
 
@@ -233,7 +296,7 @@ class Planner {
   std::map<std::string, size_t> batch_index_;  // features with a table
   std::map<std::string, size_t> numeric_;      // features without one
   std::map<std::string, size_t> blocks_;
-  std::map<std::string, size_t> leaves_;
+  std::map<std::pair<std::string, bool>, size_t> leaves_;
   std::vector<State> state_;
   std::vector<size_t> block_node_;
 };

@@ -11,13 +11,15 @@
 
 namespace tidegate {
 
-// What is looked up by one "table.part" or "feature.part": a value [rows, features, dim].
+// What is looked up by one "table.part" or "feature.part": a value [rows, features, dim]; of a sequence
+// [values of its only feature, dim].
 struct LookupPlan {
   TableId table;
   uint32_t offset;               // of the part in the table's row
   uint32_t dim;
   std::vector<size_t> features;  // indices into Batch::features, in the config's order
   bool trainable;                // not frozen
+  bool sequence = false;
 };
 
 // A value of the graph: a lookup, a numeric column or a block's output.
@@ -30,9 +32,16 @@ struct NodePlan {
 };
 
 struct TaskPlan {
-  size_t node;   // the logit
+  size_t node;   // the logit, or the probability
   size_t label;  // index into Batch::labels
   float weight;
+  TaskConfig::Loss loss;
+  bool probability;
+  // SOFTMAX
+  size_t query = 0, item = 0;  // nodes
+  size_t item_feature = 0;     // index into Batch::features
+  float temperature = 1;
+  bool cosine = false;
 };
 
 struct GraphPlan {

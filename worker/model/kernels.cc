@@ -42,6 +42,18 @@ void ColumnSums(const float* x, size_t rows, size_t columns, float* out) {
   for (size_t c = 0; c < columns; ++c) out[c] = static_cast<float>(sums[c]);
 }
 
+float DotProduct(const float* __restrict a, const float* __restrict b, size_t count) {
+  float lanes[8] = {};
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (size_t l = 0; l < 8; ++l) lanes[l] += a[i + l] * b[i + l];
+  }
+  float rest = 0;
+  for (; i < count; ++i) rest += a[i] * b[i];
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7])) + rest;
+}
+
 void AddTo(const float* __restrict x, size_t count, float* __restrict y) {
   for (size_t i = 0; i < count; ++i) y[i] += x[i];
 }

@@ -12,6 +12,8 @@ namespace tidegate {
 
 // out[r, c] = sum over rows of x; partial sums of 64 rows first.
 void ColumnSums(const float* x, size_t rows, size_t columns, float* out);
+// a . b, by eight partial sums.
+float DotProduct(const float* a, const float* b, size_t count);
 // y += x
 void AddTo(const float* x, size_t count, float* y);
 // y[r, y_offset + c] = x[r, c], x of `columns`, y of `y_columns`.

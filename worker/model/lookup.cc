@@ -1,24 +1,13 @@
 #include "worker/model/lookup.h"
 
 #include <algorithm>
-#include <type_traits>
+
+#include "worker/model/with_dim.h"
 
 namespace tidegate {
 namespace {
 
 constexpr size_t kTileRows = 64;  // of all features, so that a tile's activations stay in the L1 cache
-
-template <typename Body>
-void WithDim(uint32_t dim, Body body) {  // the common dims as constants, so that loops unroll
-  switch (dim) {
-    case 1: return body(std::integral_constant<uint32_t, 1>());
-    case 8: return body(std::integral_constant<uint32_t, 8>());
-    case 10: return body(std::integral_constant<uint32_t, 10>());
-    case 16: return body(std::integral_constant<uint32_t, 16>());
-    case 32: return body(std::integral_constant<uint32_t, 32>());
-    default: return body(dim);
-  }
-}
 
 // One value in each sample, all weights 1: position[r] is sample r's.
 bool SingleValued(const FeatureColumn& column, size_t rows) {
@@ -89,14 +78,47 @@ void Backward(const LookupPlan& plan, const float* gradient, size_t width, Dim d
   });
 }
 
+template <typename Dim>
+void SequenceForward(const LookupPlan& plan, const Step& step, size_t width, Dim dim, float* out) {
+  const float* rows = step.tables[plan.table].rows.data() + plan.offset;
+  const FeatureColumn& column = step.batch.features[plan.features[0]];
+  const std::vector<uint32_t>& position = step.features[plan.features[0]].position;
+  for (size_t i = 0; i < position.size(); ++i) {
+    const float* __restrict from = rows + position[i] * width;
+    float* __restrict to = out + i * dim;
+    const float weight = column.weights.empty() ? 1.0f : column.weights[i];
+    for (uint32_t d = 0; d < dim; ++d) to[d] = weight * from[d];
+  }
+}
+
+template <typename Dim>
+void SequenceBackward(const LookupPlan& plan, const float* gradient, size_t width, Dim dim,
+                      Step* step) {
+  float* rows = step->tables[plan.table].gradients.data() + plan.offset;
+  const FeatureColumn& column = step->batch.features[plan.features[0]];
+  const std::vector<uint32_t>& position = step->features[plan.features[0]].position;
+  for (size_t i = 0; i < position.size(); ++i) {
+    const float* __restrict from = gradient + i * dim;
+    float* __restrict to = rows + position[i] * width;
+    const float weight = column.weights.empty() ? 1.0f : column.weights[i];
+    for (uint32_t d = 0; d < dim; ++d) to[d] += weight * from[d];
+  }
+}
+
 }  // namespace
 
 void LookupForward(const LookupPlan& plan, const Step& step, uint32_t row_width, float* out) {
-  WithDim(plan.dim, [&](auto dim) { Forward(plan, step, row_width, dim, out); });
+  WithDim(plan.dim, [&](auto dim) {
+    plan.sequence ? SequenceForward(plan, step, row_width, dim, out)
+                  : Forward(plan, step, row_width, dim, out);
+  });
 }
 
 void LookupBackward(const LookupPlan& plan, const float* gradient, uint32_t row_width, Step* step) {
-  WithDim(plan.dim, [&](auto dim) { Backward(plan, gradient, row_width, dim, step); });
+  WithDim(plan.dim, [&](auto dim) {
+    plan.sequence ? SequenceBackward(plan, gradient, row_width, dim, step)
+                  : Backward(plan, gradient, row_width, dim, step);
+  });
 }
 
 }  // namespace tidegate

@@ -7,7 +7,8 @@
 
 namespace tidegate {
 
-// out[r, f, :] = sum over the values of feature f in sample r of weight * part of its row.
+// out[r, f, :] = sum over the values of feature f in sample r of weight * part of its row. Of a sequence:
+// out[i, :] = weight * part of the row of value i.
 void LookupForward(const LookupPlan& plan, const Step& step, uint32_t row_width, float* out);
 // Adds to step->tables[table].gradients.
 void LookupBackward(const LookupPlan& plan, const float* gradient, uint32_t row_width, Step* step);

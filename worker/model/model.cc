@@ -9,6 +9,7 @@
 #include "worker/model/graph.h"
 #include "worker/model/lookup.h"
 #include "worker/model/loss.h"
+#include "worker/model/softmax_loss.h"
 #include "worker/model/table_specs.h"
 
 namespace tidegate {
@@ -20,6 +21,7 @@ class GraphModel final : public Model {
     auto plan = PlanGraph(config);
     if (!plan.ok()) return plan.status();
     auto model = std::unique_ptr<GraphModel>(new GraphModel(*std::move(plan)));
+    model->clip_norm_ = config.train().clip_worker_norm();
     model->AddFeatures(config);
     absl::Status status = model->AddBlocks(config);
     if (!status.ok()) return status;
@@ -59,11 +61,12 @@ class GraphModel final : public Model {
     Forward(*step);
     for (size_t n = 0; n < plan_.nodes.size(); ++n) {
       if (!wants_gradient_[n]) continue;
-      const size_t count = step->batch.rows * shapes_[n].size();
+      const size_t count = CountOf(n, *step);
       std::fill_n(gradients_[n].Resize(count), count, 0.0f);
     }
-    Losses(*step, /*with_gradients=*/true, &result);
+    Losses(*step, &result);
     Backward(step);
+    if (clip_norm_ > 0) ClipDenseNorm(step);
     return result;
   }
 
@@ -74,7 +77,7 @@ class GraphModel final : public Model {
     result.probabilities.resize(plan_.tasks.size());
     if (step->batch.rows == 0) return result;
     Forward(*step);
-    Losses(*step, /*with_gradients=*/false, &result);
+    Losses(*step, &result);
     return result;
   }
 
@@ -109,7 +112,7 @@ class GraphModel final : public Model {
       Shape shape{1, 1};
       if (node.kind == NodePlan::Kind::kLookup) {
         const LookupPlan& lookup = plan_.lookups[node.index];
-        shape = {static_cast<uint32_t>(lookup.features.size()), lookup.dim};
+        shape = {lookup.sequence ? 1 : static_cast<uint32_t>(lookup.features.size()), lookup.dim};
         wants_gradient = lookup.trainable;
       } else if (node.kind == NodePlan::Kind::kBlock) {
         absl::Status status = AddBlock(config, node);
@@ -122,12 +125,8 @@ class GraphModel final : public Model {
       wants_gradient_.push_back(wants_gradient);
     }
     for (size_t t = 0; t < plan_.tasks.size(); ++t) {
-      const Shape& shape = shapes_[plan_.tasks[t].node];
-      if (shape.size() != 1) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "task \"", task_names_[t], "\": logit \"", plan_.nodes[plan_.tasks[t].node].name,
-            "\" has ", shape.size(), " elements per sample; it must have one"));
-      }
+      absl::Status status = AddTask(task_names_[t], plan_.tasks[t]);
+      if (!status.ok()) return status;
     }
     values_.resize(plan_.nodes.size());
     gradients_.resize(plan_.nodes.size());
@@ -137,11 +136,32 @@ class GraphModel final : public Model {
     return absl::OkStatus();
   }
 
+  absl::Status AddTask(const std::string& name, const TaskPlan& task) {
+    const std::string at = absl::StrCat("task \"", name, "\": ");
+    const size_t size = shapes_[task.node].size();
+    if (size != 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(at, task.probability ? "probability" : "logit", " \"",
+                       plan_.nodes[task.node].name, "\" has ", size,
+                       " elements per sample; it must have one"));
+    }
+    softmax_.emplace_back();
+    if (task.loss != TaskConfig::SOFTMAX) return absl::OkStatus();
+    if (shapes_[task.query].size() != shapes_[task.item].size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(at, "query and item have ", shapes_[task.query].size(), " and ",
+                       shapes_[task.item].size(), " elements per sample; they must have as many"));
+    }
+    softmax_.back() = std::make_unique<InBatchSoftmax>(
+        InBatchSoftmax::Options{task.temperature, task.cosine, task.weight}, backend_.get());
+    return absl::OkStatus();
+  }
+
   absl::Status AddBlock(const JobConfig& config, const NodePlan& node) {
     const BlockConfig& block_config = plan_.blocks[node.index];
     std::vector<Shape> inputs;
     for (size_t in : node.inputs) inputs.push_back(shapes_[in]);
-    auto block = FindBlockFactory(block_config.kind_case())(block_config, inputs, backend_.get());
+    auto block = FindBlockFactory(block_config)(block_config, inputs, backend_.get());
     if (!block.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("block \"", node.name, "\": ", block.status().message()));
@@ -228,12 +248,24 @@ class GraphModel final : public Model {
     return absl::OkStatus();
   }
 
+  float* GradientOf(size_t node) {
+    return training_ && wants_gradient_[node] != 0 ? gradients_[node].data() : nullptr;
+  }
+  // Of a sequence's elements; null: one element a sample.
+  const uint32_t* OffsetsOf(size_t n, const Step& step) const {
+    const NodePlan& node = plan_.nodes[n];
+    if (node.kind != NodePlan::Kind::kLookup || !plan_.lookups[node.index].sequence) return nullptr;
+    return step.batch.features[plan_.lookups[node.index].features[0]].offsets.data();
+  }
+  size_t CountOf(size_t n, const Step& step) const {
+    const uint32_t* offsets = OffsetsOf(n, step);
+    return (offsets == nullptr ? step.batch.rows : offsets[step.batch.rows]) * shapes_[n].size();
+  }
+
   BlockStep StepOf(const NodePlan& node, const Step& step) {
     inputs_.clear();
     for (size_t in : node.inputs) {
-      inputs_.push_back({value_of_[in],
-                         training_ && wants_gradient_[in] ? gradients_[in].data() : nullptr,
-                         shapes_[in]});
+      inputs_.push_back({value_of_[in], GradientOf(in), shapes_[in], OffsetsOf(in, step)});
     }
     parameters_.clear();
     for (size_t t : block_tables_[node.index]) parameters_.push_back(parameter_of_[t]);
@@ -253,7 +285,7 @@ class GraphModel final : public Model {
         value_of_[n] = step.batch.numeric[node.index].data();
         continue;
       }
-      float* out = values_[n].Resize(step.batch.rows * shapes_[n].size());
+      float* out = values_[n].Resize(CountOf(n, step));
       value_of_[n] = out;
       if (node.kind == NodePlan::Kind::kLookup) {
         const LookupPlan& lookup = plan_.lookups[node.index];
@@ -264,19 +296,54 @@ class GraphModel final : public Model {
     }
   }
 
-  void Losses(const Step& step, bool with_gradients, StepResult* result) {
-    const size_t rows = step.batch.rows;
+  void Losses(const Step& step, StepResult* result) {
     result->weight_sum = weight_sum_;
     for (size_t t = 0; t < plan_.tasks.size(); ++t) {
       const TaskPlan& task = plan_.tasks[t];
-      std::vector<float>& p = result->probabilities[t];
-      p.resize(rows);
-      std::span<float> d_logits;
-      if (with_gradients && wants_gradient_[task.node]) d_logits = {gradients_[task.node].data(), rows};
-      result->loss_sum +=
-          BinaryCrossEntropy({value_of_[task.node], rows}, step.batch.labels[task.label],
-                             step.batch.sample_weight, task.weight, p, d_logits);
+      const LossInput in = {{value_of_[task.node], step.batch.rows}, step.batch.labels[task.label],
+                            step.batch.sample_weight, task.weight};
+      result->probabilities[t].assign(in.outputs.begin(), in.outputs.end());
+      result->loss_sum += LossOf(t, in, step, result->probabilities[t]);
     }
+  }
+
+  // `scores`: the outputs; of BCE on logits they become probabilities.
+  double LossOf(size_t t, const LossInput& in, const Step& step, std::span<float> scores) {
+    const TaskPlan& task = plan_.tasks[t];
+    std::span<float> d_outputs;
+    if (float* d = GradientOf(task.node); d != nullptr) d_outputs = {d, step.batch.rows};
+    switch (task.loss) {
+      case TaskConfig::BCE:
+        return task.probability ? BinaryCrossEntropyOfProbabilities(in, d_outputs)
+                                : BinaryCrossEntropy(in, scores, d_outputs);
+      case TaskConfig::MSE: return SquaredError(in, d_outputs);
+      case TaskConfig::BPR: return PairwiseRanking(in, d_outputs);
+      case TaskConfig::SOFTMAX: break;
+    }
+    if (!training_) return 0;  // in-batch candidates are a matter of training
+    return softmax_[t]->Run({step.batch.rows, static_cast<uint32_t>(shapes_[task.query].size()),
+                             value_of_[task.query], value_of_[task.item], in.labels, in.weights,
+                             &step.batch.features[task.item_feature], GradientOf(task.query),
+                             GradientOf(task.item)});
+  }
+
+  // All dense gradients together, divided by the samples' weight, to a norm of at most clip_norm_.
+  void ClipDenseNorm(Step* step) const {
+    double squares = 0;
+    for (size_t t = sparse_tables_; t < tables_.size(); ++t) {
+      if (IsMovingAverage(t)) continue;
+      for (float g : step->tables[t].gradients) squares += static_cast<double>(g) * g;
+    }
+    const double norm = std::sqrt(squares) / weight_sum_;
+    if (!(norm > clip_norm_)) return;
+    const auto factor = static_cast<float>(clip_norm_ / norm);
+    for (size_t t = sparse_tables_; t < tables_.size(); ++t) {
+      if (IsMovingAverage(t)) continue;
+      for (float& g : step->tables[t].gradients) g *= factor;
+    }
+  }
+  bool IsMovingAverage(size_t t) const {
+    return tables_[t].parts(0).optimizer().has_moving_average();
   }
 
   void Backward(Step* step) {
@@ -322,6 +389,8 @@ class GraphModel final : public Model {
   size_t numeric_count_ = 0;
   size_t label_count_ = 0;
   std::vector<std::string> task_names_;
+  std::vector<std::unique_ptr<InBatchSoftmax>> softmax_;  // [task]; null: another loss
+  float clip_norm_ = 0;
 
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<std::vector<size_t>> block_tables_;  // tables of each block's parameters

@@ -81,6 +81,73 @@ TEST_CASE("gradients of each block equal numerical differences") {
          task { logit: "z" })",
       R"(block { name: "z" mlp { in: "emb.v" units: [9, 1] activation: IDENTITY norm: BATCH
                                  dropout: .3 last: TANH } } task { logit: "z" })",
+      // cross: full, low rank, over several inputs; its input used again
+      R"(block { name: "c" cross { in: "C1.v" layers: 2 } } block { name: "z" linear { in: "c" } }
+         task { logit: "z" })",
+      R"(block { name: "c" cross { in: ["C1.v", "X", "emb.w"] layers: 3 rank: 2 } }
+         block { name: "z" linear { in: ["c", "C1.v"] } } task { logit: "z" })",
+      R"(block { name: "h" linear { in: "emb.v" units: 3 } } block { name: "c" cross { in: "h" layers: 1 } }
+         block { name: "z" sum { in: "c" } } task { logit: "z" })",
+      // dot: fields of lookups and of blocks, with and without self products
+      R"(block { name: "d" dot { in: "emb.v" } } block { name: "z" linear { in: "d" } }
+         task { logit: "z" })",
+      R"(block { name: "h" linear { in: "X" units: 5 } } block { name: "d" dot { in: ["h", "emb.v"] self: true } }
+         block { name: "z" linear { in: "d" } } task { logit: "z" })",
+      R"(block { name: "d" dot { in: ["emb.w", "X"] } } block { name: "z" linear { in: "d" } }
+         task { logit: "z" })",
+      // mul of two, of three, of one with itself
+      R"(block { name: "m" mul { in: ["C1.v", "C2.v"] } } block { name: "z" linear { in: "m" } }
+         task { logit: "z" })",
+      R"(block { name: "m" mul { in: ["C1.v", "C2.v", "M.v"] } } block { name: "z" linear { in: "m" } }
+         task { logit: "z" })",
+      R"(block { name: "m" mul { in: ["C1.v", "C1.v"] } } block { name: "z" linear { in: "m" } }
+         task { logit: "z" })",
+      // cosine, slice
+      R"(block { name: "z" cosine { in: ["C1.v", "C2.v"] scale: 3 } } task { logit: "z" })",
+      R"(block { name: "h" linear { in: "emb.v" units: 5 } }
+         block { name: "z" cosine { in: ["h", "C2.v"] } } task { logit: "z" })",
+      R"(block { name: "s" slice { in: ["C1.v", "emb.w", "C2.v"] begin: 3 end: 11 } }
+         block { name: "z" linear { in: "s" } } task { logit: "z" })",
+      R"(block { name: "s" slice { in: "emb.v" begin: 19 } } block { name: "z" sum { in: "s" } }
+         task { logit: "z" })",
+      // batch norm, dropout and activations on their own
+      R"(block { name: "n" batch_norm { in: ["C1.v", "C2.v"] } } block { name: "z" mlp { in: "n" units: [4, 1]
+         activation: TANH } } task { logit: "z" })",
+      R"(block { name: "n" batch_norm { in: "emb.v" } } block { name: "d" dot { in: "n" } }
+         block { name: "z" linear { in: "d" } } task { logit: "z" })",
+      R"(block { name: "n" dropout { in: "emb.v" rate: .3 } } block { name: "z" fm { in: "n" } }
+         task { logit: "z" })",
+      R"(block { name: "n" dropout { in: ["C1.v", "X"] } } block { name: "z" linear { in: "n" } }
+         task { logit: "z" })",
+      R"(block { name: "a" activation { in: ["C1.v", "X"] } } block { name: "z" linear { in: "a" } }
+         task { logit: "z" })",
+      R"(block { name: "a" activation { in: "emb.v" kind: TANH } } block { name: "z" fm { in: "a" } }
+         task { logit: "z" })",
+      // attention over a sequence: plain, softmax, deeper; its rows used pooled too
+      R"(block { name: "p" attention_pool { query: "C1.v" sequence: "M.v" } }
+         block { name: "z" linear { in: "p" } } task { logit: "z" })",
+      R"(block { name: "p" attention_pool { query: "C1.v" sequence: "M.v" units: [4] activation: TANH
+         softmax: true } } block { name: "z" linear { in: ["p", "M.v", "C1.v"] } } task { logit: "z" })",
+      R"(block { name: "q" linear { in: ["X", "C2.v"] units: 5 } }
+         block { name: "p" attention_pool { query: "q" sequence: "M.v" units: [4, 3] activation: SIGMOID } }
+         block { name: "z" sum { in: "p" } } task { logit: "z" })",
+      // other losses
+      R"(block { name: "z" linear { in: "emb.v" } } task { logit: "z" loss: MSE weight: .5 })",
+      R"(block { name: "z" mlp { in: "emb.v" units: [4, 1] activation: TANH last: SIGMOID } }
+         task { probability: "z" })",
+      R"(block { name: "q" linear { in: ["C1.v", "X"] units: 4 } }
+         block { name: "i" linear { in: ["C2.v", "M.v"] units: 4 } } block { name: "z" dot { in: ["q", "i"] } }
+         task { logit: "z" loss: SOFTMAX query: "q" item: "i" item_feature: "C2" temperature: .7 })",
+      R"(block { name: "q" linear { in: ["C1.v", "X"] units: 4 } }
+         block { name: "i" linear { in: ["C3.v", "M.v"] units: 4 } } block { name: "z" cosine { in: ["q", "i"] } }
+         task { logit: "z" loss: SOFTMAX query: "q" item: "i" item_feature: "C3" temperature: .5
+                cosine: true weight: 2 })",
+      // the product of two probabilities, one of which has a task of its own on its logit
+      R"(block { name: "h" mlp { in: "emb.v" units: [4] last: TANH } }
+         block { name: "ctr" linear { in: "h" } } block { name: "cvr" linear { in: ["h", "X"] } }
+         block { name: "p_ctr" activation { in: "ctr" } } block { name: "p_cvr" activation { in: "cvr" } }
+         block { name: "p" mul { in: ["p_ctr", "p_cvr"] } }
+         task { name: "click" logit: "ctr" } task { name: "buy" probability: "p" })",
       // two tasks with weights over shared blocks
       R"(block { name: "h" mlp { in: "emb.v" units: [4] last: TANH } }
          block { name: "a" linear { in: "h" } } block { name: "b" linear { in: ["h", "Y"] } }
@@ -107,7 +174,10 @@ TEST_CASE("relu gradients equal numerical differences away from the kink") {
 
 TEST_CASE("presets have the gradients of their blocks") {
   for (const char* preset :
-       {R"(preset { kind: LR wide: "emb.w" })", R"(preset { kind: FM wide: "emb.w" deep: "emb.v" })"}) {
+       {R"(preset { kind: LR wide: "emb.w" })", R"(preset { kind: FM wide: "emb.w" deep: "emb.v" })",
+        R"(preset { kind: DCN_V2 deep: "emb.v" numeric: "X" cross_layers: 2 cross_rank: 3 })",
+        R"(preset { kind: TWO_TOWER query: ["C1.v", "X"] item: ["C2.v", "C3.v"] units: [4] cosine: true }
+           task { loss: SOFTMAX item_feature: "C2" temperature: .5 })"}) {
     ModelFixture f(WithModel(preset));
     CheckGradients(&f);
   }

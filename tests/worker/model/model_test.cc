@@ -226,6 +226,122 @@ TEST_CASE("errors of the graph name the block and the nearest name") {
   Has(ErrorOf(R"(preset { kind: FM wide: "emb.w" })"), "deep");
 }
 
+TEST_CASE("what a block cannot take is refused by the block's name") {
+  struct Case { const char *block, *message; };
+  const Case cases[] = {
+      {R"(cross { in: "emb.v" layers: 0 })", "layers is 0; from 1"},
+      {R"(cross { in: "emb.v" rank: 20 })", "rank is 20; below the width of 20"},
+      {R"(cross { in: "emb.v" rank: 4294967295 })", "below the width"},
+      {R"(dot { in: "C1.v" })", "1 fields together; from 2"},
+      {R"(dot { in: ["emb.v", "X"] })", "must be of one dim"},
+      {R"(mul { in: ["C1.v", "emb.v"] })", "must be of one shape"},
+      {R"(mul { })", "name its inputs"},
+      {R"(cosine { in: "C1.v" })", "it needs two inputs of one size, and has [5]"},
+      {R"(cosine { in: ["C1.v", "emb.v"] })", "has [5, 20]"},
+      {R"(slice { in: "C1.v" end: 6 })", "slice from 0 to 6 of inputs with 5 elements"},
+      {R"(slice { in: "C1.v" begin: 5 })", "slice from 5 to 5"},
+      {R"(slice { in: "C1.v" begin: 3 end: 2 })", "slice from 3 to 2"},
+      {R"(attention_pool { sequence: "M.v" })", "query: name its input"},
+      {R"(attention_pool { query: "C1.v" })", "sequence: name a \"feature.part\""},
+      {R"(attention_pool { query: "C1.v" sequence: "emb.v" })", "is of 4 features; name one"},
+      {R"(attention_pool { query: "C1.v" sequence: "X" })", "is no block, numeric feature"},
+      {R"(attention_pool { query: "emb.v" sequence: "M.v" })", "its query has 20 elements"},
+      {R"(attention_pool { query: "C1.v" sequence: "M.v" units: 0 })", "units must be 1 or more"},
+      {R"(custom { type: "unheard" in: "X" })", "no custom block of type \"unheard\""},
+  };
+  for (const Case& c : cases) {
+    INFO(c.block);
+    const std::string e = ErrorOf(absl::StrCat("block { name: \"b\" ", c.block, R"( }
+      block { name: "z" linear { in: "b" } } task { logit: "z" })"));
+    Has(e, "block \"b\": ");
+    Has(e, c.message);
+  }
+}
+
+TEST_CASE("tasks that do not fit their loss are refused") {
+  const std::string towers = R"(block { name: "q" linear { in: "C1.v" units: 3 } }
+    block { name: "i" linear { in: "C2.v" units: 2 } } block { name: "z" linear { in: ["q", "i"] } })";
+  struct Case { const char *task, *message; };
+  const Case cases[] = {
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "i" item_feature: "C2")", "have 3 and 2 elements"},
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "j" item_feature: "C2")", "item \"j\" is no block"},
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "q" item_feature: "C9")", "\"C9\" is no feature with a table"},
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "q" item_feature: "M")", "is multi-valued"},
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "q")", "item_feature: name the feature"},
+      {R"(logit: "z" loss: SOFTMAX query: "q" item: "q" item_feature: "C2" temperature: 0)", "temperature is 0"},
+      {R"(logit: "z" query: "q")", "are for loss SOFTMAX"},
+      {R"(logit: "z" probability: "z")", "name one of them"},
+      {R"(probability: "z" loss: MSE)", "probability is for loss BCE"},
+      {R"(probability: "q")", "probability \"q\" has 3 elements"},
+      {R"(logit: "z" loss: BPR)", "set data.negatives"},
+      {R"(logit: "z" loss: MSE metric: LOGLOSS)", "metric LOGLOSS is of probabilities"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.task);
+    Has(ErrorOf(absl::StrCat(towers, "task { ", c.task, " }")), c.message);
+  }
+}
+
+TEST_CASE("attention with a weight of one is the sum of the sequence") {
+  const std::string head = absl::StrCat(kTables, R"(dense { sgd {} block: 8 } model {
+    block { name: "z" linear { in: ["C1.v", "p"] } } task { logit: "z" } block { name: "p" )");
+  ModelFixture attention(head + R"(attention_pool { query: "C1.v" sequence: "M.v" units: [3] } } })");
+  ModelFixture pool(head + R"(pool { in: "M.v" } } })");
+  for (size_t t = 1; t < attention.step.tables.size(); ++t) {
+    const std::string& name = attention.model->tables()[t].name();
+    std::vector<float>& rows = attention.step.tables[t].rows;
+    if (name[0] == 'p') std::fill(rows.begin(), rows.end(), name == "p/b1" ? 1.0f : 0.0f);
+    for (size_t u = 1; name[0] == 'z' && u < pool.step.tables.size(); ++u) {
+      if (pool.model->tables()[u].name() == name) pool.step.tables[u].rows = rows;
+    }
+  }
+  CHECK(attention.Loss() == Approx(pool.Loss()).epsilon(1e-6));
+}
+
+TEST_CASE("the dense gradient of a step is clipped to a norm of its mean, moving averages are not") {
+  const std::string model = absl::StrCat(kTables, R"(dense { sgd {} block: 8 } model {
+    block { name: "z" mlp { in: "emb.v" units: [6, 1] norm: BATCH } } task { logit: "z" } })");
+  ModelFixture plain(model), high(model + "train { clip_worker_norm: 1000 }"),
+      low(model + "train { clip_worker_norm: .01 }");
+  auto result = plain.model->Train(&plain.step);
+  REQUIRE(result.ok());
+  REQUIRE(high.model->Train(&high.step).ok());
+  REQUIRE(low.model->Train(&low.step).ok());
+  double before = 0, after = 0;
+  for (size_t t = 0; t < plain.step.tables.size(); ++t) {
+    CHECK(high.step.tables[t].gradients == plain.step.tables[t].gradients);
+    const bool moving = plain.model->tables()[t].parts(0).optimizer().has_moving_average();
+    if (t == 0 || moving) {
+      CHECK(low.step.tables[t].gradients == plain.step.tables[t].gradients);
+      continue;
+    }
+    for (float g : plain.step.tables[t].gradients) before += static_cast<double>(g) * g;
+    for (float g : low.step.tables[t].gradients) after += static_cast<double>(g) * g;
+  }
+  CHECK(std::sqrt(before) / result->weight_sum > .01);
+  CHECK(std::sqrt(after) / result->weight_sum == Approx(.01).epsilon(1e-5));
+}
+
+TEST_CASE("a preset takes its own fields only, and says which it lacks") {
+  struct Case { const char *preset, *message; };
+  const Case cases[] = {
+      {R"(kind: DCN_V2)", "DCN_V2: deep: name"},
+      {R"(kind: DCN_V2 deep: "emb.v" wide: "emb.w")", "DCN_V2: wide is not of this preset"},
+      {R"(kind: DLRM deep: "emb.v")", "DLRM: units"},
+      {R"(kind: DLRM deep: "emb.v" units: 4 numeric: "X")", "numeric and bottom_units go together"},
+      {R"(kind: DLRM deep: "emb.v" units: 4 numeric: "X" bottom_units: [4])", "must be of one dim"},
+      {R"(kind: NEUMF query: "C1.v" item: "C2.v" query_mlp: "C1.v" units: 4)", "NEUMF: item_mlp: name"},
+      {R"(kind: NEUMF query: ["C1.v", "C3.v"] item: "C2.v" query_mlp: "C1.v" item_mlp: "C2.v" units: 4)",
+       "one input each"},
+      {R"(kind: TWO_TOWER query: "C1.v" item: "C2.v")", "TWO_TOWER: units"},
+      {R"(kind: LR wide: "emb.w" cross_layers: 2)", "cross_layers is not of this preset"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.preset);
+    Has(ErrorOf(absl::StrCat("preset { ", c.preset, " }")), c.message);
+  }
+}
+
 TEST_CASE("presets are the blocks they stand for") {
   ModelFixture preset(absl::StrCat(kTables, R"(model { preset { kind: WIDE_DEEP wide: "emb.w"
     deep: "emb.v" units: [6] } })"));
@@ -236,6 +352,45 @@ TEST_CASE("presets are the blocks they stand for") {
     task { logit: "logit" } })"));
   CHECK(preset.Loss() == blocks.Loss());
   CHECK(preset.model->tables().size() == blocks.model->tables().size());
+}
+
+TEST_CASE("each preset is the blocks that its page shows") {
+  struct Case { const char *preset, *blocks; };
+  const Case cases[] = {
+      {R"(kind: DCN_V2 deep: "emb.v" numeric: "X" units: [6] norm: BATCH dropout: .1 cross_layers: 2)",
+       R"(block { name: "cross" cross { in: ["emb.v", "X"] layers: 2 } }
+          block { name: "cross_logit" linear { in: "cross" bias: false } }
+          block { name: "deep" mlp { in: ["emb.v", "X"] units: [6, 1] norm: BATCH dropout: .1 } }
+          block { name: "logit" add { in: ["cross_logit", "deep"] } })"},
+      {R"(kind: DCN_V2 deep: "emb.v" cross_rank: 2)",
+       R"(block { name: "cross" cross { in: "emb.v" rank: 2 } } block { name: "logit" linear { in: "cross" } })"},
+      {R"(kind: DLRM deep: "emb.v" units: [6])",
+       R"(block { name: "interactions" dot { in: "emb.v" } }
+          block { name: "logit" mlp { in: "interactions" units: [6, 1] } })"},
+      {R"(kind: DLRM deep: "emb.v" numeric: ["X", "Y"] bottom_units: [4, 5] units: [6])",
+       R"(block { name: "bottom" mlp { in: ["X", "Y"] units: [4, 5] last: RELU } }
+          block { name: "interactions" dot { in: ["emb.v", "bottom"] } }
+          block { name: "logit" mlp { in: ["interactions", "bottom"] units: [6, 1] } })"},
+      {R"(kind: NEUMF query: "C1.v" item: "C2.v" query_mlp: "C3.v" item_mlp: "M.v" units: [6, 3])",
+       R"(block { name: "gmf" mul { in: ["C1.v", "C2.v"] } }
+          block { name: "gmf_logit" linear { in: "gmf" bias: false } }
+          block { name: "deep" mlp { in: ["C3.v", "M.v"] units: [6, 3, 1] } }
+          block { name: "logit" add { in: ["gmf_logit", "deep"] } })"},
+      {R"(kind: TWO_TOWER query: ["C1.v", "X"] item: "C2.v" units: [6, 3])",
+       R"(block { name: "query" mlp { in: ["C1.v", "X"] units: [6, 3] } }
+          block { name: "item" mlp { in: "C2.v" units: [6, 3] } }
+          block { name: "logit" dot { in: ["query", "item"] } })"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.preset);
+    ModelFixture preset(absl::StrCat(kTables, "model { preset { ", c.preset, " } }"));
+    ModelFixture blocks(absl::StrCat(kTables, "model { ", c.blocks, " task { logit: \"logit\" } }"));
+    CHECK(preset.Loss() == blocks.Loss());
+    std::vector<std::string> a, b;
+    for (const TableSpec& t : preset.model->tables()) a.push_back(t.name());
+    for (const TableSpec& t : blocks.model->tables()) b.push_back(t.name());
+    CHECK(a == b);
+  }
 }
 
 TEST_CASE("a long chain of blocks is no deep recursion") {

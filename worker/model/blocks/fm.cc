@@ -1,19 +1,10 @@
 // Second-order factorisation machine (Rendle 2010, lemma 3.1):
 //   y = 1/2 sum_d ((sum_f v[f, d])^2 - sum_f v[f, d]^2)
 #include "worker/model/blocks/factories.h"
+#include "worker/model/with_dim.h"
 
 namespace tidegate {
 namespace {
-
-template <typename Body>
-void WithDim(uint32_t dim, Body body) {  // the common dims as constants, so that loops unroll
-  switch (dim) {
-    case 8: return body(std::integral_constant<uint32_t, 8>());
-    case 16: return body(std::integral_constant<uint32_t, 16>());
-    case 32: return body(std::integral_constant<uint32_t, 32>());
-    default: return body(dim);
-  }
-}
 
 class Fm final : public Block {
  public:

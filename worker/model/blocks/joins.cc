@@ -1,7 +1,6 @@
 // Blocks that put inputs together: concat, add, sum, pool.
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
 #include "worker/model/blocks/factories.h"
 #include "worker/model/kernels.h"
 
@@ -166,13 +165,8 @@ absl::StatusOr<std::unique_ptr<Block>> MakeConcat(const BlockConfig&, std::span<
 
 absl::StatusOr<std::unique_ptr<Block>> MakeAdd(const BlockConfig&, std::span<const Shape> inputs,
                                                Backend*) {
-  for (const Shape& s : inputs) {
-    if (!(s == inputs[0])) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("its inputs must be of one shape, and are [", inputs[0].fields, ", ",
-                       inputs[0].dim, "] and [", s.fields, ", ", s.dim, "]"));
-    }
-  }
+  absl::Status status = CheckEqualShapes(inputs);
+  if (!status.ok()) return status;
   return std::make_unique<Add>(inputs[0]);
 }
 

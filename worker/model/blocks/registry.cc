@@ -1,14 +1,25 @@
+#include <map>
+
+#include <google/protobuf/reflection.h>
+
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 #include "worker/model/blocks/factories.h"
 #include "worker/model/kernels.h"
 
 namespace tidegate {
 namespace {
 constexpr uint64_t kMaxFlatSize = 1 << 20;
+
+std::map<std::string, BlockFactory>& CustomBlocks() {
+  static auto* blocks = new std::map<std::string, BlockFactory>();
+  return *blocks;
 }
 
-BlockFactory FindBlockFactory(BlockConfig::KindCase kind) {
-  switch (kind) {
+}  // namespace
+
+BlockFactory FindBlockFactory(const BlockConfig& config) {
+  switch (config.kind_case()) {
     case BlockConfig::kLinear: return MakeLinear;
     case BlockConfig::kMlp: return MakeMlp;
     case BlockConfig::kFm: return MakeFm;
@@ -16,24 +27,63 @@ BlockFactory FindBlockFactory(BlockConfig::KindCase kind) {
     case BlockConfig::kAdd: return MakeAdd;
     case BlockConfig::kSum: return MakeSum;
     case BlockConfig::kPool: return MakePool;
-    default: return nullptr;
+    case BlockConfig::kCross: return MakeCross;
+    case BlockConfig::kDot: return MakeDot;
+    case BlockConfig::kMul: return MakeMul;
+    case BlockConfig::kAttentionPool: return MakeAttentionPool;
+    case BlockConfig::kSlice: return MakeSlice;
+    case BlockConfig::kCosine: return MakeCosine;
+    case BlockConfig::kBatchNorm: return MakeBatchNorm;
+    case BlockConfig::kDropout: return MakeDropout;
+    case BlockConfig::kActivation: return MakeActivation;
+    case BlockConfig::kCustom: {
+      const auto found = CustomBlocks().find(config.custom().type());
+      return found == CustomBlocks().end() ? nullptr : found->second;
+    }
+    case BlockConfig::KIND_NOT_SET: break;
   }
   return nullptr;
 }
 
-const google::protobuf::RepeatedPtrField<std::string>& BlockInputs(const BlockConfig& config) {
-  switch (config.kind_case()) {
-    case BlockConfig::kLinear: return config.linear().in();
-    case BlockConfig::kMlp: return config.mlp().in();
-    case BlockConfig::kFm: return config.fm().in();
-    case BlockConfig::kConcat: return config.concat().in();
-    case BlockConfig::kAdd: return config.add().in();
-    case BlockConfig::kSum: return config.sum().in();
-    case BlockConfig::kPool: return config.pool().in();
-    default: break;
+std::vector<std::string> BlockInputs(const BlockConfig& config) {
+  if (config.has_attention_pool()) {
+    return {config.attention_pool().query(), config.attention_pool().sequence()};
   }
-  static const google::protobuf::RepeatedPtrField<std::string> none;
-  return none;
+  const auto* kind = config.GetReflection()->GetOneofFieldDescriptor(
+      config, config.GetDescriptor()->FindOneofByName("kind"));
+  if (kind == nullptr) return {};
+  const google::protobuf::Message& message = config.GetReflection()->GetMessage(config, kind);
+  const auto* in = message.GetDescriptor()->FindFieldByName("in");
+  if (in == nullptr) return {};
+  const auto& names = message.GetReflection()->GetRepeatedFieldRef<std::string>(message, in);
+  return {names.begin(), names.end()};
+}
+
+bool ReadsSequence(const BlockConfig& config, size_t input) {
+  return config.has_attention_pool() && input == 1;
+}
+
+bool RegisterBlock(const std::string& type, BlockFactory factory) {
+  TG_CHECK(CustomBlocks().emplace(type, factory).second)
+      << "two custom blocks of type \"" << type << "\"";
+  return true;
+}
+
+std::vector<std::string> RegisteredBlocks() {
+  std::vector<std::string> types;
+  for (const auto& [type, factory] : CustomBlocks()) types.push_back(type);
+  return types;
+}
+
+absl::Status CheckEqualShapes(std::span<const Shape> inputs) {
+  for (const Shape& s : inputs) {
+    if (!(s == inputs[0])) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("its inputs must be of one shape, and are [", inputs[0].fields, ", ",
+                       inputs[0].dim, "] and [", s.fields, ", ", s.dim, "]"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<uint32_t> FlatSize(std::span<const Shape> inputs) {
@@ -86,6 +136,14 @@ void FlatInput::Scatter(const BlockStep& step, uint32_t width) {
     if (in.gradient != nullptr) {
       AddColumns(gradient_.data(), step.rows, width, offset, in.gradient, in.shape.size());
     }
+    offset += in.shape.size();
+  }
+}
+
+void FlatInput::AddGradient(const BlockStep& step, uint32_t width, const float* d) {
+  size_t offset = 0;
+  for (const BlockInput& in : step.inputs) {
+    if (in.gradient != nullptr) AddColumns(d, step.rows, width, offset, in.gradient, in.shape.size());
     offset += in.shape.size();
   }
 }
