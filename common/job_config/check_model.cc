@@ -128,11 +128,6 @@ void ModelWarnings(const JobConfig& config, std::vector<std::string>* warnings) 
     warnings->push_back("loss SOFTMAX takes its candidates from each worker's own part of a batch" +
                         unequal);
   }
-  if (HasLoss(config.model(), TaskConfig::BPR)) {
-    warnings->push_back(
-        "loss BPR pairs within each worker's own part of a batch, where a positive's negatives may be cut "
-        "off" + unequal);
-  }
 }
 
 }  // namespace tidegate

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include <google/protobuf/reflection.h>
 #include <google/protobuf/repeated_ptr_field.h>
 
 #include "absl/strings/str_cat.h"
@@ -117,16 +118,29 @@ absl::Status ExpandNames(google::protobuf::RepeatedPtrField<std::string>* names)
   return absl::OkStatus();
 }
 
-// The block's `in`; null: its kind has none.
-google::protobuf::RepeatedPtrField<std::string>* Inputs(BlockConfig* block) {
+// Of the block's `in`, where its kind has one.
+absl::Status ExpandInputs(BlockConfig* block) {
   const auto& reflection = *block->GetReflection();
   const auto* kind = reflection.GetOneofFieldDescriptor(
       *block, block->GetDescriptor()->FindOneofByName("kind"));
-  if (kind == nullptr) return nullptr;
+  if (kind == nullptr) return absl::OkStatus();
   const auto* in = kind->message_type()->FindFieldByName("in");
-  if (in == nullptr) return nullptr;
+  if (in == nullptr) return absl::OkStatus();
   google::protobuf::Message* message = reflection.MutableMessage(block, kind);
-  return message->GetReflection()->MutableRepeatedPtrField<std::string>(message, in);
+  auto field = message->GetReflection()->GetMutableRepeatedFieldRef<std::string>(message, in);
+  google::protobuf::RepeatedPtrField<std::string> names;
+  for (const std::string& name : field) *names.Add() = name;
+  absl::Status status = ExpandNames(&names);
+  if (!status.ok()) return status;
+  field.Clear();
+  for (const std::string& name : names) field.Add(name);
+  return absl::OkStatus();
+}
+
+std::string MonitorName(const TaskConfig& task, int metric) {
+  std::string name = TaskConfig::Metric_Name(static_cast<TaskConfig::Metric>(metric));
+  for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return absl::StrCat("valid/", task.name(), "/", name);
 }
 
 class Resolver {
@@ -183,10 +197,7 @@ class Resolver {
   void ModelDefaults() {
     if (!config_.has_model()) return;
     ModelConfig* model = config_.mutable_model();
-    for (BlockConfig& block : *model->mutable_block()) {
-      auto* inputs = Inputs(&block);
-      if (inputs != nullptr) Note(ExpandNames(inputs));
-    }
+    for (BlockConfig& block : *model->mutable_block()) Note(ExpandInputs(&block));
     if (model->has_preset()) {
       PresetConfig* preset = model->mutable_preset();
       for (auto* names : {preset->mutable_numeric(), preset->mutable_query(), preset->mutable_item(),
@@ -217,7 +228,8 @@ class Resolver {
 
   void Monitors() {
     if (!config_.has_train() || config_.model().task().empty()) return;
-    const std::string first = absl::StrCat("valid/", config_.model().task(0).name(), "/auc");
+    const TaskConfig& task = config_.model().task(0);
+    const std::string first = MonitorName(task, task.metric(0));
     TrainConfig* train = config_.mutable_train();
     if (train->has_plateau() && !train->plateau().has_monitor()) {
       train->mutable_plateau()->set_monitor(first);
@@ -291,9 +303,7 @@ absl::StatusOr<Monitor> ParseMonitor(std::string_view text, const JobConfig& con
   for (int t = 0; t < config.model().task_size(); ++t) {
     const TaskConfig& task = config.model().task(t);
     for (int m : task.metric()) {
-      std::string metric = TaskConfig::Metric_Name(static_cast<TaskConfig::Metric>(m));
-      for (char& c : metric) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-      known.push_back(absl::StrCat("valid/", task.name(), "/", metric));
+      known.push_back(MonitorName(task, m));
       if (known.back() == text) {
         Monitor monitor;
         monitor.dataset = "valid";

@@ -187,6 +187,10 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"model.task=[]", "model.task is missing"},
       {"dense.block=0", "dense.block is 0"},
       {"model.preset.dropout=1", "dropout is 1"},
+      {"model.block=[{name: 'd' dropout {in: 'I1' rate: 1}}]", "dropout.rate is 1"},
+      {"model.block=[{name: 'd' cosine {in: 'I1' scale: nan}}]", "cosine.scale must be finite"},
+      {"model.task.0.weight=-1", "weight is -1"},
+      {"train.clip_worker_norm=-1", "train.clip_worker_norm is -1"},
       {"table.0.part=[]", "no part"},
   };
   for (const Case& c : cases) {
@@ -259,6 +263,17 @@ TEST_CASE("warnings name what is allowed but voids a guarantee") {
   c.mutable_model()->mutable_preset()->set_norm(MlpBlock::BATCH);
   REQUIRE(JobConfigWarnings(c).size() == 1);
   CHECK(JobConfigWarnings(c)[0].find("batch norm") != std::string::npos);
+  c.mutable_model()->mutable_preset()->clear_norm();
+  CHECK(JobConfigWarnings(c).empty());
+  c.mutable_model()->add_block()->mutable_batch_norm();
+  c.mutable_model()->mutable_task(0)->set_loss(TaskConfig::SOFTMAX);
+  c.mutable_train()->set_clip_worker_norm(1);
+  REQUIRE(JobConfigWarnings(c).size() == 3);
+  CHECK(JobConfigWarnings(c)[0].find("batch norm") != std::string::npos);
+  CHECK(JobConfigWarnings(c)[1].find("clip_worker_norm") != std::string::npos);
+  CHECK(JobConfigWarnings(c)[2].find("SOFTMAX") != std::string::npos);
+  c.mutable_train()->set_staleness("4");
+  CHECK(JobConfigWarnings(c).empty());
 }
 
 }  // namespace tidegate

@@ -272,7 +272,7 @@ TEST_CASE("tasks that do not fit their loss are refused") {
       {R"(logit: "z" query: "q")", "are for loss SOFTMAX"},
       {R"(logit: "z" probability: "z")", "name one of them"},
       {R"(probability: "z" loss: MSE)", "probability is for loss BCE"},
-      {R"(probability: "q")", "probability \"q\" has 3 elements"},
+      {R"(probability: "q" } task { name: "second" logit: "z")", "probability \"q\" has 3 elements"},
       {R"(logit: "z" loss: BPR)", "set data.negatives"},
       {R"(logit: "z" loss: MSE metric: LOGLOSS)", "metric LOGLOSS is of probabilities"},
   };
