@@ -129,7 +129,7 @@ absl::Status ExpandInputs(BlockConfig* block) {
   google::protobuf::Message* message = reflection.MutableMessage(block, kind);
   auto field = message->GetReflection()->GetMutableRepeatedFieldRef<std::string>(message, in);
   google::protobuf::RepeatedPtrField<std::string> names;
-  for (const std::string& name : field) *names.Add() = name;
+  for (int i = 0; i < field.size(); ++i) *names.Add() = field.Get(i);
   absl::Status status = ExpandNames(&names);
   if (!status.ok()) return status;
   field.Clear();
