@@ -193,6 +193,17 @@ class Checker {
     Range(at + "adam.beta2", a.beta2(), 0, true, 1, false);
     Positive(at + "adam.epsilon", a.epsilon());
   }
+  void AdamW_(const std::string& at, const AdamW& a) {
+    Positive(at + "adamw.lr", a.lr());
+    Range(at + "adamw.beta1", a.beta1(), 0, true, 1, false);
+    Range(at + "adamw.beta2", a.beta2(), 0, true, 1, false);
+    Positive(at + "adamw.epsilon", a.epsilon());
+    NotNegative(at + "adamw.weight_decay", a.weight_decay());
+  }
+  void Clip_(const std::string& at, const Clip& c) {
+    NotNegative(at + "clip.value", c.value());
+    NotNegative(at + "clip.norm", c.norm());
+  }
   void Momentum_(const std::string& at, const Momentum& m) {
     Positive(at + "momentum.lr", m.lr());
     Range(at + "momentum.momentum", m.momentum(), 0, true, 1, false);
@@ -223,6 +234,7 @@ class Checker {
       case PartConfig::kAdagrad: AdaGrad_(at + "adagrad.", p.adagrad()); break;
       case PartConfig::kRowwiseAdagrad: AdaGrad_(at + "rowwise_adagrad.", p.rowwise_adagrad()); break;
       case PartConfig::kAdam: Adam_(at, p.adam()); break;
+      case PartConfig::kAdamw: AdamW_(at, p.adamw()); break;
       case PartConfig::kFtrl:
         Positive(at + "ftrl.alpha", p.ftrl().alpha());
         NotNegative(at + "ftrl.beta", p.ftrl().beta());
@@ -231,11 +243,15 @@ class Checker {
         break;
       case PartConfig::OPTIMIZER_NOT_SET:
         if (!p.frozen()) {
-          Problem(at, "no optimizer: sgd, momentum, adagrad, rowwise_adagrad, adam or ftrl, "
+          Problem(at, "no optimizer: sgd, momentum, adagrad, rowwise_adagrad, adam, adamw or ftrl, "
                       "or frozen: true");
         }
     }
     NotNegative(at + "l2.weight", p.l2().weight());
+    if (p.has_ftrl() && p.l2().weight() > 0 && p.l2().scope() == L2::ALL_LAZY) {
+      Problem(at, "l2 of scope ALL_LAZY does not go with ftrl: use ftrl.l2");
+    }
+    Clip_(at, p.clip());
     NotNegative(at + "lr_scale", p.lr_scale());
   }
 
@@ -271,8 +287,10 @@ class Checker {
       case DenseConfig::kMomentum: Momentum_("dense.", d.momentum()); break;
       case DenseConfig::kAdagrad: AdaGrad_("dense.adagrad.", d.adagrad()); break;
       case DenseConfig::kAdam: Adam_("dense.", d.adam()); break;
+      case DenseConfig::kAdamw: AdamW_("dense.", d.adamw()); break;
       case DenseConfig::OPTIMIZER_NOT_SET: break;
     }
+    Clip_("dense.", d.clip());
     NotNegative("dense.l2.weight", d.l2().weight());
     if (d.block() < 1 || d.block() > (1u << 18)) {
       Problem("dense.block is ", d.block(), "; from 1 to ", 1 << 18);

@@ -2,6 +2,7 @@
 // The update rules, each an operation on one vector or one element of a row (README.md has the
 // formulas), and the loops that run them. Private to the optimizer.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -38,6 +39,18 @@ struct MomentumRule {
   }
 };
 
+struct NesterovRule {
+  static constexpr uint32_t kSlots = 1;
+  float lr, momentum;
+  NesterovRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), momentum(c.momentum) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t) const {
+    const V m = momentum * Load<V>(slot) + g;
+    Store<V>(slot, m);
+    Store<V>(value, w - lr * (g + momentum * m));
+  }
+};
+
 struct AdaGradRule {
   static constexpr uint32_t kSlots = 1;
   float lr, epsilon;
@@ -71,6 +84,16 @@ struct AdamRule {
     Store<V>(slot, m);
     Store<V>(slot + dim, v);
     Store<V>(value, w - (lr * m) / (vector8::Sqrt(v) + epsilon));
+  }
+};
+
+struct AdamWRule : AdamRule {
+  float keep;
+  AdamWRule(const Constants& c, const Batch& b, uint32_t applications)
+      : AdamRule(c, b, applications), keep(1 - b.lr * c.weight_decay) {}
+  template <typename V>
+  void Update(V g, V w, float* value, float* slot, size_t dim) const {
+    AdamRule::Update<V>(g, w * keep, value, slot, dim);
   }
 };
 
@@ -113,40 +136,78 @@ struct SumRule {
   }
 };
 
-template <typename Rule, typename V>
-inline void RunElements(const Rule& rule, float scale, float l2, float* value, float* slot,
-                        const std::byte* gradient, size_t dim) {
-  const V w = Load<V>(value);
-  V g = Load<V>(gradient) * scale;
+// How a pushed sum becomes the gradient that a rule takes, but for L2.
+struct PlainGradient {
+  float scale;
+  PlainGradient(const Constants&, const Batch& b, const std::byte*) : scale(b.scale) {}
+  template <typename V>
+  V At(const std::byte* gradient, size_t i) const {
+    return Load<V>(gradient + 4 * i) * scale;
+  }
+};
+
+// By value, then by norm. The norm is summed in double: no gradient overflows it.
+struct ClippedGradient {
+  float scale, bound, factor = 1;
+  ClippedGradient(const Constants& c, const Batch& b, const std::byte* gradient)
+      : scale(b.scale), bound(c.clip_value) {
+    if (!(c.clip_norm > 0)) return;
+    double lanes[8] = {};
+    for (size_t i = 0; i < c.dim; ++i) {
+      const double g = Bounded<float>(gradient, i);
+      lanes[i % 8] += g * g;
+    }
+    const double sum =
+        ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    const double norm = std::sqrt(sum);
+    if (norm > c.clip_norm) factor = static_cast<float>(c.clip_norm / norm);
+  }
+  template <typename V>
+  V Bounded(const std::byte* gradient, size_t i) const {
+    const V g = Load<V>(gradient + 4 * i) * scale;
+    return bound > 0 ? vector8::Clamp(g, bound) : g;
+  }
+  template <typename V>
+  V At(const std::byte* gradient, size_t i) const {
+    return Bounded<V>(gradient, i) * factor;
+  }
+};
+
+template <typename Rule, typename V, typename Gradient>
+inline void RunElements(const Rule& rule, const Gradient& gradient_of, float l2, float* values,
+                        float* slots, const std::byte* gradient, size_t i, size_t dim) {
+  const V w = Load<V>(values + i);
+  V g = gradient_of.template At<V>(gradient, i);
   if (l2 != 0) g = g + l2 * w;
-  rule.template Update<V>(g, w, value, slot, dim);
+  rule.template Update<V>(g, w, values + i, slots + i, dim);
 }
 
 // kVectors: dim / 8 where known at compile time, else 0.
-template <typename Rule, size_t kVectors>
+template <typename Rule, size_t kVectors, typename Gradient = PlainGradient>
 void Run(const Constants& c, const Batch& b, float* values, float* slots, const std::byte* gradient,
          uint32_t applications) {
   const Rule rule(c, b, applications);
+  const Gradient gradient_of(c, b, gradient);
   const size_t dim = kVectors > 0 ? kVectors * 8 : c.dim;
-  const float scale = b.scale;
   size_t i = 0;
   for (; i + 8 <= dim; i += 8) {
-    RunElements<Rule, Float8>(rule, scale, c.l2, values + i, slots + i, gradient + 4 * i, dim);
+    RunElements<Rule, Float8>(rule, gradient_of, c.l2, values, slots, gradient, i, dim);
   }
   if constexpr (kVectors == 0) {
     for (; i < dim; ++i) {
-      RunElements<Rule, float>(rule, scale, c.l2, values + i, slots + i, gradient + 4 * i, dim);
+      RunElements<Rule, float>(rule, gradient_of, c.l2, values, slots, gradient, i, dim);
     }
   }
 }
 
 // Row-wise AdaGrad: one accumulator, so the row's squares are summed first.
-template <size_t kVectors>
+template <size_t kVectors, typename Gradient = PlainGradient>
 void RunRowWiseAdaGrad(const Constants& c, const Batch& b, float* values, float* slots,
                        const std::byte* gradient, uint32_t) {
   const size_t dim = kVectors > 0 ? kVectors * 8 : c.dim;
+  const Gradient gradient_of(c, b, gradient);
   const auto gradient_at = [&]<typename V>(size_t i, V w) {
-    V g = Load<V>(gradient + 4 * i) * b.scale;
+    V g = gradient_of.template At<V>(gradient, i);
     if (c.l2 != 0) g = g + c.l2 * w;
     return g;
   };
@@ -174,9 +235,11 @@ void RunRowWiseAdaGrad(const Constants& c, const Batch& b, float* values, float*
   }
 }
 
+// Where gradients are clipped, one loop for every width.
 template <typename Rule>
-PartOptimizer::Kernel Choose(uint32_t dim) {
-  switch (dim) {
+PartOptimizer::Kernel Choose(const Constants& c) {
+  if (c.clips()) return Run<Rule, 0, ClippedGradient>;
+  switch (c.dim) {
     case 8: return Run<Rule, 1>;
     case 16: return Run<Rule, 2>;
     case 32: return Run<Rule, 4>;
@@ -184,8 +247,9 @@ PartOptimizer::Kernel Choose(uint32_t dim) {
     default: return Run<Rule, 0>;
   }
 }
-inline PartOptimizer::Kernel ChooseRowWiseAdaGrad(uint32_t dim) {
-  switch (dim) {
+inline PartOptimizer::Kernel ChooseRowWiseAdaGrad(const Constants& c) {
+  if (c.clips()) return RunRowWiseAdaGrad<0, ClippedGradient>;
+  switch (c.dim) {
     case 8: return RunRowWiseAdaGrad<1>;
     case 16: return RunRowWiseAdaGrad<2>;
     case 32: return RunRowWiseAdaGrad<4>;

@@ -13,23 +13,25 @@ namespace {
 
 constexpr uint64_t kCachedCorrections = 1024;
 
+}  // namespace
+
 // Collects the first complaint about a part's numbers.
-class RangeCheck {
+class PartOptimizer::RangeCheck {
  public:
   explicit RangeCheck(const std::string& part) : part_(part) {}
-  void NotNegative(const char* field, float value) {
+  void NotNegative(const std::string& field, float value) {
     if (!(std::isfinite(value) && value >= 0)) Fail(field, value, "finite and >= 0");
   }
-  void Positive(const char* field, float value) {
+  void Positive(const std::string& field, float value) {
     if (!(std::isfinite(value) && value > 0)) Fail(field, value, "finite and > 0");
   }
-  void Fraction(const char* field, float value) {
+  void Fraction(const std::string& field, float value) {
     if (!(value >= 0 && value < 1)) Fail(field, value, "in [0, 1)");
   }
   const absl::Status& status() const { return status_; }
 
  private:
-  void Fail(const char* field, float value, const char* must) {
+  void Fail(const std::string& field, float value, const char* must) {
     if (!status_.ok()) return;
     status_ = absl::InvalidArgumentError(
         absl::StrCat("part \"", part_, "\": ", field, " is ", value, "; it must be ", must));
@@ -37,8 +39,6 @@ class RangeCheck {
   const std::string& part_;
   absl::Status status_;
 };
-
-}  // namespace
 
 double PowerOf(double base, uint64_t exponent) {
   double result = 1;
@@ -55,6 +55,94 @@ PartOptimizer::AdamCorrection PartOptimizer::Constants::ComputeCorrection(uint64
           static_cast<float>(epsilon * root)};
 }
 
+template <typename AdamLike>
+void PartOptimizer::ReadAdam(const char* kind, const AdamLike& adam, RangeCheck* check) {
+  Constants& c = constants_;
+  c.lr = adam.lr();
+  c.beta1 = adam.beta1();
+  c.beta2 = adam.beta2();
+  c.epsilon = adam.epsilon();
+  c.global_step = adam.step() == Adam::GLOBAL;
+  check->Fraction(absl::StrCat(kind, ".beta1"), c.beta1);
+  check->Fraction(absl::StrCat(kind, ".beta2"), c.beta2);
+  check->Positive(absl::StrCat(kind, ".epsilon"), c.epsilon);
+  slots_ = 2 * c.dim;
+}
+
+absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
+  Constants& c = constants_;
+  const Optimizer& optimizer = part.optimizer();
+  kind_ = optimizer.kind_case();
+  using namespace kernels;
+  switch (kind_) {
+    case Optimizer::kSgd:
+      c.lr = optimizer.sgd().lr();
+      kernel_ = Choose<SgdRule>(c);
+      break;
+    case Optimizer::kMomentum:
+      c.lr = optimizer.momentum().lr();
+      c.momentum = optimizer.momentum().momentum();
+      check->Fraction("momentum.momentum", c.momentum);
+      slots_ = c.dim;
+      kernel_ = optimizer.momentum().nesterov() ? Choose<NesterovRule>(c) : Choose<MomentumRule>(c);
+      break;
+    case Optimizer::kAdagrad:
+      c.lr = optimizer.adagrad().lr();
+      c.epsilon = optimizer.adagrad().epsilon();
+      c.initial_accumulator = optimizer.adagrad().initial_accumulator();
+      check->Positive("adagrad.epsilon", c.epsilon);
+      check->NotNegative("adagrad.initial_accumulator", c.initial_accumulator);
+      slots_ = c.dim;
+      kernel_ = Choose<AdaGradRule>(c);
+      break;
+    case Optimizer::kRowwiseAdagrad:
+      c.lr = optimizer.rowwise_adagrad().lr();
+      c.epsilon = optimizer.rowwise_adagrad().epsilon();
+      c.initial_accumulator = optimizer.rowwise_adagrad().initial_accumulator();
+      check->Positive("rowwise_adagrad.epsilon", c.epsilon);
+      check->NotNegative("rowwise_adagrad.initial_accumulator", c.initial_accumulator);
+      slots_ = 1;
+      kernel_ = ChooseRowWiseAdaGrad(c);
+      break;
+    case Optimizer::kAdam:
+      ReadAdam("adam", optimizer.adam(), check);
+      kernel_ = Choose<AdamRule>(c);
+      break;
+    case Optimizer::kAdamw:
+      ReadAdam("adamw", optimizer.adamw(), check);
+      c.weight_decay = optimizer.adamw().weight_decay();
+      check->NotNegative("adamw.weight_decay", c.weight_decay);
+      kernel_ = Choose<AdamWRule>(c);
+      break;
+    case Optimizer::kFtrl:
+      c.lr = optimizer.ftrl().alpha();
+      c.ftrl_beta = optimizer.ftrl().beta();
+      c.ftrl_l1 = optimizer.ftrl().l1();
+      c.ftrl_l2 = optimizer.ftrl().l2();
+      check->Positive("ftrl.alpha", c.lr);
+      check->Positive("lr_scale (of an FTRL part)", part.lr_scale());
+      check->NotNegative("ftrl.beta", c.ftrl_beta);
+      check->NotNegative("ftrl.l1", c.ftrl_l1);
+      check->NotNegative("ftrl.l2", c.ftrl_l2);
+      slots_ = 2 * c.dim;
+      kernel_ = Choose<FtrlRule>(c);
+      break;
+    case Optimizer::kMovingAverage:
+      c.decay = optimizer.moving_average().decay();
+      check->Fraction("moving_average.decay", c.decay);
+      kernel_ = Choose<MovingAverageRule>(c);
+      break;
+    case Optimizer::kSum:
+      kernel_ = Choose<SumRule>(c);
+      break;
+    case Optimizer::KIND_NOT_SET:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "part \"", part.name(), "\" has no optimizer; name one, or say frozen: true"));
+  }
+  check->NotNegative("learning rate", c.lr);
+  return check->status();
+}
+
 absl::StatusOr<PartOptimizer> PartOptimizer::Create(const PartSpec& part) {
   PartOptimizer made;
   Constants& c = made.constants_;
@@ -68,80 +156,13 @@ absl::StatusOr<PartOptimizer> PartOptimizer::Create(const PartSpec& part) {
   RangeCheck check(part.name());
   check.NotNegative("lr_scale", part.lr_scale());
   check.NotNegative("l2.weight", part.l2().weight());
+  check.NotNegative("clip.value", part.clip().value());
+  check.NotNegative("clip.norm", part.clip().norm());
   const bool lazy = part.l2().scope() == L2::ALL_LAZY;
   (lazy ? c.lazy_l2 : c.l2) = part.l2().weight();
-  const Optimizer& optimizer = part.optimizer();
-  made.kind_ = optimizer.kind_case();
-  using namespace kernels;
-  switch (optimizer.kind_case()) {
-    case Optimizer::kSgd:
-      c.lr = optimizer.sgd().lr();
-      made.kernel_ = Choose<SgdRule>(c.dim);
-      break;
-    case Optimizer::kMomentum:
-      c.lr = optimizer.momentum().lr();
-      c.momentum = optimizer.momentum().momentum();
-      check.Fraction("momentum.momentum", c.momentum);
-      made.slots_ = c.dim;
-      made.kernel_ = Choose<MomentumRule>(c.dim);
-      break;
-    case Optimizer::kAdagrad:
-      c.lr = optimizer.adagrad().lr();
-      c.epsilon = optimizer.adagrad().epsilon();
-      c.initial_accumulator = optimizer.adagrad().initial_accumulator();
-      check.Positive("adagrad.epsilon", c.epsilon);
-      check.NotNegative("adagrad.initial_accumulator", c.initial_accumulator);
-      made.slots_ = c.dim;
-      made.kernel_ = Choose<AdaGradRule>(c.dim);
-      break;
-    case Optimizer::kRowwiseAdagrad:
-      c.lr = optimizer.rowwise_adagrad().lr();
-      c.epsilon = optimizer.rowwise_adagrad().epsilon();
-      c.initial_accumulator = optimizer.rowwise_adagrad().initial_accumulator();
-      check.Positive("rowwise_adagrad.epsilon", c.epsilon);
-      check.NotNegative("rowwise_adagrad.initial_accumulator", c.initial_accumulator);
-      made.slots_ = 1;
-      made.kernel_ = ChooseRowWiseAdaGrad(c.dim);
-      break;
-    case Optimizer::kAdam:
-      c.lr = optimizer.adam().lr();
-      c.beta1 = optimizer.adam().beta1();
-      c.beta2 = optimizer.adam().beta2();
-      c.epsilon = optimizer.adam().epsilon();
-      c.global_step = optimizer.adam().step() == Adam::GLOBAL;
-      check.Fraction("adam.beta1", c.beta1);
-      check.Fraction("adam.beta2", c.beta2);
-      check.Positive("adam.epsilon", c.epsilon);
-      made.slots_ = 2 * c.dim;
-      made.kernel_ = Choose<AdamRule>(c.dim);
-      break;
-    case Optimizer::kFtrl:
-      c.lr = optimizer.ftrl().alpha();
-      c.ftrl_beta = optimizer.ftrl().beta();
-      c.ftrl_l1 = optimizer.ftrl().l1();
-      c.ftrl_l2 = optimizer.ftrl().l2();
-      check.Positive("ftrl.alpha", c.lr);
-      check.Positive("lr_scale (of an FTRL part)", part.lr_scale());
-      check.NotNegative("ftrl.beta", c.ftrl_beta);
-      check.NotNegative("ftrl.l1", c.ftrl_l1);
-      check.NotNegative("ftrl.l2", c.ftrl_l2);
-      made.slots_ = 2 * c.dim;
-      made.kernel_ = Choose<FtrlRule>(c.dim);
-      break;
-    case Optimizer::kMovingAverage:
-      c.decay = optimizer.moving_average().decay();
-      check.Fraction("moving_average.decay", c.decay);
-      made.kernel_ = Choose<MovingAverageRule>(c.dim);
-      break;
-    case Optimizer::kSum:
-      made.kernel_ = Choose<SumRule>(c.dim);
-      break;
-    case Optimizer::KIND_NOT_SET:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "part \"", part.name(), "\" has no optimizer; name one, or say frozen: true"));
-  }
-  check.NotNegative("learning rate", c.lr);
-  if (!check.status().ok()) return check.status();
+  c.clip_value = part.clip().value();
+  c.clip_norm = part.clip().norm();
+  if (absl::Status status = made.ReadKind(part, &check); !status.ok()) return status;
 
   const bool statistic =
       made.kind_ == Optimizer::kMovingAverage || made.kind_ == Optimizer::kSum;
@@ -150,8 +171,12 @@ absl::StatusOr<PartOptimizer> PartOptimizer::Create(const PartSpec& part) {
         "part \"", part.name(), "\": l2 ", lazy ? "of scope ALL_LAZY " : "",
         "does not go with this optimizer; remove it", statistic ? "" : " or use ftrl.l2"));
   }
+  if (statistic && c.clips()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "part \"", part.name(), "\": clip does not go with statistics; remove it"));
+  }
   c.lr *= part.lr_scale();
-  if (made.kind_ == Optimizer::kAdam) {
+  if (made.HasAdamSteps()) {
     auto corrections = std::make_shared<std::vector<AdamCorrection>>(kCachedCorrections);
     for (uint64_t step = 1; step <= kCachedCorrections; ++step) {
       (*corrections)[step - 1] = c.ComputeCorrection(step);
@@ -181,7 +206,7 @@ PartOptimizer::Batch PartOptimizer::Prepare(const UpdateArguments& arguments) co
     batch.idle = !(batch.lr > 0);
     batch.inverse_lr = batch.idle ? 0 : 1.0f / batch.lr;
   }
-  if (kind_ == Optimizer::kAdam && constants_.global_step) {
+  if (HasAdamSteps() && constants_.global_step) {
     const AdamCorrection correction =
         constants_.CorrectionOf(static_cast<uint64_t>(std::max<Clock>(arguments.clock, 0)) + 1);
     batch.adam_lr = batch.lr * correction.lr_factor;

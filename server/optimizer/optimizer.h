@@ -30,7 +30,7 @@ struct UpdateArguments {
 class PartOptimizer {
  public:
   // INVALID_ARGUMENT names the part and the field: no optimizer (a frozen part needs none), a rate that is negative or not
-  // finite, l2 on MOVING_AVERAGE or SUM, l2 ALL_LAZY on FTRL.
+  // finite, l2 or clip on MOVING_AVERAGE or SUM, l2 ALL_LAZY on FTRL.
   static absl::StatusOr<PartOptimizer> Create(const PartSpec& part);
 
   uint32_t dim() const { return constants_.dim; }
@@ -48,7 +48,7 @@ class PartOptimizer {
     float scale = 1;
     float lr = 0;          // rate * part scale * job scale (FTRL: alpha)
     float inverse_lr = 0;  // FTRL only: 1 / alpha
-    float adam_lr = 0;     // Adam with a GLOBAL step: corrected rate and epsilon
+    float adam_lr = 0;     // Adam, AdamW with a GLOBAL step: corrected rate and epsilon
     float adam_epsilon = 0;
     double decay = 1;      // L2 ALL_LAZY: factor of one clock
     Clock clock = 0;
@@ -85,10 +85,13 @@ class PartOptimizer {
     float ftrl_beta = 0, ftrl_l1 = 0, ftrl_l2 = 0;
     float decay = 0;
     float initial_accumulator = 0;
+    float weight_decay = 0;               // AdamW
+    float clip_value = 0, clip_norm = 0;  // 0: off
     bool global_step = false;
     // Corrections of steps 1 .. size; later steps are computed, by the same function.
     std::shared_ptr<const std::vector<AdamCorrection>> corrections;
 
+    bool clips() const { return clip_value > 0 || clip_norm > 0; }
     AdamCorrection CorrectionOf(uint64_t step) const {
       return step <= corrections->size() ? (*corrections)[step - 1] : ComputeCorrection(step);
     }
@@ -98,6 +101,12 @@ class PartOptimizer {
                           const std::byte* gradient, uint32_t applications);
 
  private:
+  // Constants, slots and kernel of the part's kind; what is out of range is noted in `check`.
+  class RangeCheck;
+  absl::Status ReadKind(const PartSpec& part, RangeCheck* check);
+  template <typename AdamLike>
+  void ReadAdam(const char* kind, const AdamLike& adam, RangeCheck* check);
+  bool HasAdamSteps() const { return kind_ == Optimizer::kAdam || kind_ == Optimizer::kAdamw; }
   void CatchUp(const Batch& batch, float* values, Clock last) const;
 
   Optimizer::KindCase kind_ = Optimizer::KIND_NOT_SET;

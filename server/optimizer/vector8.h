@@ -50,6 +50,14 @@ inline Float8 ZeroWithin(Float8 a, float bound, Float8 b) {
   return ((a <= bound) & (a >= -bound)) ? Float8{} : b;
 }
 
+// a within [-bound, bound]. REQUIRES: a is not NaN.
+inline float Clamp(float a, float bound) { return a > bound ? bound : a < -bound ? -bound : a; }
+inline Float8 Clamp(Float8 a, float bound) {
+  const Float8 high = Float8{} + bound;
+  a = a > high ? high : a;
+  return a < -high ? -high : a;
+}
+
 // The fixed order of a sum over a row (optimizer.h).
 inline float AddLanes(const Float8& l) {
   return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));

@@ -1,5 +1,6 @@
 #include "tests/conformance/reference_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -35,9 +36,23 @@ float LearningRate(const PartSpec& part) {
     case Optimizer::kAdagrad: return o.adagrad().lr();
     case Optimizer::kRowwiseAdagrad: return o.rowwise_adagrad().lr();
     case Optimizer::kAdam: return o.adam().lr();
+    case Optimizer::kAdamw: return o.adamw().lr();
     case Optimizer::kFtrl: return o.ftrl().alpha();
     default: return 0;
   }
+}
+
+void ReferenceClip(const Clip& clip, std::vector<float>* g) {
+  if (clip.value() > 0) {
+    for (float& x : *g) x = std::max(-clip.value(), std::min(clip.value(), x));
+  }
+  if (!(clip.norm() > 0)) return;
+  double lane[8] = {};
+  for (size_t i = 0; i < g->size(); ++i) lane[i % 8] += double{(*g)[i]} * (*g)[i];
+  const double norm =
+      std::sqrt(((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])));
+  if (!(norm > clip.norm())) return;
+  for (float& x : *g) x *= static_cast<float>(clip.norm() / norm);
 }
 
 float DecayOver(const PartSpec& part, float lr_scale, Clock clocks) {
@@ -57,7 +72,8 @@ std::vector<float> ReferenceSlots(const PartSpec& part, const float* values) {
     case Optimizer::kMomentum: return std::vector<float>(dim, 0);
     case Optimizer::kAdagrad: return std::vector<float>(dim, o.adagrad().initial_accumulator());
     case Optimizer::kRowwiseAdagrad: return {o.rowwise_adagrad().initial_accumulator()};
-    case Optimizer::kAdam: return std::vector<float>(2 * dim, 0);
+    case Optimizer::kAdam:
+    case Optimizer::kAdamw: return std::vector<float>(2 * dim, 0);
     case Optimizer::kFtrl: {
       std::vector<float> slots(2 * dim, 0);
       const float alpha = o.ftrl().alpha() * part.lr_scale();
@@ -84,6 +100,9 @@ void ReferenceApply(const PartSpec& part, float* values, std::vector<float>* slo
   std::vector<float> g(dim);
   for (size_t i = 0; i < dim; ++i) {
     g[i] = o.has_sum() ? gradient[i] : gradient[i] * scale;
+  }
+  ReferenceClip(part.clip(), &g);
+  for (size_t i = 0; i < dim; ++i) {
     if (l2 != 0) g[i] = g[i] + l2 * values[i];
   }
   float row_rate = 0;
@@ -95,14 +114,19 @@ void ReferenceApply(const PartSpec& part, float* values, std::vector<float>* slo
     s[0] += sum * (1.0f / static_cast<float>(dim));
     row_rate = lr / (std::sqrt(s[0]) + o.rowwise_adagrad().epsilon());
   }
-  float adam_lr = 0, adam_epsilon = 0;
+  AdamW adam = o.adamw();
   if (o.has_adam()) {
-    const uint64_t step =
-        o.adam().step() == Adam::GLOBAL ? static_cast<uint64_t>(clock) + 1 : uint64_t{applications} + 1;
-    const double root = std::sqrt(1.0 - Power(o.adam().beta2(), step));
-    adam_lr = lr * static_cast<float>(root / (1.0 - Power(o.adam().beta1(), step)));
-    adam_epsilon = static_cast<float>(o.adam().epsilon() * root);
+    adam.set_beta1(o.adam().beta1());
+    adam.set_beta2(o.adam().beta2());
+    adam.set_epsilon(o.adam().epsilon());
+    adam.set_step(o.adam().step());
+    adam.set_weight_decay(0);
   }
+  const uint64_t step =
+      adam.step() == Adam::GLOBAL ? static_cast<uint64_t>(clock) + 1 : uint64_t{applications} + 1;
+  const double root = std::sqrt(1.0 - Power(adam.beta2(), step));
+  const float adam_lr = lr * static_cast<float>(root / (1.0 - Power(adam.beta1(), step)));
+  const float adam_epsilon = static_cast<float>(adam.epsilon() * root);
   for (size_t i = 0; i < dim; ++i) {
     float& w = values[i];
     switch (o.kind_case()) {
@@ -111,7 +135,7 @@ void ReferenceApply(const PartSpec& part, float* values, std::vector<float>* slo
         break;
       case Optimizer::kMomentum:
         s[i] = o.momentum().momentum() * s[i] + g[i];
-        w = w - lr * s[i];
+        w = w - lr * (o.momentum().nesterov() ? g[i] + o.momentum().momentum() * s[i] : s[i]);
         break;
       case Optimizer::kAdagrad:
         s[i] = s[i] + g[i] * g[i];
@@ -120,8 +144,10 @@ void ReferenceApply(const PartSpec& part, float* values, std::vector<float>* slo
       case Optimizer::kRowwiseAdagrad:
         w = w - row_rate * g[i];
         break;
-      case Optimizer::kAdam: {
-        const float b1 = o.adam().beta1(), b2 = o.adam().beta2();
+      case Optimizer::kAdam:
+      case Optimizer::kAdamw: {
+        const float b1 = adam.beta1(), b2 = adam.beta2();
+        if (o.has_adamw()) w = w * (1 - lr * adam.weight_decay());
         s[i] = b1 * s[i] + (1 - b1) * g[i];
         s[dim + i] = b2 * s[dim + i] + ((1 - b2) * g[i]) * g[i];
         w = w - (adam_lr * s[i]) / (std::sqrt(s[dim + i]) + adam_epsilon);

@@ -145,10 +145,13 @@ void RunAgainstReference(const TableSpec& spec, int steps, uint64_t distinct) {
 const char* const kOptimizers[] = {
     "sgd { lr: 0.1 }",
     "momentum { lr: 0.05 momentum: 0.8 }",
+    "momentum { lr: 0.05 momentum: 0.8 nesterov: true }",
     "adagrad { lr: 0.1 initial_accumulator: 0.1 }",
     "rowwise_adagrad { lr: 0.1 }",
     "adam { lr: 0.01 }",
     "adam { lr: 0.01 step: GLOBAL beta1: 0.8 }",
+    "adamw { lr: 0.01 weight_decay: 0.5 }",
+    "adamw { lr: 0.01 step: GLOBAL }",
     "ftrl { alpha: 0.1 beta: 0.5 l1: 0.01 l2: 0.1 }",
     "ftrl {}",
     "moving_average { decay: 0.7 }",
@@ -169,13 +172,42 @@ TEST_CASE("every optimizer, dtype and width equals the plain reference in bits")
 }
 
 TEST_CASE("both scopes of L2 equal the plain reference in bits") {
-  const std::string optimizer = GENERATE(from_range(std::begin(kOptimizers), std::begin(kOptimizers) + 6));
+  const std::string optimizer = GENERATE(from_range(std::begin(kOptimizers), std::begin(kOptimizers) + 9));
   const std::string scope = GENERATE("TOUCHED", "ALL_LAZY");
   const std::string dtype = GENERATE("FLOAT32", "BFLOAT16");
   CAPTURE(optimizer, scope, dtype);
   RunAgainstReference(ParseSpec("id: 2 name: 't' parts { name: 'v' dim: 19 init { uniform: 1 } dtype: " + dtype +
                                 " optimizer { " + optimizer + " } l2 { weight: 0.3 scope: " + scope + " } }"),
                       60, 100);
+}
+
+TEST_CASE("clipped gradients equal the plain reference in bits") {
+  const std::string optimizer = GENERATE(from_range(std::begin(kOptimizers), std::begin(kOptimizers) + 10));
+  const std::string clip = GENERATE("value: 0.02", "norm: 0.05", "value: 0.02 norm: 0.03");
+  const std::string dtype = GENERATE("FLOAT32", "BFLOAT16");
+  const int dim = GENERATE(1, 16, 19);
+  CAPTURE(optimizer, clip, dtype, dim);
+  RunAgainstReference(ParseSpec("id: 2 name: 't' parts { name: 'v' dim: " + std::to_string(dim) +
+                                " init { uniform: 1 } dtype: " + dtype + " optimizer { " + optimizer +
+                                " } clip { " + clip + " } l2 { weight: 0.01 } }"),
+                      40, 60);
+}
+
+TEST_CASE("a frozen part keeps its initial values whatever is pushed") {
+  const TableSpec spec = ParseSpec(R"(id: 1 name: 'emb' seed: 5
+      parts { name: 'f' dim: 3 init { normal: 1 } frozen: true }
+      parts { name: 'v' dim: 2 init { normal: 1 } optimizer { sgd { lr: 1 } } })");
+  Pair pair(spec);
+  const std::vector<Key> keys = {1, 2, 3};
+  const std::vector<float> before = pair.reference().Initial(2);
+  Random random(1);
+  for (Clock clock = 0; clock < 5; ++clock) pair.Push(keys, {1, 1, 1}, random, clock, 1, 1);
+  pair.ExpectEqualRows();
+  std::vector<float> after(5);
+  const Key key = 2;
+  pair.group().Gather(PackedSpan<Key>(&key, 1), {}, FLOAT32, {1, 1, 9}, std::as_writable_bytes(std::span(after)).data());
+  CHECK(std::equal(after.begin(), after.begin() + 3, before.begin()));
+  CHECK(after[3] != before[3]);
 }
 
 TEST_CASE("rows of several parts equal the plain reference in bits") {

@@ -14,6 +14,7 @@ void SetOptimizer(const PartConfig& from, Optimizer* to) {
     case PartConfig::kAdagrad: *to->mutable_adagrad() = from.adagrad(); break;
     case PartConfig::kRowwiseAdagrad: *to->mutable_rowwise_adagrad() = from.rowwise_adagrad(); break;
     case PartConfig::kAdam: *to->mutable_adam() = from.adam(); break;
+    case PartConfig::kAdamw: *to->mutable_adamw() = from.adamw(); break;
     case PartConfig::kFtrl: *to->mutable_ftrl() = from.ftrl(); break;
     case PartConfig::OPTIMIZER_NOT_SET: to->mutable_sgd(); break;  // frozen
   }
@@ -24,6 +25,7 @@ void SetOptimizer(const DenseConfig& from, Optimizer* to) {
     case DenseConfig::kSgd: *to->mutable_sgd() = from.sgd(); break;
     case DenseConfig::kMomentum: *to->mutable_momentum() = from.momentum(); break;
     case DenseConfig::kAdagrad: *to->mutable_adagrad() = from.adagrad(); break;
+    case DenseConfig::kAdamw: *to->mutable_adamw() = from.adamw(); break;
     case DenseConfig::kAdam:
     case DenseConfig::OPTIMIZER_NOT_SET: *to->mutable_adam() = from.adam(); break;
   }
@@ -49,6 +51,7 @@ TableSpec SparseTableSpec(const JobConfig& config, const TableConfig& table, Tab
     SetOptimizer(p, part->mutable_optimizer());
     part->set_lr_scale(p.lr_scale());
     if (p.has_l2()) *part->mutable_l2() = p.l2();
+    if (p.has_clip()) *part->mutable_clip() = p.clip();
     part->set_frozen(p.frozen());
   }
   if (table.has_admit_after()) spec.mutable_admission()->set_after(table.admit_after());
@@ -80,6 +83,8 @@ TableSpec DenseTableSpec(const JobConfig& config, const DenseParameter& paramete
     part->mutable_optimizer()->mutable_moving_average();
   } else {
     SetOptimizer(config.dense(), part->mutable_optimizer());
+    if (config.dense().has_clip()) *part->mutable_clip() = config.dense().clip();
+    if (config.dense().frozen()) part->set_frozen(true);
     if (parameter.regularised && config.dense().has_l2()) *part->mutable_l2() = config.dense().l2();
   }
   spec.set_seed(TableSeed(config, name));

@@ -59,6 +59,15 @@ TEST_CASE("momentum carries the last step on") {
   CHECK(row.values[1] == -2.0f);
 }
 
+TEST_CASE("nesterov looks one step of momentum ahead") {
+  Row row("optimizer { momentum { lr: 1 momentum: 0.5 nesterov: true } }");
+  row.Apply(1, 0);
+  CHECK(row.values[0] == -0.5f);  // 1 - (1 + .5 * 1)
+  row.Apply(0, 0);
+  CHECK(row.values[0] == -0.75f);  // m = .5: - .5 * .5
+  CHECK(row.values[1] == -2.0f);
+}
+
 TEST_CASE("adagrad divides by the root of summed squares") {
   Row row("optimizer { adagrad { lr: 1 initial_accumulator: 16 } }");
   row.Apply(3, 0);
@@ -94,6 +103,47 @@ TEST_CASE("adam with a global step corrects by the push's clock") {
   CHECK(row.values[0] == Approx(1 - step).epsilon(1e-4));
 }
 
+TEST_CASE("adamw decays by its rate beside adam's step, not through the moments") {
+  Row decayed("optimizer { adamw { lr: 0.1 weight_decay: 0.5 } }");
+  decayed.Apply(0, 0);
+  CHECK(decayed.values[0] == 1 * (1 - 0.1f * 0.5f));
+  CHECK(decayed.values[1] == -2 * (1 - 0.1f * 0.5f));
+  CHECK(decayed.slots == std::vector<float>(4, 0));
+  Row adam("optimizer { adam { lr: 0.1 } }"), without("optimizer { adamw { lr: 0.1 weight_decay: 0 } }");
+  for (int t = 0; t < 5; ++t) adam.Apply(.3f, -.7f), without.Apply(.3f, -.7f);
+  CHECK(adam.values[0] == without.values[0]);
+  CHECK(adam.values[1] == without.values[1]);
+}
+
+TEST_CASE("gradients are clipped by value, then by norm, after the mean and before l2") {
+  Row value("optimizer { sgd { lr: 1 } } clip { value: 0.5 }");
+  value.Apply(4, -1, {.scale = 0.25f});
+  CHECK(value.values[0] == 0.5f);   // 1 - min(.5, 1)
+  CHECK(value.values[1] == -1.75f);  // -2 + .25: within
+  Row norm("optimizer { sgd { lr: 1 } } clip { norm: 1 }");
+  norm.Apply(3, 4);
+  CHECK(norm.values[0] == Approx(1 - 0.6));
+  CHECK(norm.values[1] == Approx(-2 - 0.8));
+  Row within("optimizer { sgd { lr: 1 } } clip { norm: 5 }");
+  within.Apply(3, 4);
+  CHECK(within.values[0] == -2);
+  CHECK(within.values[1] == -6);
+  Row both("optimizer { sgd { lr: 1 } } clip { value: 3 norm: 1 }");
+  both.Apply(300, 4);  // (3, 3), then to length 1
+  CHECK(both.values[0] == Approx(1 - std::sqrt(.5)));
+  Row l2("optimizer { sgd { lr: 1 } } l2 { weight: 1 } clip { value: 0.5 }");
+  l2.Apply(0, 8);
+  CHECK(l2.values[0] == 0);      // l2 alone, not clipped
+  CHECK(l2.values[1] == -0.5f);  // -2 - (.5 - 2)
+}
+
+TEST_CASE("a gradient whose squares overflow float is clipped, not dropped") {
+  Row row("optimizer { sgd { lr: 1 } } clip { norm: 1 }");
+  row.Apply(3e30f, 4e30f);
+  CHECK(row.values[0] == Approx(1 - 0.6));
+  CHECK(row.values[1] == Approx(-2 - 0.8));
+}
+
 TEST_CASE("ftrl keeps small weights at zero and starts from the initial value") {
   Row row("optimizer { ftrl { alpha: 1 beta: 1 l1: 0.5 l2: 0 } }");
   CHECK(row.slots[0] == -1.5f);  // the z that stands for w = 1: (.5 + 1.5 - 1) / 1
@@ -118,7 +168,8 @@ TEST_CASE("a moving average takes the mean, a sum the sum, and neither the learn
 }
 
 TEST_CASE("a learning-rate scale of zero leaves values where they are") {
-  for (const char* kind : {"sgd {}", "momentum {}", "adagrad {}", "rowwise_adagrad {}", "adam {}", "ftrl {}"}) {
+  for (const char* kind : {"sgd {}", "momentum {}", "momentum { nesterov: true }", "adagrad {}",
+                           "rowwise_adagrad {}", "adam {}", "adamw {}", "ftrl {}"}) {
     Row row(std::string("optimizer { ") + kind + " }");
     row.Apply(1, 2, {.lr_scale = 0});
     CAPTURE(kind);
@@ -141,12 +192,17 @@ TEST_CASE("lazy decay is one factor per clock and never runs backwards") {
 }
 
 TEST_CASE("lanes, tails and fixed widths give the bits of the scalar reference") {
-  const std::string kind = GENERATE("sgd {}", "momentum {}", "adagrad {}", "rowwise_adagrad {}", "adam {}",
+  const std::string kind = GENERATE("sgd {}", "momentum {}", "momentum { nesterov: true }", "adagrad {}",
+                                    "rowwise_adagrad {}", "adam {}", "adamw {}", "adamw { step: GLOBAL }",
                                     "ftrl { l1: 0.01 l2: 0.1 }", "moving_average {}");
   const int dim = GENERATE(1, 2, 3, 8, 9, 15, 16, 24, 31, 32, 63, 64, 65, 200);
   const bool l2 = GENERATE(false, true) && kind != "moving_average {}";
-  const PartSpec part = ParsePart("dim: " + std::to_string(dim) + " optimizer { " + kind + " }" +
-                                  (l2 ? " l2 { weight: 0.25 }" : ""));
+  const std::string clip = kind == "moving_average {}"
+                               ? ""
+                               : GENERATE("", "clip { value: 0.2 }", "clip { norm: 0.7 }",
+                                          "clip { value: 0.25 norm: 0.5 }");
+  const PartSpec part = ParsePart("dim: " + std::to_string(dim) + " optimizer { " + kind + " } " +
+                                  clip + (l2 ? " l2 { weight: 0.25 }" : ""));
   const PartOptimizer optimizer = *PartOptimizer::Create(part);
   std::vector<float> values(dim), gradient(dim);
   for (int i = 0; i < dim; ++i) values[i] = std::sin(static_cast<float>(i + 1));
@@ -162,7 +218,7 @@ TEST_CASE("lanes, tails and fixed widths give the bits of the scalar reference")
                     reinterpret_cast<const std::byte*>(gradient.data()), t, t);
     conformance::ReferenceApply(part, expected.data(), &expected_slots, gradient.data(), 0.37f, 0.9f, t, t);
   }
-  CAPTURE(kind, dim, l2);
+  CAPTURE(kind, dim, l2, clip);
   CHECK(std::memcmp(values.data(), expected.data(), values.size() * 4) == 0);
   CHECK((slots.empty() || std::memcmp(slots.data(), expected_slots.data(), slots.size() * 4) == 0));
 }
@@ -176,6 +232,11 @@ TEST_CASE("a part's spec is refused with its name and field") {
   CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd { lr: inf } }"), Catch::Contains("learning rate"));
   CHECK_THAT(ErrorOf("dim: 4 optimizer { adam { beta1: 1 } }"), Catch::Contains("adam.beta1"));
   CHECK_THAT(ErrorOf("dim: 4 optimizer { adam { epsilon: 0 } }"), Catch::Contains("adam.epsilon"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adamw { beta2: -1 } }"), Catch::Contains("adamw.beta2"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adamw { weight_decay: nan } }"), Catch::Contains("weight_decay"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd {} } clip { value: -1 }"), Catch::Contains("clip.value"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd {} } clip { norm: inf }"), Catch::Contains("clip.norm"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sum {} } clip { norm: 1 }"), Catch::Contains("clip"));
   CHECK_THAT(ErrorOf("dim: 4 optimizer { ftrl { alpha: 0 } }"), Catch::Contains("ftrl.alpha"));
   CHECK_THAT(ErrorOf("dim: 4 optimizer { momentum { momentum: 1.5 } }"), Catch::Contains("momentum"));
   CHECK_THAT(ErrorOf("dim: 4 optimizer { adagrad { initial_accumulator: nan } }"),
