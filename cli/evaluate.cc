@@ -1,5 +1,6 @@
 // `tidegate evaluate`: scores of a checkpoint on a file, without a cluster.
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <thread>
@@ -10,17 +11,36 @@
 #include "cli/flags.h"
 #include "cli/json.h"
 #include "cli/scoring.h"
-#include "common/eval_metrics.h"
+#include "common/task_metrics.h"
 #include "worker/model/backend.h"
 
 namespace tidegate::cli {
 namespace {
 
-struct Scores {
-  std::vector<float> probabilities;
-  std::vector<float> labels;
-  std::vector<float> weights;
-};
+template <typename T>
+std::string_view BytesOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+// The metrics that the loss has by default, then what else the task names.
+std::string ResultLine(TaskConfig task, const ScoreSet& scores) {
+  google::protobuf::RepeatedField<int> named;
+  named.Swap(task.mutable_metric());
+  for (TaskConfig::Metric metric : DefaultMetrics(task.loss())) task.add_metric(metric);
+  for (int metric : named) {
+    if (std::count(task.metric().begin(), task.metric().end(), metric) == 0) task.add_metric(static_cast<TaskConfig::Metric>(metric));
+  }
+  JsonObject line;
+  for (const MetricValue& metric : TaskMetrics(task, scores)) {
+    const std::string name = metric.name().substr(metric.name().rfind('/') + 1);
+    if (name == "rows" || name == "groups") {
+      line.Integer(name, static_cast<int64_t>(metric.value()));
+    } else {
+      line.Number(name, metric.value());
+    }
+  }
+  return line.Text("task", task.name()).Build();
+}
 
 absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   ScoringOptions options;
@@ -32,33 +52,29 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   auto scoring = Scoring::Create(options);
   if (!scoring.ok()) return scoring.status();
   const Model& model = (*scoring)->model();
-  const std::vector<std::string> names = model.task_names();
   const std::vector<size_t> labels = model.task_labels();
-  std::vector<Scores> scores(names.size());
+  const auto& tasks = (*scoring)->config().model().task();
+  std::vector<ScoreSet> scores;
+  for (const TaskConfig& task : tasks) scores.push_back(ScoresOf(task));
   absl::Status status = (*scoring)->Run([&](const Batch& batch, const StepResult& result) {
-    for (size_t task = 0; task < scores.size(); ++task) {
-      Scores& s = scores[task];
-      const std::vector<float>& p = result.probabilities[task];
-      const std::vector<float>& y = batch.labels[labels[task]];
-      s.probabilities.insert(s.probabilities.end(), p.begin(), p.end());
-      s.labels.insert(s.labels.end(), y.begin(), y.end());
-      s.weights.insert(s.weights.end(), batch.sample_weight.begin(), batch.sample_weight.end());
+    for (size_t t = 0; t < scores.size(); ++t) {
+      std::string_view groups;
+      if (NeedsGroups(tasks[static_cast<int>(t)])) groups = BytesOf(batch.group_id);
+      const absl::Status added = scores[t].Add(BytesOf(result.probabilities[t]), BytesOf(batch.labels[labels[t]]),
+                                               BytesOf(batch.sample_weight), groups);
+      if (!added.ok()) return added;
     }
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
   std::vector<std::string> out;
-  for (size_t task = 0; task < names.size(); ++task) {
-    const Scores& s = scores[task];
-    if (s.labels.empty()) return absl::InvalidArgumentError(FLAGS_data.empty() ? "no row to evaluate" : "no row to evaluate in " + FLAGS_data);
-    const EvalMetrics m = ComputeEvalMetrics(s.probabilities, s.labels, s.weights);
-    out.push_back(JsonObject()
-                      .Number("auc", m.auc)
-                      .Number("logloss", m.logloss)
-                      .Number("calibration", m.calibration)
-                      .Integer("rows", static_cast<int64_t>(m.rows))
-                      .Text("task", names[task])
-                      .Build());
+  for (size_t t = 0; t < scores.size(); ++t) {
+    const TaskConfig& task = tasks[static_cast<int>(t)];
+    if (scores[t].rows() == 0) return absl::InvalidArgumentError(FLAGS_data.empty() ? "no row to evaluate" : "no row to evaluate in " + FLAGS_data);
+    if (NeedsGroups(task) && !scores[t].has_groups()) {
+      return absl::InvalidArgumentError("task \"" + task.name() + "\": the data has no group ids, which its metrics need");
+    }
+    out.push_back(ResultLine(task, scores[t]));
   }
   *bad_lines = (*scoring)->BadLines();
   return out;

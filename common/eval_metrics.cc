@@ -14,16 +14,14 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-PackedSpan<float> Floats(std::string_view bytes) {
-  return PackedSpan<float>(std::as_bytes(std::span(bytes.data(), bytes.size())));
+template <typename T>
+PackedSpan<T> Packed(std::string_view bytes) {
+  return PackedSpan<T>(std::as_bytes(std::span(bytes.data(), bytes.size())));
 }
 
-// `order` holds the rows that count. Sorted by prediction, groups of ties at a time.
-double Auc(std::span<const float> p, std::span<const float> y, std::span<const float> w,
-           std::vector<uint32_t> order) {
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return p[a] != p[b] ? p[a] < p[b] : a < b;
-  });
+// Of the rows in `order`, which rises by prediction.
+double AucInOrder(std::span<const float> p, std::span<const float> y, std::span<const float> w,
+                  std::span<const uint32_t> order) {
   double negatives = 0, positives = 0, pairs = 0;
   for (size_t i = 0; i < order.size();) {
     double tied_positives = 0, tied_negatives = 0;
@@ -39,62 +37,162 @@ double Auc(std::span<const float> p, std::span<const float> y, std::span<const f
   return positives > 0 && negatives > 0 ? pairs / (positives * negatives) : kNan;
 }
 
+// `order` holds the rows that count.
+double Auc(std::span<const float> p, std::span<const float> y, std::span<const float> w,
+           std::vector<uint32_t> order) {
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return p[a] != p[b] ? p[a] < p[b] : a < b;
+  });
+  return AucInOrder(p, y, w, order);
+}
+
+struct Ranking {
+  uint64_t positives = 0;
+  uint64_t hits = 0;  // positives among the first k
+  double gain = 0;
+  double best_gain = 0;
+};
+
+// Of one group's rows, which rise by prediction.
+Ranking Rank(std::span<const float> p, std::span<const float> y, std::span<const uint32_t> order, uint32_t k) {
+  Ranking ranking;
+  uint64_t above = 0;
+  for (size_t end = order.size(); end > 0;) {
+    const float value = p[order[end - 1]];
+    uint64_t tied_positives = 0, tied_negatives = 0;
+    for (; end > 0 && p[order[end - 1]] == value; --end) {
+      ++(y[order[end - 1]] > 0.5f ? tied_positives : tied_negatives);
+    }
+    above += tied_negatives;
+    for (; tied_positives > 0; --tied_positives) {
+      ++above;
+      if (++ranking.positives <= k) {
+        ranking.best_gain += 1 / std::log2(static_cast<double>(ranking.positives) + 1);
+      }
+      if (above > k) continue;
+      ++ranking.hits;
+      ranking.gain += 1 / std::log2(static_cast<double>(above) + 1);
+    }
+  }
+  return ranking;
+}
+
 }  // namespace
 
-EvalMetrics ComputeEvalMetrics(std::span<const float> probabilities, std::span<const float> labels,
+EvalMetrics ComputeEvalMetrics(std::span<const float> predictions, std::span<const float> labels,
                                std::span<const float> weights) {
-  TG_CHECK(probabilities.size() == labels.size() &&
+  TG_CHECK(predictions.size() == labels.size() &&
            (weights.empty() || weights.size() == labels.size()))
-      << probabilities.size() << " predictions, " << labels.size() << " labels";
+      << predictions.size() << " predictions, " << labels.size() << " labels";
   EvalMetrics metrics;
   std::vector<uint32_t> order;
   order.reserve(labels.size());
-  double loss = 0, predicted = 0, observed = 0;
+  double loss = 0, predicted = 0, observed = 0, squares = 0;
   for (size_t i = 0; i < labels.size(); ++i) {
     if (std::isnan(labels[i])) continue;
     order.push_back(static_cast<uint32_t>(i));
     const double weight = weights.empty() ? 1.0 : weights[i];
-    const double p = std::clamp<double>(probabilities[i], kLogLossClip, 1 - kLogLossClip);
+    const double p = std::clamp<double>(predictions[i], kLogLossClip, 1 - kLogLossClip);
     const double y = labels[i];
     loss -= weight * (y * std::log(p) + (1 - y) * std::log(1 - p));
-    predicted += weight * probabilities[i];
+    predicted += weight * predictions[i];
+    squares += weight * (predictions[i] - y) * (predictions[i] - y);
     observed += weight * y;
     metrics.weight_sum += weight;
   }
   metrics.rows = order.size();
   metrics.logloss = metrics.weight_sum > 0 ? loss / metrics.weight_sum : kNan;
   metrics.calibration = observed > 0 ? predicted / observed : kNan;
-  metrics.auc = Auc(probabilities, labels, weights, std::move(order));
+  metrics.rmse = metrics.weight_sum > 0 ? std::sqrt(squares / metrics.weight_sum) : kNan;
+  metrics.auc = Auc(predictions, labels, weights, std::move(order));
   return metrics;
 }
 
-absl::Status ScoreSet::Add(std::string_view probabilities, std::string_view labels,
-                           std::string_view weights) {
-  if (probabilities.size() % 4 != 0 || probabilities.size() != labels.size() ||
-      (!weights.empty() && weights.size() != labels.size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("scores of mismatched lengths: ", probabilities.size(), " bytes of predictions, ",
-                     labels.size(), " of labels, ", weights.size(), " of weights"));
+GroupedMetrics ComputeGroupedMetrics(std::span<const float> predictions, std::span<const float> labels,
+                                     std::span<const float> weights, std::span<const uint64_t> groups,
+                                     uint32_t k) {
+  TG_CHECK(predictions.size() == labels.size() && groups.size() == labels.size() && k > 0 &&
+           (weights.empty() || weights.size() == labels.size()))
+      << predictions.size() << " predictions, " << labels.size() << " labels, " << groups.size() << " groups";
+  std::vector<uint32_t> order;
+  order.reserve(labels.size());
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (!std::isnan(labels[i])) order.push_back(static_cast<uint32_t>(i));
   }
-  const auto p = Floats(probabilities), y = Floats(labels), w = Floats(weights);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    if (groups[a] != groups[b]) return groups[a] < groups[b];
+    return predictions[a] != predictions[b] ? predictions[a] < predictions[b] : a < b;
+  });
+  GroupedMetrics metrics;
+  double auc_sum = 0, auc_weight = 0, hits = 0, gain = 0, recall = 0;
+  for (size_t begin = 0; begin < order.size();) {
+    size_t end = begin;
+    double weight = 0;
+    for (; end < order.size() && groups[order[end]] == groups[order[begin]]; ++end) {
+      weight += weights.empty() ? 1.0 : weights[order[end]];
+    }
+    const std::span<const uint32_t> group(order.data() + begin, end - begin);
+    begin = end;
+    if (const double auc = AucInOrder(predictions, labels, weights, group); !std::isnan(auc)) {
+      auc_sum += weight * auc;
+      auc_weight += weight;
+      ++metrics.gauc_groups;
+    }
+    const Ranking ranking = Rank(predictions, labels, group, k);
+    if (ranking.positives == 0) continue;
+    ++metrics.ranked_groups;
+    hits += ranking.hits > 0 ? 1 : 0;
+    gain += ranking.gain / ranking.best_gain;
+    recall += static_cast<double>(ranking.hits) / static_cast<double>(ranking.positives);
+  }
+  metrics.gauc = auc_weight > 0 ? auc_sum / auc_weight : kNan;
+  const double ranked = static_cast<double>(metrics.ranked_groups);
+  metrics.hit_rate = ranked > 0 ? hits / ranked : kNan;
+  metrics.ndcg = ranked > 0 ? gain / ranked : kNan;
+  metrics.recall = ranked > 0 ? recall / ranked : kNan;
+  return metrics;
+}
+
+absl::Status ScoreSet::Add(std::string_view predictions, std::string_view labels,
+                           std::string_view weights, std::string_view groups) {
+  if (predictions.size() % 4 != 0 || predictions.size() != labels.size() ||
+      (!weights.empty() && weights.size() != labels.size()) ||
+      (!groups.empty() && groups.size() != 2 * labels.size())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("scores of mismatched lengths: ", predictions.size(), " bytes of predictions, ",
+                     labels.size(), " of labels, ", weights.size(), " of weights, ", groups.size(),
+                     " of group ids"));
+  }
+  if (labels.empty()) return absl::OkStatus();
+  if (!labels_.empty() && groups.empty() != groups_.empty()) {
+    return absl::InvalidArgumentError("group ids for some of the scores only");
+  }
+  const auto p = Packed<float>(predictions), y = Packed<float>(labels), w = Packed<float>(weights);
+  const auto g = Packed<uint64_t>(groups);
   for (size_t i = 0; i < p.size(); ++i) {
-    if (!(p[i] >= 0 && p[i] <= 1)) {
+    if (allowed_ == Predictions::kProbabilities && !(p[i] >= 0 && p[i] <= 1)) {
       return absl::InvalidArgumentError(absl::StrCat("prediction ", p[i], " is not in [0, 1]"));
+    }
+    if (!std::isfinite(p[i])) {
+      return absl::InvalidArgumentError(absl::StrCat("prediction ", p[i], " is not finite"));
     }
     if (i < w.size() && !(w[i] >= 0 && std::isfinite(w[i]))) {
       return absl::InvalidArgumentError(absl::StrCat("weight ", w[i], " of a sample is not valid"));
     }
   }
   for (size_t i = 0; i < p.size(); ++i) {
-    probabilities_.push_back(p[i]);
+    predictions_.push_back(p[i]);
     labels_.push_back(y[i]);
     weights_.push_back(w.empty() ? 1.0f : w[i]);
+    if (!g.empty()) groups_.push_back(g[i]);
   }
   return absl::OkStatus();
 }
 
-EvalMetrics ScoreSet::Compute() const {
-  return ComputeEvalMetrics(probabilities_, labels_, weights_);
+EvalMetrics ScoreSet::Compute() const { return ComputeEvalMetrics(predictions_, labels_, weights_); }
+
+GroupedMetrics ScoreSet::ComputeGrouped(uint32_t k) const {
+  return ComputeGroupedMetrics(predictions_, labels_, weights_, groups_, k);
 }
 
 }  // namespace tidegate

@@ -1,9 +1,21 @@
 #include "scheduler/evaluation.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
-#include "common/eval_metrics.h"
+#include "common/task_metrics.h"
 
 namespace tidegate {
+namespace {
+
+absl::Status AddTo(ScoreSet* set, const TaskConfig& task, const TaskScores& scores) {
+  std::string_view groups;
+  if (NeedsGroups(task)) groups = scores.groups();
+  return set->Add(scores.probabilities(), scores.labels(), scores.weights(), groups);
+}
+
+}  // namespace
 
 void Evaluation::Begin(uint32_t epoch) {
   progress_.Clear();
@@ -11,11 +23,19 @@ void Evaluation::Begin(uint32_t epoch) {
   queue_.Begin(epoch, 0);
 }
 
-absl::Status Evaluation::Take(Incarnation worker, const WorkDone& done) {
+absl::Status Evaluation::Take(const JobConfig& job, Incarnation worker, const WorkDone& done) {
   if (FindLease(&progress_, worker, done.lease()) == nullptr) return absl::OkStatus();
   for (const TaskScores& scores : done.scores()) {
-    ScoreSet check;
-    const absl::Status status = check.Add(scores.probabilities(), scores.labels(), scores.weights());
+    const auto task = std::find_if(job.model().task().begin(), job.model().task().end(),
+                                   [&](const TaskConfig& t) { return t.name() == scores.task(); });
+    if (task == job.model().task().end()) {
+      return absl::InvalidArgumentError(absl::StrCat("no task is named \"", scores.task(), "\""));
+    }
+    ScoreSet check = ScoresOf(*task);
+    absl::Status status = AddTo(&check, *task, scores);
+    if (status.ok() && NeedsGroups(*task) && !check.has_groups()) {
+      status = absl::InvalidArgumentError("no group ids, which its metrics need");
+    }
     if (!status.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("task \"", scores.task(), "\": ", status.message()));
@@ -29,25 +49,13 @@ absl::Status Evaluation::Take(Incarnation worker, const WorkDone& done) {
 std::vector<MetricValue> Evaluation::Metrics(const JobConfig& job) const {
   std::vector<MetricValue> metrics;
   for (const TaskConfig& task : job.model().task()) {
-    ScoreSet set;
+    ScoreSet set = ScoresOf(task);
     for (const auto& [split, pieces] : scores_) {
       for (const TaskScores& piece : pieces) {
-        if (piece.task() == task.name()) {
-          set.Add(piece.probabilities(), piece.labels(), piece.weights()).IgnoreError();
-        }
+        if (piece.task() == task.name()) AddTo(&set, task, piece).IgnoreError();
       }
     }
-    const EvalMetrics values = set.Compute();
-    const auto add = [&](const char* name, double value) {
-      MetricValue metric;
-      metric.set_name(absl::StrCat("valid/", task.name(), "/", name));
-      metric.set_value(value);
-      metrics.push_back(metric);
-    };
-    add("auc", values.auc);
-    add("logloss", values.logloss);
-    add("calibration", values.calibration);
-    add("rows", static_cast<double>(values.rows));
+    for (MetricValue& metric : TaskMetrics(task, set)) metrics.push_back(std::move(metric));
   }
   return metrics;
 }

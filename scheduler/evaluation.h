@@ -22,14 +22,14 @@ class Evaluation {
 
   void Begin(uint32_t epoch);
   // OK also for a report of a lease that `worker` does not hold: nothing changes.
-  absl::Status Take(Incarnation worker, const WorkDone& done);
+  absl::Status Take(const JobConfig& job, Incarnation worker, const WorkDone& done);
   LeaseRecord* LeaseOf(Incarnation worker) { return FindLeaseOf(&progress_, worker); }
   WorkQueue& queue() { return queue_; }
   const WorkQueue& queue() const { return queue_; }
   uint64_t bad_lines() const { return progress_.bad_lines(); }
   size_t done() const { return static_cast<size_t>(progress_.done_size()); }
 
-  // "valid/<task>/auc", "/logloss", "/calibration" of every task. Scores are taken in the order of the
+  // common/task_metrics.h of every task. Scores are taken in the order of the
   // splits, whoever did them.
   std::vector<MetricValue> Metrics(const JobConfig& job) const;
 

@@ -92,7 +92,7 @@ void ClusterState::TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& 
     }
     effects->persist = true;
   } else if (state_.phase() == EVALUATING) {
-    const absl::Status status = evaluation_.Take(worker, done);
+    const absl::Status status = evaluation_.Take(options_.job, worker, done);
     if (!status.ok()) {
       Fail(now,
            absl::StrCat(DescribeMember(membership_.FindActive(worker)->member()),

@@ -34,6 +34,7 @@ class Checker {
     for (const TableConfig& t : config_.table()) Table(t);
     Dense();
     CheckModel(config_, &problems_);
+    CheckMetrics(config_, &problems_);
     Train();
     Cluster();
   }
@@ -328,11 +329,24 @@ class Checker {
       Range("train.plateau.min_scale", t.plateau().min_scale(), 0, false, 1, true);
       MonitorOf("train.plateau.monitor", t.plateau().monitor());
     }
+    if (t.has_schedule()) CheckSchedule(t.schedule());
     if (t.has_stop()) {
       Range("train.stop.patience", t.stop().patience(), 1, true, 100000, true);
       NotNegative("train.stop.min_delta", t.stop().min_delta());
       MonitorOf("train.stop.monitor", t.stop().monitor());
     }
+  }
+
+  void CheckSchedule(const Schedule& s) {
+    const bool periodic = s.kind() != Schedule::CONSTANT;
+    if (periodic && s.every() == 0) {
+      Problem("train.schedule.every is missing: ", Schedule::Kind_Name(s.kind()), " needs a number of clocks");
+    }
+    if (!periodic && s.every() != 0) Problem("train.schedule.every is for kind STEP or COSINE");
+    if (s.has_factor() && s.kind() != Schedule::STEP) Problem("train.schedule.factor is for kind STEP");
+    if (s.has_min_scale() && s.kind() != Schedule::COSINE) Problem("train.schedule.min_scale is for kind COSINE");
+    Range("train.schedule.factor", s.factor(), 0, false, 1, true);
+    Range("train.schedule.min_scale", s.min_scale(), 0, true, 1, true);
   }
 
   void Cluster() {

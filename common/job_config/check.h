@@ -17,6 +17,8 @@ absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
 
 // Appends one line per problem. `config` is expanded and has its defaults.
 void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems);
+// Its metrics, and what they need.
+void CheckMetrics(const JobConfig& config, std::vector<std::string>* problems);
 // Its model part, and what of the model voids a guarantee at staleness 0 with several workers.
 void CheckModel(const JobConfig& config, std::vector<std::string>* problems);
 void ModelWarnings(const JobConfig& config, std::vector<std::string>* warnings);

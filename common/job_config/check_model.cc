@@ -52,22 +52,10 @@ class ModelChecker {
     if (!std::isfinite(t.weight()) || t.weight() < 0) {
       Problem(at, "weight is ", t.weight(), "; it must be finite, at least 0");
     }
-    Metrics(t, at);
     if (t.loss() == TaskConfig::BPR && !config_.data().has_negatives()) {
       Problem(at, "loss BPR pairs a positive with the negatives drawn for it: set data.negatives");
     }
     Softmax(t, at);
-  }
-
-  void Metrics(const TaskConfig& t, const std::string& at) {
-    for (int m : t.metric()) {
-      const auto metric = static_cast<TaskConfig::Metric>(m);
-      if ((metric == TaskConfig::LOGLOSS || metric == TaskConfig::CALIBRATION) &&
-          t.loss() != TaskConfig::BCE) {
-        Problem(at, "metric ", TaskConfig::Metric_Name(metric), " is of probabilities, which loss ",
-                TaskConfig::Loss_Name(t.loss()), " has not");
-      }
-    }
   }
 
   void Softmax(const TaskConfig& t, const std::string& at) {

@@ -52,8 +52,8 @@ struct Staleness {
 };
 absl::StatusOr<Staleness> ParseStaleness(std::string_view text);
 
-// "valid/click/auc" of a task "click" with that metric. Lower is better for logloss, |1 - x| for
-// calibration.
+// "valid/click/auc", "valid/click/hr@10" of a task "click" with that metric (common/task_metrics.h). Lower is
+// better for logloss and rmse, |1 - x| for calibration.
 struct Monitor {
   std::string dataset;  // "valid"
   size_t task = 0;      // index in model.task

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "common/job_config/check.h"
 #include "common/job_config/job_config.h"
+#include "common/task_metrics.h"
 #include "common/strings.h"
 
 namespace tidegate {
@@ -138,9 +139,7 @@ absl::Status ExpandInputs(BlockConfig* block) {
 }
 
 std::string MonitorName(const TaskConfig& task, int metric) {
-  std::string name = TaskConfig::Metric_Name(static_cast<TaskConfig::Metric>(metric));
-  for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return absl::StrCat("valid/", task.name(), "/", name);
+  return absl::StrCat("valid/", task.name(), "/", MetricName(task, static_cast<TaskConfig::Metric>(metric)));
 }
 
 class Resolver {
@@ -214,16 +213,10 @@ class Resolver {
         if (!task.has_cosine()) task.set_cosine(model->preset().cosine());
       }
       if (!task.has_name()) task.set_name("click");
-      if (task.metric().empty()) AddDefaultMetrics(&task);
+      if (task.metric().empty()) {
+        for (TaskConfig::Metric m : DefaultMetrics(task.loss())) task.add_metric(m);
+      }
     }
-  }
-
-  static void AddDefaultMetrics(TaskConfig* task) {
-    if (task->loss() == TaskConfig::MSE) return task->add_metric(TaskConfig::RMSE);
-    task->add_metric(TaskConfig::AUC);
-    if (task->loss() != TaskConfig::BCE) return;
-    task->add_metric(TaskConfig::LOGLOSS);
-    task->add_metric(TaskConfig::CALIBRATION);
   }
 
   void Monitors() {

@@ -26,8 +26,6 @@ const std::set<std::string>& Unavailable() {
       "tidegate.IdFeature.hash_buckets",
       "tidegate.IdFeature.separator",
       "tidegate.IdFeature.overlong",
-      "tidegate.TaskConfig.top_k",
-      "tidegate.TrainConfig.schedule",
       "tidegate.TrainConfig.init_from",
       "tidegate.TrainConfig.limit_steps",
       "tidegate.TrainConfig.overfit_one_batch",
@@ -38,11 +36,6 @@ const std::set<std::string>& Unavailable() {
       "tidegate.DataConfig.NPZ",
       "tidegate.DataConfig.PARQUET",
       "tidegate.DataConfig.NCF_NEGATIVES",
-      "tidegate.TaskConfig.GAUC",
-      "tidegate.TaskConfig.RMSE",
-      "tidegate.TaskConfig.HR",
-      "tidegate.TaskConfig.NDCG",
-      "tidegate.TaskConfig.RECALL",
   };
   return *names;
 }

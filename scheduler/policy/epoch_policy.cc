@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/task_metrics.h"
 
 namespace tidegate {
 namespace {
@@ -34,7 +35,7 @@ std::optional<double> FindMetric(const EpochResult& result, const std::string& n
 
 bool IsBetter(const std::string& monitor, double value, double best, double min_delta) {
   if (std::isnan(value)) return false;
-  if (absl::EndsWith(monitor, "/auc")) return value > best + min_delta;
+  if (HigherIsBetter(monitor)) return value > best + min_delta;
   if (absl::EndsWith(monitor, "/calibration")) {
     return std::abs(value - 1) < std::abs(best - 1) - min_delta;
   }

@@ -22,8 +22,8 @@ struct EpochDecision {
 
 std::optional<double> FindMetric(const EpochResult& result, const std::string& name);
 
-// Whether `value` is better than `best` by more than min_delta: higher for auc, nearer to 1 for
-// calibration, lower for everything else (losses). NaN is never better.
+// Whether `value` is better than `best` by more than min_delta: higher for AUCs and ranking metrics,
+// nearer to 1 for calibration, lower for everything else (losses, RMSE). NaN is never better.
 bool IsBetter(const std::string& monitor, double value, double best, double min_delta);
 
 // A monitor whose metric does not exist (no validation data) neither decays nor stops; then, and where

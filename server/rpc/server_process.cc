@@ -193,6 +193,7 @@ absl::Status ServerProcess::Impl::Configure() {
   job.incarnation = membership.incarnation;
   job.generation = membership.generation;
   job.synchronous = staleness->sync;
+  job.schedule = LearningRateSchedule(config.train().schedule());
   job.message_limit_bytes = config.cluster().message_limit_bytes();
   engine_.Configure(job);
   TG_LOG(INFO) << "joined job \"" << config.name() << "\" as server " << job.incarnation

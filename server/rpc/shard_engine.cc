@@ -112,6 +112,7 @@ void ShardEngine::Configure(const JobOptions& job) {
     ShardGroup::Options options;
     options.synchronous = job_.synchronous;
     options.generation = job_.generation;
+    options.schedule = job_.schedule;
     options.budget = &budget_;
     RowSink* const sink = this;
     lane.group = std::make_unique<ShardGroup>(options, sink);

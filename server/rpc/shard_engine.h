@@ -47,6 +47,7 @@ class ShardEngine final : private RowSink {
     Incarnation incarnation = 0;  // own
     uint64_t generation = 0;
     bool synchronous = false;
+    LearningRateSchedule schedule;
     uint64_t message_limit_bytes = 64 << 20;
   };
   struct TableStatistics {

@@ -258,8 +258,8 @@ void ShardGroup::Release(PullCall call, ShardEffects* effects) {
   const KeySelection asked = call.selection;
   done.refused_shards = SelectOwned(&call);
   UpdateArguments arguments;
-  arguments.lr_scale = learning_rate_scale_;
   arguments.clock = by_clock ? request.clock : released + 1;
+  arguments.lr_scale = LearningRateAt(arguments.clock);
   const DataType type = WireDataType(request.value_type);
   for (size_t t = 0; t < request.tables.size(); ++t) {
     const wire::TableKeys& table = request.tables[t];

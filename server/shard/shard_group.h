@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/learning_rate.h"
 #include "common/routing_table.h"
 #include "common/types.h"
 #include "common/wire/shard_wire.h"
@@ -47,6 +48,7 @@ class ShardGroup {
     uint64_t generation = 0;         // of the job
     size_t max_parked_per_worker = 16;
     size_t max_workers = 4096;       // sessions and clocks
+    LearningRateSchedule schedule;   // by the clock of a push, in every strand of every server alike
     MemoryBudget* budget = nullptr;  // shared by the strands; null: no limit
   };
 
@@ -65,6 +67,7 @@ class ShardGroup {
   absl::Status OpenTables(std::shared_ptr<const TableCatalog> catalog);
   // Removes workers that the set says are gone. An older version is ignored.
   void SetWorkers(const WorkerSet& workers, ShardEffects* effects);
+  // Times the schedule's factor.
   void SetLearningRateScale(float scale) { learning_rate_scale_ = scale; }
   // Evicts by the tables' rules as of `clock`. Also done by the group itself whenever the released
   // clock crosses a multiple of a table's sweep_every_clocks.
@@ -100,6 +103,7 @@ class ShardGroup {
   uint64_t Digest() const;
 
  private:
+  float LearningRateAt(Clock clock) const { return learning_rate_scale_ * options_.schedule.Factor(clock); }
   absl::Status CheckStamp(const wire::Stamp& stamp) const;
   // `needed_bytes`: what its new rows may take at most.
   absl::Status CheckMemory(const PushCall& call, uint64_t* needed_bytes) const;

@@ -123,7 +123,7 @@ uint64_t ShardGroup::Apply(const PushCall& call, float scale, Clock clock,
                            std::span<const uint8_t> skip_shard) {
   UpdateArguments arguments;
   arguments.scale = scale;
-  arguments.lr_scale = learning_rate_scale_;
+  arguments.lr_scale = LearningRateAt(clock);
   arguments.clock = clock;
   uint64_t skipped = 0;
   for (size_t t = 0; t < call.request.tables.size(); ++t) {
@@ -244,7 +244,7 @@ void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch) {
   }
   UpdateArguments arguments;
   arguments.scale = static_cast<float>(1.0 / batch.weight);
-  arguments.lr_scale = learning_rate_scale_;
+  arguments.lr_scale = LearningRateAt(batch.clock);
   arguments.clock = batch.clock;
   for (TableId id = 0; id < tables_.size(); ++id) {
     GradientAccumulator& sums = *accumulators_[id];

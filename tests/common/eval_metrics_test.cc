@@ -79,6 +79,80 @@ TEST_CASE("rows without a label are left out") {
   CHECK(m.auc == 1);
 }
 
+TEST_CASE("RMSE is the root of the weighted mean square error") {
+  const std::vector<float> p = {2, 5}, y = {1, 3}, w = {1, 3};
+  CHECK(ComputeEvalMetrics(p, y, w).rmse == Approx(std::sqrt((1 + 3 * 4) / 4.0)));
+}
+
+// ---- within groups ----
+
+GroupedMetrics Grouped(std::vector<float> p, std::vector<float> y, std::vector<uint64_t> g, uint32_t k,
+                       std::vector<float> w = {}) {
+  return ComputeGroupedMetrics(p, y, w, g, k);
+}
+
+TEST_CASE("GAUC weighs the AUC of each group that has both classes by its samples") {
+  // Group 1: AUC 1, weight 1 + 1; group 2: AUC 0, weight 1 + 5; group 3: one class.
+  const GroupedMetrics m = Grouped({.1f, .2f, .9f, .8f, .5f}, {0, 1, 0, 1, 1}, {1, 1, 2, 2, 3}, 1, {1, 1, 1, 5, 9});
+  CHECK(m.gauc == Approx(2.0 / 8));
+  CHECK(m.gauc_groups == 2);
+  CHECK(std::isnan(Grouped({.1f}, {1}, {1}, 1).gauc));
+}
+
+TEST_CASE("GAUC of one group is its AUC, also with ties and weights, wherever its rows stand") {
+  const Scores s = RandomScores(5, 300, 7);
+  std::vector<uint64_t> same(300, 42), two(300);
+  CHECK(ComputeGroupedMetrics(s.p, s.y, s.w, same, 1).gauc == Approx(AucByPairs(s)).epsilon(1e-12));
+  for (size_t i = 0; i < 300; ++i) two[i] = i % 2;
+  Scores half[2];
+  double weight[2] = {0, 0};
+  for (size_t i = 0; i < 300; ++i) {
+    half[i % 2].p.push_back(s.p[i]), half[i % 2].y.push_back(s.y[i]), half[i % 2].w.push_back(s.w[i]);
+    weight[i % 2] += s.w[i];
+  }
+  const double expected = (weight[0] * AucByPairs(half[0]) + weight[1] * AucByPairs(half[1])) / (weight[0] + weight[1]);
+  CHECK(ComputeGroupedMetrics(s.p, s.y, s.w, two, 1).gauc == Approx(expected).epsilon(1e-12));
+}
+
+TEST_CASE("leave-one-out: the positive's rank decides hit, gain and recall") {
+  std::vector<float> p, y;
+  std::vector<uint64_t> g;
+  for (int rank : {1, 3, 11}) {  // one user each, with 20 negatives
+    for (int i = 1; i <= 21; ++i) {
+      p.push_back(1.0f - static_cast<float>(i) / 100);
+      y.push_back(i == rank ? 1 : 0);
+      g.push_back(static_cast<uint64_t>(rank));
+    }
+  }
+  const GroupedMetrics m = Grouped(p, y, g, 10);
+  CHECK(m.ranked_groups == 3);
+  CHECK(m.hit_rate == Approx(2.0 / 3));
+  CHECK(m.recall == Approx(2.0 / 3));
+  CHECK(m.ndcg == Approx((1 + 1 / std::log2(4)) / 3));
+}
+
+TEST_CASE("several positives: recall is their share, the gain is over the best possible") {
+  const GroupedMetrics m = Grouped({.9f, .8f, .7f, .6f, .5f}, {1, 0, 1, 0, 1}, {1, 1, 1, 1, 1}, 3);
+  CHECK(m.hit_rate == 1);
+  CHECK(m.recall == Approx(2.0 / 3));
+  CHECK(m.ndcg == Approx((1 + 1 / std::log2(4)) / (1 + 1 / std::log2(3) + 1 / std::log2(4))));
+}
+
+TEST_CASE("a constant prediction is no hit: ties rank the negatives first") {
+  const std::vector<float> same(11, .5f);
+  std::vector<float> y(11, 0);
+  y[0] = 1;
+  CHECK(Grouped(same, y, std::vector<uint64_t>(11, 1), 10).hit_rate == 0);
+  CHECK(Grouped(same, y, std::vector<uint64_t>(11, 1), 11).hit_rate == 1);
+}
+
+TEST_CASE("groups without a positive and rows without a label do not rank") {
+  const GroupedMetrics m = Grouped({.9f, .8f, .7f}, {0, kNan, 1}, {1, 2, 2}, 1);
+  CHECK(m.ranked_groups == 1);
+  CHECK(m.hit_rate == 1);
+  CHECK(std::isnan(Grouped({.9f}, {0}, {1}, 1).hit_rate));
+}
+
 std::string Bytes(const std::vector<float>& v) {
   return std::string(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(float));
 }
@@ -106,7 +180,13 @@ TEST_CASE("scores that make no sense are refused and nothing is added") {
   CHECK_FALSE(set.Add(Bytes({.5f, 1.5f}), Bytes({0, 1}), "").ok());
   CHECK_FALSE(set.Add(Bytes({.5f, kNan}), Bytes({0, 1}), "").ok());
   CHECK_FALSE(set.Add(Bytes({.5f}), Bytes({0}), Bytes({-1})).ok());
+  CHECK_FALSE(set.Add(Bytes({.5f}), Bytes({0}), "", "1234567").ok());
   CHECK(set.rows() == 0);
+  ScoreSet any(ScoreSet::Predictions::kAnyFinite);
+  CHECK(any.Add(Bytes({-3, 40}), Bytes({0, 1}), "").ok());
+  CHECK_FALSE(any.Add(Bytes({kNan}), Bytes({0}), "").ok());
+  CHECK_FALSE(any.Add(Bytes({1}), Bytes({0}), "", "12345678").ok());  // groups for some only
+  CHECK(any.rows() == 2);
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ def write_exact_job(path, rows, epochs=1, optimizers=("sgd { lr: 0.5 }", "sgd { 
     return str(path)
 
 
-def train(local, config, servers, workers, samples):
-    job = local(config, "--servers=%d" % servers, "--workers=%d" % workers, "--worker_arg=--compute_threads=1")
+def train(local, config, servers, workers, samples, *flags):
+    job = local(config, "--servers=%d" % servers, "--workers=%d" % workers, "--worker_arg=--compute_threads=1", *flags)
     assert job.wait() == 0, job.log()
     summary = job.summary()
     assert summary["samples"] == samples
@@ -46,6 +46,19 @@ def test_the_same_seed_gives_the_same_bytes_with_1_2_and_4_servers(local, tmp_pa
     for name in one:
         assert two[name] == one[name] and four[name] == one[name], name
     assert set(two) == set(four) == set(one)
+
+
+def test_a_schedule_gives_the_same_bytes_with_1_and_2_servers(local, tmp_path):
+    rows = 6 * GLOBAL_BATCH + 777
+    config = write_exact_job(tmp_path / "job.textproto", rows, epochs=2, optimizers=(
+        "momentum { lr: 0.05 nesterov: true }", "adamw { lr: 0.01 step: GLOBAL } clip { norm: 0.01 }",
+        "adamw { lr: 0.001 } clip { value: 0.001 }"))
+    flags = ["--set=train.schedule.%s" % s for s in ("kind=COSINE", "every=10", "warmup_steps=3", "min_scale=0.1")]
+    one, two = (checkpoint.shard_bytes(train(local, config, n, 2, 2 * rows, *flags)) for n in (1, 2))
+    constant = checkpoint.shard_bytes(train(local, config, 1, 2, 2 * rows))
+    assert set(one) == set(two)
+    assert all(two[name] == one[name] for name in one)
+    assert all(constant[name] != one[name] for name in one)
 
 
 def test_another_seed_gives_other_bytes(local, tmp_path):

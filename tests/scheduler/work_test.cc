@@ -189,10 +189,10 @@ TEST_CASE("evaluation scores are taken once per split, in the order of the split
     scores->set_labels(Floats(std::move(y)));
     return done;
   };
-  CHECK(evaluation.Take(2, scored(12, {.9f, .3f}, {1, 0})).ok());
-  CHECK(evaluation.Take(2, scored(12, {.9f, .3f}, {0, 1})).ok());  // a late copy
+  CHECK(evaluation.Take(job, 2, scored(12, {.9f, .3f}, {1, 0})).ok());
+  CHECK(evaluation.Take(job, 2, scored(12, {.9f, .3f}, {0, 1})).ok());  // a late copy
   CHECK_FALSE(evaluation.queue().AllDone());
-  CHECK(evaluation.Take(1, scored(11, {.2f, .8f}, {0, 1})).ok());
+  CHECK(evaluation.Take(job, 1, scored(11, {.2f, .8f}, {0, 1})).ok());
   REQUIRE(evaluation.queue().AllDone());
   const auto metrics = evaluation.Metrics(job);
   CHECK(metrics[0].name() == "valid/click/auc");
@@ -205,10 +205,53 @@ TEST_CASE("scores of mismatched lengths are refused whole") {
   Evaluation evaluation(&splits);
   evaluation.Begin(1);
   evaluation.queue().Lease(1, 11);
+  JobConfig job;
+  job.mutable_model()->add_task()->set_name("click");
   WorkDone done = DoneOf(11);
-  done.add_scores()->set_probabilities(Floats({.5f}));
-  CHECK(absl::IsInvalidArgument(evaluation.Take(1, done)));
+  done.add_scores()->set_task("click");
+  done.mutable_scores(0)->set_probabilities(Floats({.5f}));
+  CHECK(absl::IsInvalidArgument(evaluation.Take(job, 1, done)));
   CHECK_FALSE(evaluation.queue().AllDone());
+  done.mutable_scores(0)->set_labels(Floats({1}));
+  done.mutable_scores(0)->set_task("clock");
+  CHECK_THAT(std::string(evaluation.Take(job, 1, done).message()), Catch::Contains("no task is named \"clock\""));
+  done.mutable_scores(0)->set_task("click");
+  CHECK(evaluation.Take(job, 1, done).ok());
+}
+
+TEST_CASE("a group counts once, also where its rows are in two splits; scores without groups are refused") {
+  const auto splits = Splits(2);
+  JobConfig job;
+  TaskConfig* task = job.mutable_model()->add_task();
+  task->add_metric(TaskConfig::HR);
+  task->add_metric(TaskConfig::GAUC);
+  task->set_top_k(2);
+  Evaluation evaluation(&splits);
+  evaluation.Begin(1);
+  const auto scored = [](uint64_t lease, std::vector<float> p, std::vector<float> y, std::vector<uint64_t> g) {
+    WorkDone done = DoneOf(lease);
+    TaskScores* scores = done.add_scores();
+    scores->set_task("click");
+    scores->set_probabilities(Floats(std::move(p)));
+    scores->set_labels(Floats(std::move(y)));
+    scores->set_groups(std::string(reinterpret_cast<const char*>(g.data()), g.size() * 8));
+    return done;
+  };
+  evaluation.queue().Lease(1, 11);
+  evaluation.queue().Lease(2, 12);
+  CHECK_THAT(std::string(evaluation.Take(job, 1, scored(11, {.5f}, {1}, {})).message()),
+             Catch::Contains("task \"click\": no group ids"));
+  // User 7: the positive (.5) is third of all; alone in the first split it would be the first.
+  REQUIRE(evaluation.Take(job, 1, scored(11, {.5f, .9f}, {1, 1}, {7, 8})).ok());
+  REQUIRE(evaluation.Take(job, 2, scored(12, {.6f, .7f, .1f}, {0, 0, 0}, {7, 7, 8})).ok());
+  const auto metrics = evaluation.Metrics(job);
+  REQUIRE(metrics.size() == 4);
+  CHECK(metrics[0].name() == "valid/click/hr@2");
+  CHECK(metrics[0].value() == .5);
+  CHECK(metrics[1].name() == "valid/click/gauc");
+  CHECK(metrics[1].value() == Approx(2 / 5.0));  // 0 with weight 3, 1 with weight 2
+  CHECK(metrics[2].name() == "valid/click/groups");
+  CHECK(metrics[2].value() == 2);
 }
 
 TEST_CASE("a member is silent after a lease, not earlier, and not after a pause of the scheduler") {

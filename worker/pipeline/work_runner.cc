@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "common/task_metrics.h"
 #include "worker/data/prefetch.h"
 
 namespace tidegate {
@@ -136,7 +137,9 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::Evaluate(const Work& work, Clock
   const std::vector<std::string> tasks = model_->task_names();
   const std::vector<size_t> labels = model_->task_labels();
   std::vector<TaskScores> scores(tasks.size());
+  bool groups = false;  // a task's metrics need them
   for (size_t t = 0; t < tasks.size(); ++t) scores[t].set_task(tasks[t]);
+  for (const TaskConfig& task : job_.model().task()) groups = groups || NeedsGroups(task);
   uint64_t rows = 0;
   SourceFeed feed(source->get(), batch_rows_, 0);
   auto status = pipeline_.Evaluate(feed, stop, [&](const Batch& batch, const StepResult& result) {
@@ -146,6 +149,10 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::Evaluate(const Work& work, Clock
       AppendFloats(batch.labels[labels[t]], scores[t].mutable_labels());
       if (!batch.sample_weight.empty()) {
         AppendFloats(batch.sample_weight, scores[t].mutable_weights());
+      }
+      if (groups) {
+        scores[t].mutable_groups()->append(reinterpret_cast<const char*>(batch.group_id.data()),
+                                           batch.group_id.size() * sizeof(uint64_t));
       }
     }
   });

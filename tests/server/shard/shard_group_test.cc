@@ -128,6 +128,46 @@ TEST_CASE("a learning-rate scale holds for what is applied after it") {
   CHECK(harness.Read(0, {1}) == std::vector<float>{-1.5f, -1.5f});
 }
 
+TEST_CASE("a schedule scales a push by the push's clock, whenever it arrives, and by the job's scale") {
+  ShardHarness::Options options;
+  Schedule schedule;
+  schedule.set_kind(Schedule::STEP);
+  schedule.set_every(10);
+  schedule.set_factor(.5f);
+  options.schedule = LearningRateSchedule(schedule);
+  ShardHarness harness(options, Tables());
+  harness.Push(PushOf(1, 1, 20, {1}, 1));
+  CHECK(harness.Read(0, {1}) == std::vector<float>{-.25f, -.25f});
+  harness.Push(PushOf(2, 1, 9, {1}, 1));
+  CHECK(harness.Read(0, {1}) == std::vector<float>{-1.25f, -1.25f});
+  harness.SetLearningRateScale(.5f);
+  harness.Push(PushOf(1, 2, 10, {1}, 1));
+  CHECK(harness.Read(0, {1}) == std::vector<float>{-1.5f, -1.5f});
+}
+
+TEST_CASE("a schedule at staleness 0 goes by the applied clock, alike in any number of strands") {
+  Schedule schedule;
+  schedule.set_kind(Schedule::COSINE);
+  schedule.set_every(20);
+  schedule.set_warmup_steps(5);
+  uint64_t digest = 0;
+  for (int strands : {1, 2, 3}) {
+    ShardHarness::Options options;
+    options.synchronous = true;
+    options.strands = strands;
+    options.schedule = LearningRateSchedule(schedule);
+    ShardHarness harness(options, Tables());
+    harness.Hello(1);
+    harness.Hello(2);
+    for (Clock clock = 0; clock < 12; ++clock) {
+      harness.Push(PushOf(2, static_cast<Sequence>(clock) + 1, clock, {1, 2, 3, 50, 51}, .3f));
+      harness.Push(PushOf(1, static_cast<Sequence>(clock) + 1, clock, {1, 7, 50}, .7f));
+    }
+    if (digest == 0) digest = harness.Digest();
+    CHECK(harness.Digest() == digest);
+  }
+}
+
 TEST_CASE("rows go out as bfloat16 when asked for, and zeros stand for shards of others") {
   ShardHarness::Options options;
   options.foreign_from = 4;

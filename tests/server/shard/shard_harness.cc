@@ -47,6 +47,7 @@ ShardHarness::ShardHarness(const Options& options, std::vector<TableSpec> specs)
   group_options.generation = 1;
   group_options.max_parked_per_worker = options.max_parked_per_worker;
   group_options.max_workers = options.max_workers;
+  group_options.schedule = options.schedule;
   group_options.budget = &budget_;
   for (int strand = 0; strand < options.strands; ++strand) {
     groups_.push_back(std::make_unique<ShardGroup>(group_options, this));

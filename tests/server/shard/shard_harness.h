@@ -69,6 +69,7 @@ class ShardHarness final : public RowSink {
     uint64_t memory_limit_bytes = 0;
     size_t max_parked_per_worker = 16;
     size_t max_workers = 4096;
+    LearningRateSchedule schedule;
   };
 
   ShardHarness(const Options& options, std::vector<TableSpec> specs);
