@@ -17,7 +17,7 @@ class DecoderFuzzer {
     absl::StatusOr<DataSchema> schema = DataSchema::Compile(config);
     TG_CHECK(schema.ok()) << schema.status();
     schema_ = std::make_shared<const DataSchema>(*std::move(schema));
-    decoder_ = MakeRowDecoder(schema_, nullptr);
+    decoder_ = MakeRowDecoder(schema_, {});
     schema_->Prepare(&batch_);
   }
 

@@ -12,8 +12,8 @@ class BatchSource {
  public:
   virtual ~BatchSource() = default;
 
-  // Replaces *batch (its buffers are reused) by the next rows, at most `max_rows` of them. False:
-  // no more data, *batch is empty. An error is final. A source that deals in steps (SyncSource)
+  // Replaces *batch (its buffers are reused) by the next rows, at most `max_rows` of them (a line of
+  // many rows, as of NCF_NEGATIVES, may pass it). False: no more data, *batch is empty. An error is final. A source that deals in steps (SyncSource)
   // ignores `max_rows` and may return true with zero rows.
   virtual absl::StatusOr<bool> Next(size_t max_rows, Batch* batch) = 0;
 };

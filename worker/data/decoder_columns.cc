@@ -4,6 +4,9 @@
 #include <charconv>
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
+#include "common/strings.h"
+
 namespace tidegate {
 
 bool ParseNumber(std::string_view text, double* out) {
@@ -84,6 +87,28 @@ float Transform(NumericFeature::Transform transform, double x) {
   return static_cast<float>(x);
 }
 
+bool OutOfRange(std::string_view name, double x, const char* text, std::string* what) {
+  *what = absl::StrCat(ToAbsl(name), ": ", x, text);
+  return false;
+}
+
+bool ShortenTo(const DataSchema::Feature& f, size_t have, FeatureColumn* column,
+               std::string* what) {
+  if (f.overlong == IdFeature::REFUSE) {
+    *what = absl::StrCat(f.name, ": ", have, " values, more than max_values (", f.max_values, ")");
+    return false;
+  }
+  const auto begin = static_cast<ptrdiff_t>(column->offsets.back());
+  const auto extra = static_cast<ptrdiff_t>(have - f.max_values);
+  const ptrdiff_t first =
+      f.overlong == IdFeature::KEEP_LAST ? begin : begin + static_cast<ptrdiff_t>(f.max_values);
+  column->keys.erase(column->keys.begin() + first, column->keys.begin() + first + extra);
+  if (f.use_values) {
+    column->weights.erase(column->weights.begin() + first, column->weights.begin() + first + extra);
+  }
+  return true;
+}
+
 void Rollback(Batch* batch) {
   for (FeatureColumn& c : batch->features) {
     c.offsets.resize(batch->rows + 1);
@@ -92,6 +117,19 @@ void Rollback(Batch* batch) {
   }
   for (auto& n : batch->numeric) n.resize(batch->rows);
   for (auto& l : batch->labels) l.resize(batch->rows);
+  const auto cut = [batch](auto* column) {
+    if (column->size() > batch->rows) column->resize(batch->rows);
+  };
+  cut(&batch->sample_weight);
+  cut(&batch->group_id);
+  cut(&batch->timestamp);
+}
+
+void ForgetRows(size_t rows, Batch* batch) {
+  batch->rows = rows;
+  for (FeatureColumn& c : batch->features) c.offsets.resize(rows + 1);
+  batch->sample_id.resize(rows);
+  Rollback(batch);
 }
 
 }  // namespace decoder

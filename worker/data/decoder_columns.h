@@ -2,7 +2,9 @@
 // What the decoders share: numbers out of text, and appending to a batch's columns. Inside of
 // worker/data.
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,7 +26,8 @@ std::string Quoted(std::string_view text);
 namespace decoder {
 
 inline void AddId(const DataSchema::Feature& f, std::string_view text, FeatureColumn* column) {
-  column->keys.push_back(FeatureKey(f.salt, text));
+  const Key key = FeatureKey(f.salt, text);
+  column->keys.push_back(f.hash_buckets == 0 ? key : key % f.hash_buckets);
 }
 inline void AddMissing(const DataSchema::Feature& f, FeatureColumn* column) {
   if (f.skip_missing) return;
@@ -41,25 +44,72 @@ void AddBucket(const DataSchema::Feature& f, double x, FeatureColumn* column);
 
 float Transform(NumericFeature::Transform transform, double x);
 
-// -1 is 0. False when the schema wants [0, 1] and x is outside.
-inline bool AddLabel(const DataSchema::Label& l, double x, std::vector<float>* column) {
+// False, with "name: x..." in *what.
+bool OutOfRange(std::string_view name, double x, const char* text, std::string* what);
+bool ShortenTo(const DataSchema::Feature& f, size_t have, FeatureColumn* column,
+               std::string* what);
+
+// The functions below are false for what makes a bad line, and *what says why.
+
+// A finite float.
+inline bool IsFloat(double x) { return std::fabs(x) <= std::numeric_limits<float>::max(); }
+// Where the schema wants [0, 1], -1 is 0.
+inline bool AddLabel(const DataSchema::Label& l, double x, std::vector<float>* column,
+                     std::string* what) {
   if (l.unit_interval && x == -1) x = 0;
-  if (l.unit_interval && !(x >= 0 && x <= 1)) return false;
-  column->push_back(static_cast<float>(x));
+  if (l.unit_interval ? x >= 0 && x <= 1 : IsFloat(x)) {
+    column->push_back(static_cast<float>(x));
+    return true;
+  }
+  return OutOfRange(l.name, x, l.unit_interval ? " is outside [0, 1]" : " is no float", what);
+}
+inline bool AddNumber(const DataSchema::Numeric& n, double x, std::vector<float>* column,
+                      std::string* what) {
+  if (!IsFloat(x)) return OutOfRange(n.name, x, " is no float", what);
+  column->push_back(Transform(n.transform, x));
   return true;
 }
+inline bool AddWeight(double x, Batch* batch, std::string* what) {
+  if (!(x >= 0 && IsFloat(x))) {
+    return OutOfRange("weight", x, x < 0 ? " is negative" : " is no float", what);
+  }
+  batch->sample_weight.push_back(static_cast<float>(x));
+  return true;
+}
+inline bool AddTimestamp(double x, Batch* batch, std::string* what) {
+  if (!(std::fabs(x) < 0x1p53 && x == std::floor(x))) {
+    return OutOfRange("timestamp", x, " is no integer of seconds", what);
+  }
+  batch->timestamp.push_back(static_cast<int64_t>(x));
+  return true;
+}
+inline void AddGroup(std::string_view text, Batch* batch) {
+  batch->group_id.push_back(StableHash(text));
+}
+// Holds max_values for the row in hand, whose values begin at offsets.back().
+inline bool Shorten(const DataSchema::Feature& f, FeatureColumn* column, std::string* what) {
+  const size_t have = column->keys.size() - column->offsets.back();
+  if (f.max_values == 0 || have <= f.max_values) return true;
+  return ShortenTo(f, have, column, what);
+}
 
-inline void Finish(const Row& row, Batch* batch) {
+inline void Finish(uint64_t sample_id, Batch* batch) {
   for (FeatureColumn& c : batch->features) EndRow(&c);
-  batch->sample_id.push_back(SampleId(row.source, row.position));
+  batch->sample_id.push_back(sample_id);
   ++batch->rows;
 }
 // Takes back whatever was appended since the last Finish().
 void Rollback(Batch* batch);
+// Takes back finished rows, so that `rows` are left.
+void ForgetRows(size_t rows, Batch* batch);
 
 }  // namespace decoder
 
 std::unique_ptr<RowDecoder> NewLibsvmDecoder(std::shared_ptr<const DataSchema> schema);
+std::unique_ptr<RowDecoder> NewLibffmDecoder(std::shared_ptr<const DataSchema> schema);
+std::unique_ptr<RowDecoder> NewCsvDecoder(std::shared_ptr<const DataSchema> schema,
+                                          std::shared_ptr<const NegativeSampler> negatives);
+std::unique_ptr<RowDecoder> NewNcfDecoder(std::shared_ptr<const DataSchema> schema);
 std::unique_ptr<RowDecoder> NewCriteoDecoder(std::shared_ptr<const DataSchema> schema);
 std::unique_ptr<RowDecoder> NewGeneratedDecoder(std::shared_ptr<const DataSchema> schema,
                                                 std::shared_ptr<const Generator> generator);

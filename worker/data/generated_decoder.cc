@@ -16,7 +16,7 @@ class GeneratedDecoder final : public RowDecoder {
 
   bool Decode(const Row& row, Batch* batch, std::string* what) override {
     generator_->Make(row.position, &made_);
-    if (!Labels(batch, what)) {
+    if (!Labels(batch, what) || !Extras(batch, what)) {
       decoder::Rollback(batch);
       return false;
     }
@@ -36,7 +36,7 @@ class GeneratedDecoder final : public RowDecoder {
         AddCategory(f, made_.category[f.column - 1 - numeric], &batch->features[i]);
       }
     }
-    decoder::Finish(row, batch);
+    decoder::Finish(SampleId(row.source, row.position), batch);
     return true;
   }
 
@@ -48,11 +48,40 @@ class GeneratedDecoder final : public RowDecoder {
                                                              : made_.numeric[l.column - 1];
       if (l.column != DataSchema::kLabelColumn && x == GeneratedRow::kMissing) {
         batch->labels[i].push_back(std::numeric_limits<float>::quiet_NaN());
-      } else if (!decoder::AddLabel(l, static_cast<double>(x), &batch->labels[i])) {
-        *what = absl::StrCat(l.name, ": ", x, " is outside [0, 1]");
+      } else if (!decoder::AddLabel(l, static_cast<double>(x), &batch->labels[i], what)) {
         return false;
       }
     }
+    return true;
+  }
+  // Of a label or numeric column.
+  bool Number(const char* name, uint32_t column, double* x, std::string* what) const {
+    const int64_t v = column == DataSchema::kLabelColumn ? static_cast<int64_t>(made_.label)
+                                                         : made_.numeric[column - 1];
+    *x = static_cast<double>(v);
+    if (column == DataSchema::kLabelColumn || v != GeneratedRow::kMissing) return true;
+    *what = absl::StrCat(name, ": is missing");
+    return false;
+  }
+  bool Extras(Batch* batch, std::string* what) const {
+    double x = 0;
+    if (schema_->weight != DataSchema::kNoColumn &&
+        !(Number("weight", schema_->weight, &x, what) && decoder::AddWeight(x, batch, what))) {
+      return false;
+    }
+    if (schema_->timestamp != DataSchema::kNoColumn &&
+        !(Number("timestamp", schema_->timestamp, &x, what) &&
+          decoder::AddTimestamp(x, batch, what))) {
+      return false;
+    }
+    if (schema_->group == DataSchema::kNoColumn) return true;
+    const uint32_t numeric = static_cast<uint32_t>(made_.numeric.size());
+    if (schema_->group > numeric) {
+      decoder::AddGroup(absl::StrCat(made_.category[schema_->group - 1 - numeric]), batch);
+      return true;
+    }
+    if (!Number("group", schema_->group, &x, what)) return false;
+    decoder::AddGroup(absl::StrCat(static_cast<int64_t>(x)), batch);
     return true;
   }
   static void AddNumeric(const DataSchema::Feature& f, int64_t x, FeatureColumn* column) {

@@ -16,16 +16,16 @@ class LibsvmDecoder final : public RowDecoder {
 
   bool Decode(const Row& row, Batch* batch, std::string* what) override {
     if (!Split(row.text(), what)) return false;
-    if (!Labels(batch, what)) {
+    bool good = Labels(batch, what) && Extras(batch, what) && Numbers(batch, what);
+    for (size_t i = 0; good && i < schema_->features.size(); ++i) {
+      good = Ids(schema_->features[i], &batch->features[i], what);
+    }
+    if (good) {
+      decoder::Finish(SampleId(row.source, row.position), batch);
+    } else {
       decoder::Rollback(batch);
-      return false;
     }
-    Numbers(batch);
-    for (size_t i = 0; i < schema_->features.size(); ++i) {
-      Ids(schema_->features[i], &batch->features[i]);
-    }
-    decoder::Finish(row, batch);
-    return true;
+    return good;
   }
 
  private:
@@ -82,37 +82,73 @@ class LibsvmDecoder final : public RowDecoder {
         batch->labels[i].push_back(std::numeric_limits<float>::quiet_NaN());
         continue;
       }
-      const double x = l.column == DataSchema::kLabelColumn ? label_ : tokens_[l.column - 1].value;
-      if (decoder::AddLabel(l, x, &batch->labels[i])) continue;
-      *what = absl::StrCat(l.name, ": ", x, " is outside [0, 1]");
-      return false;
+      if (!decoder::AddLabel(l, Value(l.column), &batch->labels[i], what)) return false;
     }
     return true;
   }
 
-  void Numbers(Batch* batch) const {
-    for (size_t i = 0; i < schema_->numeric.size(); ++i) {
-      const DataSchema::Numeric& n = schema_->numeric[i];
-      batch->numeric[i].push_back(
-          n.column > tokens_.size() ? n.missing_value
-                                    : decoder::Transform(n.transform, tokens_[n.column - 1].value));
-    }
+  double Value(uint32_t column) const {
+    return column == DataSchema::kLabelColumn ? label_ : tokens_[column - 1].value;
   }
 
-  void Ids(const DataSchema::Feature& f, FeatureColumn* column) const {
+  bool Extras(Batch* batch, std::string* what) const {
+    const std::pair<const char*, uint32_t> wanted[] = {
+        {"weight", schema_->weight}, {"timestamp", schema_->timestamp}, {"group", schema_->group}};
+    for (const auto& [name, column] : wanted) {
+      if (column == DataSchema::kNoColumn || column <= tokens_.size()) continue;
+      *what = absl::StrCat(name, ": the line has no token ", column);
+      return false;
+    }
+    if (schema_->weight != DataSchema::kNoColumn &&
+        !decoder::AddWeight(Value(schema_->weight), batch, what)) {
+      return false;
+    }
+    if (schema_->timestamp != DataSchema::kNoColumn &&
+        !decoder::AddTimestamp(Value(schema_->timestamp), batch, what)) {
+      return false;
+    }
+    if (schema_->group == DataSchema::kLabelColumn) {
+      *what = "group: the label is no group";
+      return false;
+    }
+    if (schema_->group != DataSchema::kNoColumn) {
+      decoder::AddGroup(tokens_[schema_->group - 1].index, batch);
+    }
+    return true;
+  }
+
+  bool Numbers(Batch* batch, std::string* what) const {
+    for (size_t i = 0; i < schema_->numeric.size(); ++i) {
+      const DataSchema::Numeric& n = schema_->numeric[i];
+      if (n.column > tokens_.size()) {
+        batch->numeric[i].push_back(n.missing_value);
+      } else if (!decoder::AddNumber(n, tokens_[n.column - 1].value, &batch->numeric[i], what)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool Ids(const DataSchema::Feature& f, FeatureColumn* column, std::string* what) const {
     const bool all = f.column == DataSchema::kAllTokens;
     const size_t begin = all ? 0 : f.column - 1;
-    size_t end = all ? tokens_.size() : f.column;
-    if (begin >= tokens_.size()) return decoder::AddMissing(f, column);
-    if (f.max_values > 0 && end - begin > f.max_values) end = begin + f.max_values;
-    for (size_t i = begin; i < end; ++i) {
-      if (f.log2_bucket) {
-        decoder::AddBucket(f, tokens_[i].value, column);
-      } else {
-        decoder::AddId(f, tokens_[i].index, column);
-      }
-      if (f.use_values) column->weights.push_back(static_cast<float>(tokens_[i].value));
+    const size_t end = all ? tokens_.size() : f.column;
+    if (begin >= tokens_.size()) {
+      decoder::AddMissing(f, column);
+      return true;
     }
+    for (size_t i = begin; i < end; ++i) {
+      const Token& t = tokens_[i];
+      if (f.log2_bucket) {
+        decoder::AddBucket(f, t.value, column);
+      } else {
+        decoder::AddId(f, t.index, column);
+      }
+      if (!f.use_values) continue;
+      if (!decoder::IsFloat(t.value)) return decoder::OutOfRange(f.name, t.value, " is no float", what);
+      column->weights.push_back(static_cast<float>(t.value));
+    }
+    return decoder::Shorten(f, column, what);
   }
 
   const std::shared_ptr<const DataSchema> schema_;

@@ -1,31 +1,27 @@
 #include "worker/data/readers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/random.h"
 #include "common/strings.h"
+#include "worker/data/csv_header.h"
 #include "worker/data/split_source.h"
 #include "worker/data/text_rows.h"
 
 namespace tidegate {
 namespace {
 
-std::vector<std::string> FilesOf(const Source& source) {
-  return {source.files().begin(), source.files().end()};
+absl::StatusOr<std::vector<std::string>> FilesOf(const Source& source) {
+  return ExpandFiles({source.files().begin(), source.files().end()});
 }
 
-absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Source& source, bool generated) {
-  if (generated) {
-    return std::make_unique<GeneratedRows>(source.first_row(), source.first_row() + source.rows());
-  }
-  absl::StatusOr<std::vector<std::string>> files = ExpandFiles(FilesOf(source));
-  if (!files.ok()) return files.status();
-  std::vector<TextRows::Piece> pieces;
-  for (size_t i = 0; i < files->size(); ++i) {
-    pieces.push_back({static_cast<uint32_t>(i), (*files)[i], 0, LineReader::kToEnd});
-  }
-  return std::make_unique<TextRows>(std::move(pieces));
+TextRows::CheckHeader HeaderOf(const std::shared_ptr<const DataSchema>& schema) {
+  if (schema->format != DataConfig::CSV || !schema->csv.header) return nullptr;
+  return [schema](const std::string& file, std::string_view line) {
+    return CheckCsvHeader(schema->csv, file, line);
+  };
 }
 
 uint64_t EpochSeed(const JobConfig& config, uint64_t epoch) {
@@ -34,91 +30,150 @@ uint64_t EpochSeed(const JobConfig& config, uint64_t epoch) {
 
 }  // namespace
 
-Readers::Readers(const JobConfig& config, DataSchema schema)
-    : config_(config),
-      schema_(std::make_shared<const DataSchema>(std::move(schema))),
-      bad_lines_(config.data().max_bad_lines()) {}
+Readers::Readers(const JobConfig& config)
+    : config_(config), bad_lines_(config.data().max_bad_lines()) {}
+
+absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig::Format format,
+                                                bool training) const {
+  const CsvFormat& csv = config_.data().csv();
+  DataSchema::Side of{format, {}, training};
+  if (format == DataConfig::CSV && csv.header() && csv.column().empty()) {
+    auto files = FilesOf(source);
+    if (!files.ok()) return files.status();
+    auto names = ReadCsvHeader(files->front(), csv.delimiter().empty() ? ',' : csv.delimiter()[0]);
+    if (!names.ok()) return names.status();
+    of.names = *std::move(names);
+  }
+  auto schema = DataSchema::Compile(config_, of);
+  if (!schema.ok()) return schema.status();
+  return Side{&source, std::make_shared<const DataSchema>(*std::move(schema))};
+}
 
 absl::StatusOr<std::unique_ptr<Readers>> Readers::Create(const JobConfig& config) {
-  absl::StatusOr<DataSchema> schema = DataSchema::Compile(config);
-  if (!schema.ok()) return schema.status();
-  const bool generated = schema->format == DataConfig::GENERATED;
-  std::unique_ptr<Readers> readers(new Readers(config, *std::move(schema)));
-  if (generated) {
-    absl::StatusOr<Generator> generator = Generator::Create(config.data().generator());
+  std::unique_ptr<Readers> readers(new Readers(config));
+  const DataConfig& data = readers->config_.data();
+  auto train = readers->MakeSide(data.train(), data.format(), true);
+  if (!train.ok()) return train.status();
+  readers->train_ = *std::move(train);
+  readers->valid_ = readers->train_;
+  readers->valid_.source = &data.valid();
+  if (data.has_valid()) {
+    auto valid = readers->MakeSide(
+        data.valid(), data.has_valid_format() ? data.valid_format() : data.format(), false);
+    if (!valid.ok()) return valid.status();
+    readers->valid_ = *std::move(valid);
+  }
+  if (readers->train_.generated() || readers->valid_.generated()) {
+    absl::StatusOr<Generator> generator = Generator::Create(data.generator());
     if (!generator.ok()) return generator.status();
     readers->generator_ = std::make_shared<const Generator>(*std::move(generator));
   }
   return readers;
 }
 
-std::unique_ptr<RowCollector> Readers::NewCollector() {
-  return std::make_unique<RowCollector>(schema_, generator_, &bad_lines_);
+absl::StatusOr<std::unique_ptr<RowCollector>> Readers::NewCollector(const Side& side,
+                                                                    uint64_t epoch) {
+  DecoderParts parts;
+  parts.generator = generator_;
+  const DataSchema::Negatives& negatives = side.schema->negatives;
+  if (negatives.per_positive > 0) {
+    if (negatives.seen_by != DataSchema::kNoColumn && seen_ == nullptr) {
+      auto rows = AllRows(side);
+      if (!rows.ok()) return rows.status();
+      auto seen = SeenPairs::Load(*side.schema, rows->get());
+      if (!seen.ok()) return seen.status();
+      seen_ = *std::move(seen);
+    }
+    parts.negatives = std::make_shared<const NegativeSampler>(
+        negatives, RandomBits(EpochSeed(config_, epoch), 0x6e65676174697665ull), seen_);
+  }
+  return std::make_unique<RowCollector>(side.schema, std::move(parts), &bad_lines_);
 }
 
-absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenSplit(const Split& split,
-                                                                const Source& source,
-                                                                uint64_t shuffle_window,
-                                                                uint64_t shuffle_seed) {
-  std::unique_ptr<RowStream> rows;
-  if (generator_ != nullptr) {
+absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side) const {
+  const Source& source = *side.source;
+  if (side.generated()) {
+    return std::make_unique<GeneratedRows>(source.first_row(), source.first_row() + source.rows());
+  }
+  auto files = FilesOf(source);
+  if (!files.ok()) return files.status();
+  std::vector<TextRows::Piece> pieces;
+  for (size_t i = 0; i < files->size(); ++i) {
+    pieces.push_back({static_cast<uint32_t>(i), (*files)[i], 0, LineReader::kToEnd});
+  }
+  return std::make_unique<TextRows>(std::move(pieces), HeaderOf(side.schema));
+}
+
+absl::StatusOr<std::unique_ptr<RowStream>> Readers::SplitRows(const Side& side,
+                                                              const Split& split) const {
+  const Source& source = *side.source;
+  if (side.generated()) {
     const uint64_t last = source.first_row() + source.rows();
     if (split.begin() > split.end() || split.begin() < source.first_row() || split.end() > last) {
       return absl::InvalidArgumentError(absl::StrCat("generated split [", split.begin(), ", ",
                                                      split.end(), ") is outside the rows [",
                                                      source.first_row(), ", ", last, ")"));
     }
-    rows = std::make_unique<GeneratedRows>(split.begin(), split.end());
-  } else {
-    if (split.file().empty()) return absl::InvalidArgumentError("split: names no file");
-    rows = std::make_unique<TextRows>(
-        std::vector<TextRows::Piece>{{split.source(), split.file(), split.begin(), split.end()}});
+    return std::make_unique<GeneratedRows>(split.begin(), split.end());
   }
-  return std::make_unique<SplitSource>(std::move(rows), NewCollector(), shuffle_window,
-                                       shuffle_seed);
+  if (split.file().empty()) return absl::InvalidArgumentError("split: names no file");
+  return std::make_unique<TextRows>(
+      std::vector<TextRows::Piece>{{split.source(), split.file(), split.begin(), split.end()}},
+      HeaderOf(side.schema));
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenTrainSplit(const Split& split,
                                                                      uint64_t epoch) {
+  auto collector = NewCollector(train_, epoch);
+  if (!collector.ok()) return collector.status();
+  auto rows = SplitRows(train_, split);
+  if (!rows.ok()) return rows.status();
   const uint64_t seed =
       RandomBits(EpochSeed(config_, epoch), SampleId(split.source(), split.begin()));
-  return OpenSplit(split, config_.data().train(), config_.data().train().shuffle_window(), seed);
+  return std::make_unique<SplitSource>(*std::move(rows), *std::move(collector),
+                                       train_.source->shuffle_window(), seed);
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenEvalSplit(const Split& split) {
-  return OpenSplit(split, config_.data().valid(), 0, 0);
+  auto collector = NewCollector(valid_, 0);
+  if (!collector.ok()) return collector.status();
+  auto rows = SplitRows(valid_, split);
+  if (!rows.ok()) return rows.status();
+  return std::make_unique<SplitSource>(*std::move(rows), *std::move(collector), 0, 0);
 }
 
 absl::StatusOr<SyncSource*> Readers::TrainSteps(uint64_t epoch) {
   if (sync_ != nullptr && sync_epoch_ == epoch) return sync_.get();
-  const Source& source = config_.data().train();
+  auto collector = NewCollector(train_, epoch);
+  if (!collector.ok()) return collector.status();
   SyncSource::Options options;
-  options.open = [source, generated = generator_ != nullptr] { return AllRows(source, generated); };
-  options.collector = NewCollector();
-  options.global_batch = config_.train().global_batch();
-  options.shuffle_window = source.shuffle_window();
+  options.open = [this] { return AllRows(train_); };
+  options.collector = *std::move(collector);
+  // A step's rows are whole lines: with negatives, positives and what was drawn for them.
+  options.global_batch =
+      std::max<uint64_t>(1, config_.train().global_batch() / train_.schema->rows_per_line());
+  options.shuffle_window = train_.source->shuffle_window();
   options.shuffle_seed = EpochSeed(config_, epoch);
   sync_ = std::make_unique<SyncSource>(std::move(options));
   sync_epoch_ = epoch;
   return sync_.get();
 }
 
-absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenWhole(const Source& source,
-                                                                uint64_t shuffle_window,
-                                                                uint64_t shuffle_seed) {
-  absl::StatusOr<std::unique_ptr<RowStream>> rows = AllRows(source, generator_ != nullptr);
-  if (!rows.ok()) return rows.status();
-  return std::make_unique<SplitSource>(*std::move(rows), NewCollector(), shuffle_window,
-                                       shuffle_seed);
-}
-
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenTrain(uint64_t epoch) {
-  const Source& source = config_.data().train();
-  return OpenWhole(source, source.shuffle_window(), EpochSeed(config_, epoch));
+  auto collector = NewCollector(train_, epoch);
+  if (!collector.ok()) return collector.status();
+  auto rows = AllRows(train_);
+  if (!rows.ok()) return rows.status();
+  return std::make_unique<SplitSource>(*std::move(rows), *std::move(collector),
+                                       train_.source->shuffle_window(), EpochSeed(config_, epoch));
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenEval() {
-  return OpenWhole(config_.data().valid(), 0, 0);
+  auto collector = NewCollector(valid_, 0);
+  if (!collector.ok()) return collector.status();
+  auto rows = AllRows(valid_);
+  if (!rows.ok()) return rows.status();
+  return std::make_unique<SplitSource>(*std::move(rows), *std::move(collector), 0, 0);
 }
 
 }  // namespace tidegate

@@ -18,6 +18,7 @@
 #include "worker/data/bad_lines.h"
 #include "worker/data/batch_source.h"
 #include "worker/data/generator.h"
+#include "worker/data/negatives.h"
 #include "worker/data/row_decoder.h"
 #include "worker/data/schema.h"
 #include "worker/data/sync_source.h"
@@ -26,7 +27,7 @@ namespace tidegate {
 
 class Readers {
  public:
-  // `config` is resolved. Opens nothing yet.
+  // `config` is resolved. Opens a file only for the names of CSV columns that the config leaves to it.
   static absl::StatusOr<std::unique_ptr<Readers>> Create(const JobConfig& config);
 
   // One split of data.train, shuffled within windows by (seed, epoch, split).
@@ -42,22 +43,26 @@ class Readers {
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrain(uint64_t epoch);
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenEval();
 
-  const DataSchema& schema() const { return *schema_; }
+  const DataSchema& schema() const { return *train_.schema; }  // of data.train
   BadLines& bad_lines() { return bad_lines_; }
 
  private:
-  Readers(const JobConfig& config, DataSchema schema);
-  absl::StatusOr<std::unique_ptr<BatchSource>> OpenSplit(const Split& split, const Source& source,
-                                                         uint64_t shuffle_window,
-                                                         uint64_t shuffle_seed);
-  absl::StatusOr<std::unique_ptr<BatchSource>> OpenWhole(const Source& source,
-                                                         uint64_t shuffle_window,
-                                                         uint64_t shuffle_seed);
-  std::unique_ptr<RowCollector> NewCollector();
+  // What belongs to data.train or data.valid.
+  struct Side {
+    const Source* source = nullptr;  // of config_
+    std::shared_ptr<const DataSchema> schema;
+    bool generated() const { return schema->format == DataConfig::GENERATED; }
+  };
+  explicit Readers(const JobConfig& config);
+  absl::StatusOr<Side> MakeSide(const Source& source, DataConfig::Format format, bool training) const;
+  absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Side& side) const;
+  absl::StatusOr<std::unique_ptr<RowStream>> SplitRows(const Side& side, const Split& split) const;
+  absl::StatusOr<std::unique_ptr<RowCollector>> NewCollector(const Side& side, uint64_t epoch);
 
   const JobConfig config_;
-  const std::shared_ptr<const DataSchema> schema_;
+  Side train_, valid_;
   std::shared_ptr<const Generator> generator_;  // GENERATED
+  std::shared_ptr<const SeenPairs> seen_;       // once it is needed
   BadLines bad_lines_;
   std::unique_ptr<SyncSource> sync_;
   uint64_t sync_epoch_ = 0;

@@ -12,21 +12,27 @@ constexpr uint64_t kWrongFormatLines = 100;
 }  // namespace
 
 std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
-                                           std::shared_ptr<const Generator> generator) {
+                                           DecoderParts parts) {
   switch (schema->format) {
     case DataConfig::LIBSVM:
       return NewLibsvmDecoder(std::move(schema));
     case DataConfig::CRITEO_TSV:
       return NewCriteoDecoder(std::move(schema));
+    case DataConfig::LIBFFM:
+      return NewLibffmDecoder(std::move(schema));
+    case DataConfig::CSV:
+      return NewCsvDecoder(std::move(schema), std::move(parts.negatives));
+    case DataConfig::NCF_NEGATIVES:
+      return NewNcfDecoder(std::move(schema));
     default:
-      return NewGeneratedDecoder(std::move(schema), std::move(generator));
+      return NewGeneratedDecoder(std::move(schema), std::move(parts.generator));
   }
 }
 
-RowCollector::RowCollector(std::shared_ptr<const DataSchema> schema,
-                           std::shared_ptr<const Generator> generator, BadLines* bad_lines)
+RowCollector::RowCollector(std::shared_ptr<const DataSchema> schema, DecoderParts parts,
+                           BadLines* bad_lines)
     : schema_(std::move(schema)),
-      decoder_(MakeRowDecoder(schema_, std::move(generator))),
+      decoder_(MakeRowDecoder(schema_, std::move(parts))),
       bad_lines_(bad_lines) {}
 
 absl::Status RowCollector::Add(const Row& row, const RowStream& stream, Batch* batch) {

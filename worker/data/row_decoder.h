@@ -1,5 +1,6 @@
 #pragma once
-// From rows to batch columns. A decoder appends one row or leaves the batch as it was.
+// From rows to batch columns. A decoder appends the rows of a line (one, but for negatives) or leaves
+// the batch as it was.
 
 #include <cstdint>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "worker/data/bad_lines.h"
 #include "worker/data/batch.h"
 #include "worker/data/generator.h"
+#include "worker/data/negatives.h"
 #include "worker/data/rows.h"
 #include "worker/data/schema.h"
 
@@ -22,17 +24,21 @@ class RowDecoder {
   virtual bool Decode(const Row& row, Batch* batch, std::string* what) = 0;
 };
 
-// `generator` is for GENERATED only.
+// What a schema alone does not say; null where it does not apply.
+struct DecoderParts {
+  std::shared_ptr<const Generator> generator;        // GENERATED
+  std::shared_ptr<const NegativeSampler> negatives;  // with schema.negatives
+};
 std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
-                                           std::shared_ptr<const Generator> generator);
+                                           DecoderParts parts);
 
 // Decodes and counts what is bad. Not thread-safe.
 class RowCollector {
  public:
-  RowCollector(std::shared_ptr<const DataSchema> schema, std::shared_ptr<const Generator> generator,
-               BadLines* bad_lines);
+  RowCollector(std::shared_ptr<const DataSchema> schema, DecoderParts parts, BadLines* bad_lines);
 
   void Prepare(Batch* batch) const { schema_->Prepare(batch); }
+  size_t rows_per_line() const { return schema_->rows_per_line(); }
   // A bad row is counted and left out; an error once there are too many, or when nothing of what
   // was seen has the format.
   absl::Status Add(const Row& row, const RowStream& stream, Batch* batch);

@@ -1,44 +1,67 @@
 #include "worker/data/schema.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/stable_hash.h"
 #include "common/strings.h"
 
 namespace tidegate {
 namespace {
 
-// `text` as prefix + number in [1, max]; 0 if it is something else.
-uint32_t Numbered(const std::string& text, char prefix, uint32_t max) {
+constexpr uint32_t kMaxToken = 1u << 20;
+
+// `text` as prefix + number up to `max`; a leading zero only in "0" itself.
+std::optional<uint32_t> Numbered(const std::string& text, char prefix, uint32_t max) {
   uint32_t n = 0;
-  if (text.size() < 2 || text[0] != prefix || text[1] == '0') return 0;
+  if (text.size() < 2 || text[0] != prefix || (text[1] == '0' && text.size() > 2)) return {};
   const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), n);
-  return error == std::errc() && end == text.data() + text.size() && n <= max ? n : 0;
+  if (error != std::errc() || end != text.data() + text.size() || n > max) return {};
+  return n;
+}
+std::optional<uint32_t> From1(const std::string& text, char prefix, uint32_t max) {
+  const auto n = Numbered(text, prefix, max);
+  return n == 0u ? std::nullopt : n;
 }
 
 struct Layout {
   DataConfig::Format format;
   uint32_t numeric = 0;
   uint32_t categories = 0;
+  std::vector<std::string> names;  // where they are the data's own
+
+  bool tokens() const { return format == DataConfig::LIBSVM || format == DataConfig::LIBFFM; }
+  bool named() const { return !names.empty(); }
 
   std::optional<uint32_t> Column(const std::string& name) const {
-    if (name == "label") return DataSchema::kLabelColumn;
-    if (format == DataConfig::LIBSVM) {
-      if (name == "*") return DataSchema::kAllTokens;
-      if (const uint32_t k = Numbered(name, '#', 1u << 20)) return k;
-      return std::nullopt;
+    if (named()) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      if (found == names.end()) return std::nullopt;
+      return static_cast<uint32_t>(found - names.begin());
     }
-    if (const uint32_t k = Numbered(name, 'I', numeric)) return k;
-    if (const uint32_t k = Numbered(name, 'C', categories)) return numeric + k;
+    if (name == "label") return DataSchema::kLabelColumn;
+    if (tokens()) {
+      if (name == "*") return DataSchema::kAllTokens;
+      if (format == DataConfig::LIBSVM) return From1(name, '#', kMaxToken);
+      const auto field = Numbered(name, '#', kMaxToken);
+      return field ? std::optional<uint32_t>(*field + 1) : std::nullopt;
+    }
+    if (const auto k = From1(name, 'I', numeric)) return k;
+    if (const auto k = From1(name, 'C', categories)) return numeric + *k;
     return std::nullopt;
   }
   bool IsNumeric(uint32_t column) const {
-    return format == DataConfig::LIBSVM ? column != DataSchema::kAllTokens : column <= numeric;
+    if (named()) return true;
+    return tokens() ? column != DataSchema::kAllTokens : column <= numeric;
   }
+  bool IsLabel(uint32_t column) const { return !named() && column == DataSchema::kLabelColumn; }
   std::string Columns() const {
+    if (named()) return absl::StrJoin(names, ", ");
     if (format == DataConfig::LIBSVM) return "label, #1, #2, ... or *";
+    if (format == DataConfig::LIBFFM) return "label, #0, #1, ... (fields) or *";
     std::string out = "label";
     if (numeric > 0) absl::StrAppend(&out, ", I1..I", numeric);
     if (categories > 0) absl::StrAppend(&out, ", C1..C", categories);
@@ -55,7 +78,7 @@ absl::Status AddFeature(const FeatureConfig& f, const Layout& layout, DataSchema
   const auto column = layout.Column(name);
   if (!column)
     return Bad(f, absl::StrCat("no column \"", name, "\"; there are ", layout.Columns()));
-  if (*column == DataSchema::kLabelColumn) return Bad(f, "the label cannot be a feature");
+  if (layout.IsLabel(*column)) return Bad(f, "the label cannot be a feature");
   const bool bucket = f.numeric().transform() == NumericFeature::LOG2_BUCKET;
   if (f.has_numeric() && !layout.IsNumeric(*column)) {
     return Bad(f, absl::StrCat("column \"", name, "\" is not numeric"));
@@ -70,21 +93,28 @@ absl::Status AddFeature(const FeatureConfig& f, const Layout& layout, DataSchema
   if (f.has_numeric() && !bucket) {
     return Bad(f, "a numeric feature with a table needs transform: LOG2_BUCKET");
   }
-  if (f.id().use_values() && layout.format != DataConfig::LIBSVM) {
-    return Bad(f, "use_values is for LIBSVM's index:value");
+  if (f.id().use_values() && !layout.tokens()) {
+    return Bad(f, "use_values is for the index:value of LIBSVM and LIBFFM");
   }
   const uint64_t salt = SaltOf(f.has_salt() && !f.salt().empty() ? f.salt() : f.name());
-  schema->features.push_back({f.name(), *column, salt, MissingKey(salt), bucket,
+  const uint64_t buckets = f.id().hash_buckets();
+  const Key missing = buckets == 0 ? MissingKey(salt) : MissingKey(salt) % buckets;
+  schema->features.push_back({f.name(), *column, salt, missing, bucket,
                               f.id().missing() == IdFeature::SKIP, f.id().use_values(),
-                              f.id().max_values()});
+                              f.id().max_values(), f.id().multi_valued(), f.id().overlong(),
+                              buckets, f.id().separator().empty() ? '|' : f.id().separator()[0]});
   return absl::OkStatus();
 }
 
 absl::Status AddLabel(const TaskConfig& task, const Layout& layout, DataSchema* schema) {
-  const bool unit = task.loss() == TaskConfig::BCE;
+  const bool unit = task.loss() == TaskConfig::BCE || task.loss() == TaskConfig::BPR;
   for (DataSchema::Label& l : schema->labels) {
     if (l.name != task.label()) continue;
     l.unit_interval |= unit;
+    return absl::OkStatus();
+  }
+  if (schema->negatives.per_positive > 0) {  // 1 and 0 by themselves
+    schema->labels.push_back({task.label(), DataSchema::kNoColumn, unit});
     return absl::OkStatus();
   }
   const auto column = layout.Column(task.label());
@@ -97,34 +127,99 @@ absl::Status AddLabel(const TaskConfig& task, const Layout& layout, DataSchema* 
   return absl::OkStatus();
 }
 
+absl::Status AddColumn(const std::string& field, const std::string& name, bool number,
+                       const Layout& layout, uint32_t* to) {
+  if (name.empty()) return absl::OkStatus();
+  const auto column = layout.Column(name);
+  if (!column || *column == DataSchema::kAllTokens || (number && !layout.IsNumeric(*column))) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": no ", number ? "numeric " : "",
+                                                   "column \"", name, "\"; there are ",
+                                                   layout.Columns()));
+  }
+  *to = *column;
+  return absl::OkStatus();
+}
+
+absl::Status AddNegatives(const NegativeSampling& n, const Layout& layout, DataSchema* schema) {
+  if (!layout.named()) {
+    return absl::InvalidArgumentError(
+        "data.negatives: needs columns with names: format CSV, NPZ or PARQUET");
+  }
+  uint32_t column = DataSchema::kNoColumn;
+  if (n.column().empty() || n.per_positive() == 0 || n.values() == 0) {
+    return absl::InvalidArgumentError(
+        "data.negatives: column, per_positive and values must be set and above 0");
+  }
+  absl::Status s = AddColumn("data.negatives.column", n.column(), false, layout, &column);
+  if (!s.ok()) return s;
+  schema->negatives = {column, n.per_positive(), n.values(), DataSchema::kNoColumn};
+  return AddColumn("data.negatives.exclude_seen_by", n.exclude_seen_by(), false, layout,
+                   &schema->negatives.seen_by);
+}
+
+absl::Status AddLayout(const JobConfig& config, const DataSchema::Side& side, Layout* layout,
+                       DataSchema* schema) {
+  const CsvFormat& csv = config.data().csv();
+  switch (schema->format) {
+    case DataConfig::LIBSVM:
+    case DataConfig::LIBFFM:
+      break;
+    case DataConfig::CRITEO_TSV:
+      layout->numeric = kCriteoNumeric;
+      layout->categories = kCriteoCategories;
+      schema->columns = 1 + kCriteoNumeric + kCriteoCategories;
+      break;
+    case DataConfig::GENERATED:
+      schema->generator = config.data().generator();
+      layout->numeric = schema->generator.numeric_fields();
+      layout->categories = static_cast<uint32_t>(schema->generator.cardinality_size());
+      schema->columns = 1 + layout->numeric + layout->categories;
+      break;
+    case DataConfig::CSV:
+      schema->csv.delimiter = csv.delimiter().empty() ? ',' : csv.delimiter()[0];
+      schema->csv.header = csv.header();
+      layout->names = side.names;
+      if (layout->names.empty()) layout->names.assign(csv.column().begin(), csv.column().end());
+      break;
+    case DataConfig::NCF_NEGATIVES:
+      layout->names = {"label", "user", "item"};
+      break;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "data.format is not set: LIBSVM, LIBFFM, CRITEO_TSV, CSV, NCF_NEGATIVES or GENERATED"));
+  }
+  if (schema->format == DataConfig::CSV && layout->names.empty()) {
+    return absl::InvalidArgumentError("data.csv.column: the columns have no names");
+  }
+  schema->csv.names = layout->names;
+  if (layout->named()) schema->columns = static_cast<uint32_t>(layout->names.size());
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<DataSchema> DataSchema::Compile(const JobConfig& config) {
+  return Compile(config, Side{});
+}
+
+absl::StatusOr<DataSchema> DataSchema::Compile(const JobConfig& config, const Side& side) {
+  const DataConfig& data = config.data();
   DataSchema schema;
-  schema.format = config.data().format();
-  Layout layout{schema.format};
-  switch (schema.format) {
-    case DataConfig::LIBSVM:
-      break;
-    case DataConfig::CRITEO_TSV:
-      layout.numeric = kCriteoNumeric;
-      layout.categories = kCriteoCategories;
-      schema.columns = 1 + kCriteoNumeric + kCriteoCategories;
-      break;
-    case DataConfig::GENERATED:
-      schema.generator = config.data().generator();
-      layout.numeric = schema.generator.numeric_fields();
-      layout.categories = static_cast<uint32_t>(schema.generator.cardinality_size());
-      schema.columns = 1 + layout.numeric + layout.categories;
-      break;
-    default:
-      return absl::InvalidArgumentError("data.format is not set: LIBSVM, CRITEO_TSV or GENERATED");
+  schema.format = side.format == DataConfig::UNSET ? data.format() : side.format;
+  Layout layout{schema.format, 0, 0, {}};
+  absl::Status s = AddLayout(config, side, &layout, &schema);
+  if (s.ok() && side.training && data.has_negatives()) {
+    s = AddNegatives(data.negatives(), layout, &schema);
   }
+  if (s.ok()) s = AddColumn("data.weight", data.weight(), true, layout, &schema.weight);
+  if (s.ok()) s = AddColumn("data.group", data.group(), false, layout, &schema.group);
+  if (s.ok()) s = AddColumn("data.timestamp", data.timestamp(), true, layout, &schema.timestamp);
+  if (!s.ok()) return s;
   for (const FeatureConfig& f : config.feature()) {
-    if (absl::Status s = AddFeature(f, layout, &schema); !s.ok()) return s;
+    if (s = AddFeature(f, layout, &schema); !s.ok()) return s;
   }
   for (const TaskConfig& t : config.model().task()) {
-    if (absl::Status s = AddLabel(t, layout, &schema); !s.ok()) return s;
+    if (s = AddLabel(t, layout, &schema); !s.ok()) return s;
   }
   return schema;
 }
@@ -140,9 +235,15 @@ const char* FormatHint(DataConfig::Format format) {
   switch (format) {
     case DataConfig::LIBSVM:
       return "LIBSVM: `label index:value index:value ...`, separated by spaces";
+    case DataConfig::LIBFFM:
+      return "LIBFFM: `label field:index:value field:index:value ...`, separated by spaces";
     case DataConfig::CRITEO_TSV:
       return "CRITEO_TSV: label, 13 integers and 26 categories, separated by tabs, 40 columns in "
              "all";
+    case DataConfig::CSV:
+      return "CSV: the columns of data.csv or of the files' first line, separated by its delimiter";
+    case DataConfig::NCF_NEGATIVES:
+      return "NCF_NEGATIVES: `(user,item)` and the negative items, separated by tabs";
     case DataConfig::GENERATED:
       return "GENERATED: no file";
     default:

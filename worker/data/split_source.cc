@@ -1,5 +1,6 @@
 #include "worker/data/split_source.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/random.h"
@@ -32,23 +33,25 @@ absl::Status SplitSource::FillWindow() {
   return absl::OkStatus();
 }
 
-// A rest of a few rows would be a step as bold as a full one, on noise: when the rows that are left are
+// A rest of a few rows would be a step as bold as a full one, on noise: when the lines that are left are
 // known (all in the window), they are cut in even batches.
-size_t SplitSource::RowsOfNext(size_t max_rows) const {
+size_t SplitSource::LinesOfNext(size_t max_lines) const {
   const size_t left = window_.size() - taken_;
   const bool last_window = window_.size() < shuffle_window_;
-  if (left == 0 || !last_window) return max_rows;
-  const size_t batches = (left + max_rows - 1) / max_rows;
+  if (left == 0 || !last_window) return max_lines;
+  const size_t batches = (left + max_lines - 1) / max_lines;
   return (left + batches - 1) / batches;
 }
 
 absl::StatusOr<bool> SplitSource::Next(size_t max_rows, Batch* batch) {
   collector_->Prepare(batch);
+  const size_t per_line = collector_->rows_per_line();
+  size_t lines = std::max<size_t>(1, max_rows / per_line);
   if (shuffle_window_ > 1) {
     if (absl::Status s = FillWindow(); !s.ok()) return s;
-    max_rows = RowsOfNext(max_rows);
+    lines = LinesOfNext(lines);
   }
-  while (batch->rows < max_rows) {
+  while (batch->rows < lines * per_line) {
     absl::StatusOr<const Row*> row = NextRow();
     if (!row.ok()) return row.status();
     if (*row == nullptr) break;

@@ -23,7 +23,7 @@ class SplitSource final : public BatchSource {
  private:
   absl::StatusOr<const Row*> NextRow();  // null at the end
   absl::Status FillWindow();
-  size_t RowsOfNext(size_t max_rows) const;
+  size_t LinesOfNext(size_t max_lines) const;
 
   const std::unique_ptr<RowStream> stream_;
   const std::unique_ptr<RowCollector> collector_;

@@ -108,7 +108,17 @@ absl::StatusOr<bool> LineReader::Next(Line* line) {
   return true;
 }
 
-TextRows::TextRows(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
+TextRows::TextRows(std::vector<Piece> pieces, CheckHeader header)
+    : pieces_(std::move(pieces)), header_(std::move(header)) {}
+
+absl::Status TextRows::TakeHeader(const std::string& file) {
+  LineReader::Line line;
+  absl::StatusOr<bool> more = lines_->Next(&line);
+  if (!more.ok()) return more.status();
+  line_ = 1;
+  if (*more && !line.too_long) return header_(file, {line.data, line.size});
+  return absl::InvalidArgumentError(absl::StrCat(file, ":1: no header"));
+}
 
 absl::Status TextRows::Open(const Piece& piece) {
   const bool compressed = CompressionOf(piece.file) != Compression::kNone;
@@ -136,6 +146,7 @@ absl::Status TextRows::Open(const Piece& piece) {
   source_ = piece.source;
   line_ = 0;
   lines_known_ = piece.begin == 0;
+  if (header_ && piece.begin == 0) return TakeHeader(piece.file);
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 // lines are passed over; a byte order mark at the start is dropped.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,8 +56,10 @@ class TextRows final : public RowStream {
     uint64_t begin = 0;
     uint64_t end = LineReader::kToEnd;
   };
+  // Given the first line of a file, which is then no row.
+  using CheckHeader = std::function<absl::Status(const std::string& file, std::string_view line)>;
   // Pieces in order. Files are opened as they are reached.
-  explicit TextRows(std::vector<Piece> pieces);
+  explicit TextRows(std::vector<Piece> pieces, CheckHeader header = nullptr);
 
   absl::StatusOr<bool> Next(Row* row) override;
   absl::StatusOr<uint64_t> Skip(uint64_t rows) override;
@@ -64,8 +67,10 @@ class TextRows final : public RowStream {
 
  private:
   absl::Status Open(const Piece& piece);
+  absl::Status TakeHeader(const std::string& file);
 
   const std::vector<Piece> pieces_;
+  const CheckHeader header_;
   size_t next_piece_ = 0;
   std::unique_ptr<LineReader> lines_;
   uint32_t source_ = 0;

@@ -29,7 +29,7 @@ struct Fixture {
     INFO(compiled.status());
     REQUIRE(compiled.ok());
     schema = std::make_shared<const DataSchema>(*compiled);
-    decoder = MakeRowDecoder(schema, nullptr);
+    decoder = MakeRowDecoder(schema, {});
     schema->Prepare(&batch);
   }
   bool Decode(const std::string& line) {
