@@ -27,6 +27,7 @@ absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
       return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, ": one of ", FormatNames()));
     }
     data.set_format(format);
+    data.clear_valid_format();
   }
   if (!options.data.empty()) {
     if (data.format() == DataConfig::GENERATED) data.set_format(DataConfig::CRITEO_TSV);  // as `gen` writes
@@ -36,6 +37,7 @@ absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
     data.mutable_valid()->add_files(*path);
   }
   if (!data.has_valid()) return absl::InvalidArgumentError("the job has no held-out data: name some by --data");
+  data.clear_train();  // its files need not be here
   data.set_max_bad_lines(options.max_bad_lines);
   return absl::OkStatus();
 }

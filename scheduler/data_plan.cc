@@ -91,8 +91,8 @@ absl::Status PlanFiles(FileSystem* files, const JobConfig& job, const std::strin
 }
 
 absl::Status PlanSource(FileSystem* files, const JobConfig& job, const std::string& field,
-                        Source* source, std::vector<Split>* splits) {
-  if (job.data().format() == DataConfig::GENERATED) return PlanRows(job, field, *source, splits);
+                        DataConfig::Format format, Source* source, std::vector<Split>* splits) {
+  if (format == DataConfig::GENERATED) return PlanRows(job, field, *source, splits);
   return PlanFiles(files, job, field, source, splits);
 }
 
@@ -103,9 +103,11 @@ absl::StatusOr<DataPlan> PlanData(FileSystem* files, const JobConfig& job) {
   plan.job = job;
   DataConfig* data = plan.job.mutable_data();
   if (!data->has_train()) return absl::InvalidArgumentError("data.train: the job names no data");
-  absl::Status status = PlanSource(files, job, "data.train", data->mutable_train(), &plan.train);
+  absl::Status status = PlanSource(files, job, "data.train", data->format(),
+                                   data->mutable_train(), &plan.train);
   if (status.ok() && data->has_valid()) {
-    status = PlanSource(files, job, "data.valid", data->mutable_valid(), &plan.valid);
+    const auto format = data->has_valid_format() ? data->valid_format() : data->format();
+    status = PlanSource(files, job, "data.valid", format, data->mutable_valid(), &plan.valid);
   }
   if (!status.ok()) return status;
   return plan;

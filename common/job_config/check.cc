@@ -29,8 +29,7 @@ class Checker {
 
   void Run() {
     Names();
-    Data();
-    for (const FeatureConfig& f : config_.feature()) Feature(f);
+    CheckData(config_, &problems_);
     for (const TableConfig& t : config_.table()) Table(t);
     Dense();
     CheckModel(config_, &problems_);
@@ -47,20 +46,13 @@ class Checker {
   // `low` < value (or <= with closed), value < `high` (or <=).
   void Range(const std::string& field, double value, double low, bool low_closed, double high,
              bool high_closed) {
-    const bool ok = std::isfinite(value) && (low_closed ? value >= low : value > low) &&
-                    (high_closed ? value <= high : value < high);
-    if (ok) return;
-    const std::string upper =
-        std::isinf(high) ? "" : absl::StrCat(" and ", high_closed ? "at most " : "below ", high);
-    Problem(field, " is ", value, "; it must be finite, ", low_closed ? "at least " : "above ", low,
-            upper);
+    CheckRange(field, value, low, low_closed, high, high_closed, &problems_);
   }
   void Positive(const std::string& field, double v) { Range(field, v, 0, false, HUGE_VAL, false); }
   void NotNegative(const std::string& field, double v) { Range(field, v, 0, true, HUGE_VAL, false); }
 
   template <typename Items>
-  std::vector<std::string> Unique(const std::string& what, const Items& items) {
-    std::vector<std::string> names;
+  void Unique(const std::string& what, const Items& items) {
     std::set<std::string> seen;
     for (const auto& item : items) {
       if (!IsName(item.name())) {
@@ -68,124 +60,14 @@ class Checker {
       } else if (!seen.insert(item.name()).second) {
         Problem(what, " \"", item.name(), "\" is there twice");
       }
-      names.push_back(item.name());
     }
-    return names;
   }
 
   void Names() {
     if (!IsName(config_.name())) Problem("name \"", config_.name(), "\": write letters, digits, _ or -");
     Unique("feature", config_.feature());
-    table_names_ = Unique("table", config_.table());
+    Unique("table", config_.table());
     Unique("task", config_.model().task());
-  }
-
-  void SourceOf(const std::string& field, const Source& s) {
-    if (config_.data().format() == DataConfig::GENERATED) {
-      if (s.rows() == 0) Problem(field, ".rows: how many rows to generate is missing");
-      if (s.rows() > (1ull << 40)) Problem(field, ".rows is ", s.rows(), "; at most 2^40");
-      if (!s.files().empty()) Problem(field, ".files: format GENERATED reads no files");
-    } else if (s.files().empty()) {
-      Problem(field, ".files: no file is named");
-    }
-    if (s.shuffle_window() > (1ull << 28)) {
-      Problem(field, ".shuffle_window is ", s.shuffle_window(), "; at most 2^28");
-    }
-  }
-
-  void Data() {
-    if (!config_.has_data()) return Problem("data is missing: say what to train on");
-    const DataConfig& d = config_.data();
-    if (d.format() == DataConfig::UNSET) {
-      Problem("data.format is missing: LIBSVM, CRITEO_TSV or GENERATED");
-    }
-    if (!d.has_train()) Problem("data.train is missing: say what to train on");
-    if (d.has_train()) SourceOf("data.train", d.train());
-    if (d.has_valid()) SourceOf("data.valid", d.valid());
-    if (d.format() == DataConfig::GENERATED) Generator(d.generator());
-  }
-
-  void Generator(const GeneratorConfig& g) {
-    const std::string at = "data.generator.";
-    if (g.cardinality_size() + static_cast<int64_t>(g.numeric_fields()) == 0) {
-      Problem(at, "cardinality: there is no field to generate");
-    }
-    if (g.cardinality_size() > 4096 || g.numeric_fields() > 4096) {
-      Problem(at, "cardinality and numeric_fields: at most 4096 fields of each");
-    }
-    for (uint64_t c : g.cardinality()) {
-      if (c == 0 || c > (1ull << 40)) Problem(at, "cardinality is ", c, "; from 1 to 2^40");
-    }
-    Range(at + "zipf_exponent", g.zipf_exponent(), 0, false, 10, true);
-    Range(at + "factors", g.factors(), 0, true, 256, true);
-    Range(at + "linear_scale", g.linear_scale(), 0, true, 1e3, true);
-    Range(at + "factor_scale", g.factor_scale(), 0, true, 1e3, true);
-    Range(at + "bias", g.bias(), -1e3, true, 1e3, true);
-    Range(at + "missing_rate", g.missing_rate(), 0, true, 1, false);
-  }
-
-  // Number after `prefix` when `column` is prefix + number in [1, last].
-  static bool Numbered(const std::string& column, const std::string& prefix, uint64_t last) {
-    if (column.size() <= prefix.size() || column.size() > prefix.size() + 6 ||
-        column.compare(0, prefix.size(), prefix) != 0) {
-      return false;
-    }
-    uint64_t n = 0;
-    for (size_t i = prefix.size(); i < column.size(); ++i) {
-      if (column[i] < '0' || column[i] > '9') return false;
-      n = n * 10 + static_cast<uint64_t>(column[i] - '0');
-    }
-    return n >= 1 && n <= last;
-  }
-
-  void Column(const FeatureConfig& f, const std::string& at) {
-    const std::string& c = f.column();
-    switch (config_.data().format()) {
-      case DataConfig::LIBSVM:
-        if (c != "*" && !Numbered(c, "#", 999999)) {
-          Problem(at, "column \"", c, "\": a LIBSVM column is \"#k\" (k-th token) or \"*\" (all)");
-        }
-        if (c == "*" && !f.id().multi_valued()) {
-          Problem(at, "column \"*\" has many values: say id { multi_valued: true }");
-        }
-        return;
-      case DataConfig::CRITEO_TSV:
-        if (!Numbered(c, "I", 13) && !Numbered(c, "C", 26)) {
-          Problem(at, "column \"", c, "\": CRITEO_TSV has I1 to I13 and C1 to C26");
-        }
-        break;
-      case DataConfig::GENERATED: {
-        const GeneratorConfig& g = config_.data().generator();
-        if (!Numbered(c, "I", g.numeric_fields()) &&
-            !Numbered(c, "C", static_cast<uint64_t>(g.cardinality_size()))) {
-          Problem(at, "column \"", c, "\": the generator has ", g.numeric_fields(),
-                  " numeric columns (I1, ...) and ", g.cardinality_size(), " categorical (C1, ...)");
-        }
-        break;
-      }
-      case DataConfig::UNSET: return;
-    }
-    if (f.id().multi_valued()) Problem(at, "id.multi_valued: only LIBSVM has columns of many values");
-    if (f.id().use_values()) Problem(at, "id.use_values: only LIBSVM has index:value");
-  }
-
-  void Feature(const FeatureConfig& f) {
-    const std::string at = absl::StrCat("feature \"", f.name(), "\": ");
-    Column(f, at);
-    if (f.has_table() &&
-        std::find(table_names_.begin(), table_names_.end(), f.table()) == table_names_.end()) {
-      Problem(at, "table \"", f.table(), "\" does not exist", DidYouMean(f.table(), table_names_));
-    }
-    if (f.has_id() && !f.has_table()) Problem(at, "an id needs a table");
-    if (!f.has_numeric()) return;
-    const bool bucket = f.numeric().transform() == NumericFeature::LOG2_BUCKET;
-    if (bucket && !f.has_table()) Problem(at, "LOG2_BUCKET makes an id, which needs a table");
-    if (!bucket && f.has_table()) {
-      Problem(at, "a number looks up a table only by transform LOG2_BUCKET");
-    }
-    if (!bucket && !std::isfinite(f.numeric().missing_value())) {
-      Problem(at, "missing_value must be finite");
-    }
   }
 
   void Adam_(const std::string& at, const Adam& a) {
@@ -380,7 +262,6 @@ class Checker {
 
   const JobConfig& config_;
   std::vector<std::string>& problems_;
-  std::vector<std::string> table_names_;
 };
 
 }  // namespace

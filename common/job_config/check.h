@@ -22,7 +22,12 @@ void CheckMetrics(const JobConfig& config, std::vector<std::string>* problems);
 // Its model part, and what of the model voids a guarantee at staleness 0 with several workers.
 void CheckModel(const JobConfig& config, std::vector<std::string>* problems);
 void ModelWarnings(const JobConfig& config, std::vector<std::string>* warnings);
-// The same, for parts of the schema that this version does not serve.
+// Its data and features.
+void CheckData(const JobConfig& config, std::vector<std::string>* problems);
+// `low` < value (or <= with closed), value < `high` (or <=), or a problem of `field`.
+void CheckRange(const std::string& field, double value, double low, bool low_closed, double high,
+                bool high_closed, std::vector<std::string>* problems);
+// For parts of the schema that this version does not serve.
 void CheckAvailable(const JobConfig& config, std::vector<std::string>* problems);
 
 }  // namespace tidegate

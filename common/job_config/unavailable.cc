@@ -16,26 +16,14 @@ using google::protobuf::Reflection;
 const std::set<std::string>& Unavailable() {
   static const auto* names = new std::set<std::string>{
       // fields
-      "tidegate.DataConfig.csv",
-      "tidegate.DataConfig.weight",
-      "tidegate.DataConfig.group",
-      "tidegate.DataConfig.timestamp",
-      "tidegate.DataConfig.negatives",
-      "tidegate.DataConfig.valid_format",
       "tidegate.Source.sequential",
-      "tidegate.IdFeature.hash_buckets",
-      "tidegate.IdFeature.separator",
-      "tidegate.IdFeature.overlong",
       "tidegate.TrainConfig.init_from",
       "tidegate.TrainConfig.limit_steps",
       "tidegate.TrainConfig.overfit_one_batch",
       "tidegate.TrainConfig.checkpoint",
       // enum values
-      "tidegate.DataConfig.LIBFFM",
-      "tidegate.DataConfig.CSV",
       "tidegate.DataConfig.NPZ",
       "tidegate.DataConfig.PARQUET",
-      "tidegate.DataConfig.NCF_NEGATIVES",
   };
   return *names;
 }

@@ -1,9 +1,11 @@
 #pragma once
 // What holds for a decoder on any line: it adds one whole row, or nothing and says why.
 
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "common/logging.h"
 #include "worker/data/row_decoder.h"
@@ -13,11 +15,11 @@ namespace tidegate {
 
 class DecoderFuzzer {
  public:
-  explicit DecoderFuzzer(const JobConfig& config) {
+  explicit DecoderFuzzer(const JobConfig& config, DecoderParts parts = {}) {
     absl::StatusOr<DataSchema> schema = DataSchema::Compile(config);
     TG_CHECK(schema.ok()) << schema.status();
     schema_ = std::make_shared<const DataSchema>(*std::move(schema));
-    decoder_ = MakeRowDecoder(schema_, {});
+    decoder_ = MakeRowDecoder(schema_, std::move(parts));
     schema_->Prepare(&batch_);
   }
 
@@ -31,7 +33,7 @@ class DecoderFuzzer {
     what_.clear();
     const bool good = decoder_->Decode(row, &batch_, &what_);
     TG_CHECK(good || !what_.empty());
-    TG_CHECK(batch_.rows == before + (good ? 1 : 0));
+    TG_CHECK(good ? batch_.rows > before : batch_.rows == before);
     Consistent();
   }
 
@@ -49,7 +51,13 @@ class DecoderFuzzer {
       for (const float x : l) TG_CHECK(!(x < 0 || x > 1)) << x;
     }
     TG_CHECK(batch_.sample_id.size() == batch_.rows);
+    TG_CHECK(batch_.sample_weight.size() == Rows(schema_->weight));
+    TG_CHECK(batch_.group_id.size() == Rows(schema_->group));
+    TG_CHECK(batch_.timestamp.size() == Rows(schema_->timestamp));
+    for (const float w : batch_.sample_weight) TG_CHECK(w >= 0 && std::isfinite(w)) << w;
   }
+
+  size_t Rows(uint32_t column) const { return column == DataSchema::kNoColumn ? 0 : batch_.rows; }
 
   std::shared_ptr<const DataSchema> schema_;
   std::unique_ptr<RowDecoder> decoder_;

@@ -152,6 +152,47 @@ class GzipReader final : public Inflated {
   uint64_t members_ = 0;
 };
 
+class DeflateReader final : public Inflated {
+ public:
+  DeflateReader(std::unique_ptr<ByteReader> input, std::string name)
+      : Inflated(std::move(input), std::move(name)) {
+    ready_ = inflateInit2(&stream_, -MAX_WBITS) == Z_OK;
+  }
+  ~DeflateReader() override {
+    if (ready_) inflateEnd(&stream_);
+  }
+
+  absl::StatusOr<size_t> Read(char* out, size_t size) override {
+    if (!ready_)
+      return absl::ResourceExhaustedError(absl::StrCat(name_, ": no memory for inflate"));
+    while (!done_ && size > 0) {
+      if (empty() && !ended_) {
+        if (absl::Status s = Refill(); !s.ok()) return s;
+      }
+      if (ended_) return Damaged("the deflated data is cut off");
+      stream_.next_in = reinterpret_cast<Bytef*>(buffer_.data() + pos_);
+      stream_.avail_in = static_cast<uInt>(fill_ - pos_);
+      stream_.next_out = reinterpret_cast<Bytef*>(out);
+      const uInt room = static_cast<uInt>(std::min<size_t>(size, 1u << 30));
+      stream_.avail_out = room;
+      const int code = inflate(&stream_, Z_NO_FLUSH);
+      pos_ = fill_ - stream_.avail_in;
+      done_ = code == Z_STREAM_END;
+      if (!done_ && code != Z_OK && code != Z_BUF_ERROR) {
+        return Damaged(absl::StrCat("damaged deflated data (",
+                                    stream_.msg == nullptr ? zError(code) : stream_.msg, ")"));
+      }
+      if (stream_.avail_out < room) return room - stream_.avail_out;
+    }
+    return 0;
+  }
+
+ private:
+  z_stream stream_{};
+  bool ready_ = false;
+  bool done_ = false;
+};
+
 class ZstdReader final : public Inflated {
  public:
   ZstdReader(std::unique_ptr<ByteReader> input, std::string name)
@@ -210,17 +251,26 @@ Compression CompressionOf(const std::string& path) {
   return Compression::kNone;
 }
 
-absl::StatusOr<std::unique_ptr<ByteReader>> OpenFile(const std::string& path, uint64_t offset) {
+absl::StatusOr<std::unique_ptr<ByteReader>> OpenBytes(const std::string& path, uint64_t offset) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return FromErrno(path, "open");
   auto file = std::make_unique<PlainFile>(fd, path, offset);
   struct stat info;
   if (fstat(fd, &info) != 0) return FromErrno(path, "stat");
   if (S_ISDIR(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat(path, ": is a folder"));
+  return file;
+}
 
+absl::StatusOr<std::unique_ptr<ByteReader>> OpenFile(const std::string& path, uint64_t offset) {
+  auto file = OpenBytes(path, offset);
+  if (!file.ok()) return file;
   const Compression named = CompressionOf(path);
   unsigned char magic[4];
-  const ssize_t n = pread(fd, magic, sizeof(magic), 0);
+  auto start = OpenBytes(path, 0);
+  if (!start.ok()) return start;
+  auto read = (*start)->Read(reinterpret_cast<char*>(magic), sizeof(magic));
+  if (!read.ok()) return read.status();
+  const auto n = static_cast<ssize_t>(*read);
   const Compression content = ContentOf(magic, n);
   if (n > 0 && content != named && !(named == Compression::kZstd && n >= 4)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": the name says ", NameOf(named),
@@ -230,8 +280,8 @@ absl::StatusOr<std::unique_ptr<ByteReader>> OpenFile(const std::string& path, ui
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": a compressed file can only be read from its start"));
   }
-  if (named == Compression::kGzip) return NewGzipReader(std::move(file), path);
-  if (named == Compression::kZstd) return NewZstdReader(std::move(file), path);
+  if (named == Compression::kGzip) return NewGzipReader(*std::move(file), path);
+  if (named == Compression::kZstd) return NewZstdReader(*std::move(file), path);
   return file;
 }
 
@@ -243,6 +293,9 @@ absl::StatusOr<uint64_t> FileBytes(const std::string& path) {
 
 std::unique_ptr<ByteReader> NewGzipReader(std::unique_ptr<ByteReader> input, std::string name) {
   return std::make_unique<GzipReader>(std::move(input), std::move(name));
+}
+std::unique_ptr<ByteReader> NewDeflateReader(std::unique_ptr<ByteReader> input, std::string name) {
+  return std::make_unique<DeflateReader>(std::move(input), std::move(name));
 }
 std::unique_ptr<ByteReader> NewZstdReader(std::unique_ptr<ByteReader> input, std::string name) {
   return std::make_unique<ZstdReader>(std::move(input), std::move(name));

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "worker/data/columnar.h"
 #include "worker/data/field_columns.h"
 #include "worker/data/fields.h"
 
@@ -16,7 +17,7 @@ class CsvDecoder final : public RowDecoder {
              std::shared_ptr<const NegativeSampler> negatives)
       : schema_(std::move(schema)),
         negatives_(std::move(negatives)),
-        columns_(*schema_),
+        columns_(*schema_, schema_->format == DataConfig::CSV ? '\0' : columnar::kValueEnd),
         splitter_(schema_->csv.delimiter, schema_->csv.quotes) {}
 
   bool Decode(const Row& row, Batch* batch, std::string* what) override {

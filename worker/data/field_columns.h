@@ -108,6 +108,10 @@ class FieldColumns {
       } else if (f.multi_valued) {
         if (!Values(f, text, column, what)) return false;
       } else if (!f.log2_bucket) {
+        if (own_separator_ != 0 && text.find(own_separator_) != text.npos) {
+          *what = f.name + ": several values: say id { multi_valued: true }";
+          return false;
+        }
         decoder::AddId(f, text, column);
       } else if (Parse(f.name, text, &x, what)) {
         decoder::AddBucket(f, x, column);

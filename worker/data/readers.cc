@@ -7,6 +7,7 @@
 #include "common/random.h"
 #include "common/strings.h"
 #include "worker/data/csv_header.h"
+#include "worker/data/npz_text.h"
 #include "worker/data/split_source.h"
 #include "worker/data/text_rows.h"
 
@@ -22,6 +23,14 @@ TextRows::CheckHeader HeaderOf(const std::shared_ptr<const DataSchema>& schema) 
   return [schema](const std::string& file, std::string_view line) {
     return CheckCsvHeader(schema->csv, file, line);
   };
+}
+
+// Of what is no text itself.
+TextRows::OpenText TextOf(const std::shared_ptr<const DataSchema>& schema) {
+  if (schema->format == DataConfig::NPZ) {
+    return [schema](const TextRows::Piece& piece) { return OpenNpzText(piece.file, schema->csv.names); };
+  }
+  return nullptr;
 }
 
 uint64_t EpochSeed(const JobConfig& config, uint64_t epoch) {
@@ -52,9 +61,11 @@ absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig
 absl::StatusOr<std::unique_ptr<Readers>> Readers::Create(const JobConfig& config) {
   std::unique_ptr<Readers> readers(new Readers(config));
   const DataConfig& data = readers->config_.data();
-  auto train = readers->MakeSide(data.train(), data.format(), true);
-  if (!train.ok()) return train.status();
-  readers->train_ = *std::move(train);
+  if (data.has_train() || !data.has_valid()) {
+    auto train = readers->MakeSide(data.train(), data.format(), true);
+    if (!train.ok()) return train.status();
+    readers->train_ = *std::move(train);
+  }
   readers->valid_ = readers->train_;
   readers->valid_.source = &data.valid();
   if (data.has_valid()) {
@@ -62,6 +73,7 @@ absl::StatusOr<std::unique_ptr<Readers>> Readers::Create(const JobConfig& config
         data.valid(), data.has_valid_format() ? data.valid_format() : data.format(), false);
     if (!valid.ok()) return valid.status();
     readers->valid_ = *std::move(valid);
+    if (!data.has_train()) readers->train_ = readers->valid_;
   }
   if (readers->train_.generated() || readers->valid_.generated()) {
     absl::StatusOr<Generator> generator = Generator::Create(data.generator());
@@ -101,7 +113,7 @@ absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side) co
   for (size_t i = 0; i < files->size(); ++i) {
     pieces.push_back({static_cast<uint32_t>(i), (*files)[i], 0, LineReader::kToEnd});
   }
-  return std::make_unique<TextRows>(std::move(pieces), HeaderOf(side.schema));
+  return std::make_unique<TextRows>(std::move(pieces), HeaderOf(side.schema), TextOf(side.schema));
 }
 
 absl::StatusOr<std::unique_ptr<RowStream>> Readers::SplitRows(const Side& side,
@@ -119,7 +131,7 @@ absl::StatusOr<std::unique_ptr<RowStream>> Readers::SplitRows(const Side& side,
   if (split.file().empty()) return absl::InvalidArgumentError("split: names no file");
   return std::make_unique<TextRows>(
       std::vector<TextRows::Piece>{{split.source(), split.file(), split.begin(), split.end()}},
-      HeaderOf(side.schema));
+      HeaderOf(side.schema), TextOf(side.schema));
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenTrainSplit(const Split& split,

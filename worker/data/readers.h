@@ -27,7 +27,7 @@ namespace tidegate {
 
 class Readers {
  public:
-  // `config` is resolved. Opens a file only for the names of CSV columns that the config leaves to it.
+  // `config` is resolved, but may lack data.train where only data.valid is read. Opens a file only for the names of CSV columns that the config leaves to it.
   static absl::StatusOr<std::unique_ptr<Readers>> Create(const JobConfig& config);
 
   // One split of data.train, shuffled within windows by (seed, epoch, split).

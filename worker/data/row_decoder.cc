@@ -21,6 +21,8 @@ std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> sch
     case DataConfig::LIBFFM:
       return NewLibffmDecoder(std::move(schema));
     case DataConfig::CSV:
+    case DataConfig::NPZ:
+    case DataConfig::PARQUET:
       return NewCsvDecoder(std::move(schema), std::move(parts.negatives));
     case DataConfig::NCF_NEGATIVES:
       return NewNcfDecoder(std::move(schema));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/stable_hash.h"
 #include "common/strings.h"
+#include "worker/data/columnar.h"
 
 namespace tidegate {
 namespace {
@@ -157,6 +158,27 @@ absl::Status AddNegatives(const NegativeSampling& n, const Layout& layout, DataS
                    &schema->negatives.seen_by);
 }
 
+// The columns that the job reads, without doubles.
+std::vector<std::string> WantedColumns(const JobConfig& config, bool training) {
+  const DataConfig& data = config.data();
+  std::vector<std::string> wanted;
+  const auto want = [&](const std::string& name) {
+    if (name.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end()) return;
+    wanted.push_back(name);
+  };
+  if (!(training && data.has_negatives())) {
+    for (const TaskConfig& t : config.model().task()) want(t.label());
+  }
+  for (const FeatureConfig& f : config.feature()) want(f.column().empty() ? f.name() : f.column());
+  want(data.weight());
+  want(data.group());
+  want(data.timestamp());
+  if (!training) return wanted;
+  want(data.negatives().column());
+  want(data.negatives().exclude_seen_by());
+  return wanted;
+}
+
 absl::Status AddLayout(const JobConfig& config, const DataSchema::Side& side, Layout* layout,
                        DataSchema* schema) {
   const CsvFormat& csv = config.data().csv();
@@ -181,12 +203,18 @@ absl::Status AddLayout(const JobConfig& config, const DataSchema::Side& side, La
       layout->names = side.names;
       if (layout->names.empty()) layout->names.assign(csv.column().begin(), csv.column().end());
       break;
+    case DataConfig::NPZ:
+    case DataConfig::PARQUET:
+      schema->csv.delimiter = columnar::kFieldEnd;
+      schema->csv.header = schema->csv.quotes = false;
+      layout->names = WantedColumns(config, side.training);
+      break;
     case DataConfig::NCF_NEGATIVES:
       layout->names = {"label", "user", "item"};
       break;
     default:
       return absl::InvalidArgumentError(absl::StrCat(
-          "data.format is not set: LIBSVM, LIBFFM, CRITEO_TSV, CSV, NCF_NEGATIVES or GENERATED"));
+          "data.format is not set: LIBSVM, LIBFFM, CRITEO_TSV, CSV, NPZ, PARQUET or GENERATED"));
   }
   if (schema->format == DataConfig::CSV && layout->names.empty()) {
     return absl::InvalidArgumentError("data.csv.column: the columns have no names");
@@ -242,6 +270,10 @@ const char* FormatHint(DataConfig::Format format) {
              "all";
     case DataConfig::CSV:
       return "CSV: the columns of data.csv or of the files' first line, separated by its delimiter";
+    case DataConfig::NPZ:
+      return "NPZ: one array per column, with one row per sample";
+    case DataConfig::PARQUET:
+      return "PARQUET: columns by name";
     case DataConfig::NCF_NEGATIVES:
       return "NCF_NEGATIVES: `(user,item)` and the negative items, separated by tabs";
     case DataConfig::GENERATED:

@@ -108,8 +108,8 @@ absl::StatusOr<bool> LineReader::Next(Line* line) {
   return true;
 }
 
-TextRows::TextRows(std::vector<Piece> pieces, CheckHeader header)
-    : pieces_(std::move(pieces)), header_(std::move(header)) {}
+TextRows::TextRows(std::vector<Piece> pieces, CheckHeader header, OpenText open)
+    : pieces_(std::move(pieces)), header_(std::move(header)), open_(std::move(open)) {}
 
 absl::Status TextRows::TakeHeader(const std::string& file) {
   LineReader::Line line;
@@ -121,16 +121,16 @@ absl::Status TextRows::TakeHeader(const std::string& file) {
 }
 
 absl::Status TextRows::Open(const Piece& piece) {
-  const bool compressed = CompressionOf(piece.file) != Compression::kNone;
-  if (piece.begin > 0 && compressed) {
+  const bool whole = open_ != nullptr || CompressionOf(piece.file) != Compression::kNone;
+  if (piece.begin > 0 && whole) {
     return absl::InvalidArgumentError(
-        absl::StrCat(piece.file, ": a compressed file is one split, from byte 0"));
+        absl::StrCat(piece.file, ": a file that is not plain text is one split, from byte 0"));
   }
   if (piece.begin > piece.end) {
     return absl::InvalidArgumentError(absl::StrCat(piece.file, ": the split [", piece.begin, ", ",
                                                    piece.end, ") ends before it begins"));
   }
-  if (!compressed && piece.end != LineReader::kToEnd) {
+  if (!whole && piece.end != LineReader::kToEnd) {
     absl::StatusOr<uint64_t> bytes = FileBytes(piece.file);
     if (!bytes.ok()) return bytes.status();
     if (piece.end > *bytes) {
@@ -139,10 +139,11 @@ absl::Status TextRows::Open(const Piece& piece) {
                        ": not the file that the job was planned with"));
     }
   }
-  auto input = OpenFile(piece.file, piece.begin == 0 ? 0 : piece.begin - 1);
+  auto input = open_ != nullptr ? open_(piece)
+                                : OpenFile(piece.file, piece.begin == 0 ? 0 : piece.begin - 1);
   if (!input.ok()) return input.status();
   lines_ = std::make_unique<LineReader>(*std::move(input), piece.begin,
-                                        compressed ? LineReader::kToEnd : piece.end);
+                                        whole ? LineReader::kToEnd : piece.end);
   source_ = piece.source;
   line_ = 0;
   lines_known_ = piece.begin == 0;

@@ -58,8 +58,11 @@ class TextRows final : public RowStream {
   };
   // Given the first line of a file, which is then no row.
   using CheckHeader = std::function<absl::Status(const std::string& file, std::string_view line)>;
+  // Where a file's text comes from, if not from its bytes: then a piece is a whole file.
+  using OpenText = std::function<absl::StatusOr<std::unique_ptr<ByteReader>>(const Piece&)>;
   // Pieces in order. Files are opened as they are reached.
-  explicit TextRows(std::vector<Piece> pieces, CheckHeader header = nullptr);
+  explicit TextRows(std::vector<Piece> pieces, CheckHeader header = nullptr,
+                    OpenText open = nullptr);
 
   absl::StatusOr<bool> Next(Row* row) override;
   absl::StatusOr<uint64_t> Skip(uint64_t rows) override;
@@ -71,6 +74,7 @@ class TextRows final : public RowStream {
 
   const std::vector<Piece> pieces_;
   const CheckHeader header_;
+  const OpenText open_;
   size_t next_piece_ = 0;
   std::unique_ptr<LineReader> lines_;
   uint32_t source_ = 0;

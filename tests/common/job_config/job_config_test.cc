@@ -192,11 +192,21 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
       {"cluster.message_limit_bytes=262143", "from 262144"},
       {"feature.1.table=emp", "did you mean \"emb\""},
-      {"feature.1.id={multi_valued: true}", "only LIBSVM"},
+      {"feature.1.id={multi_valued: true}", "no columns of many values"},
       {"feature.raw.numeric.transform=LOG2_BUCKET", "needs a table"},
       {"feature.raw.column=I14", "I1 to I13"},
       {"feature.raw.name=I2", "feature \"I2\" is there twice"},
       {"data.format=UNSET", "data.format is missing"},
+      {"data.csv={delimiter: \";\"}", "data.csv is for format CSV"},
+      {"data.weight=C1", "data.weight: no numeric column \"C1\""},
+      {"data.group=X", "data.group: no column \"X\""},
+      {"data.timestamp=*", "data.timestamp"},
+      {"data.negatives={column: \"C1\" values: 5}", "needs columns with names"},
+      {"data.valid_format=UNSET", "valid_format is UNSET"},
+      {"data.format=NCF_NEGATIVES", "is a format of data.valid"},
+      {"model.task.0.label=I14", "label: no numeric column \"I14\""},
+      {"feature.1.id={overlong: REFUSE}", "REFUSE needs max_values"},
+      {"feature.1.id={separator: \"||\"}", "separator: one byte"},
       {"model.task=[]", "model.task is missing"},
       {"dense.block=0", "dense.block is 0"},
       {"model.preset.dropout=1", "dropout is 1"},
@@ -211,6 +221,37 @@ TEST_CASE("values out of range are refused by the name of their field") {
     const std::string e = ErrorOf(kGood, {c.override_text});
     INFO(e);
     CHECK(e.find(c.message) != std::string::npos);
+  }
+}
+
+TEST_CASE("csv columns are checked where the config names them") {
+  const std::string csv = R"(data { format: CSV csv { delimiter: "\t" header: false column: ["user", "item"] }
+      train { files: "/a" } valid { files: "/v" } valid_format: NCF_NEGATIVES group: "user"
+      negatives { column: "item" values: 10 exclude_seen_by: "user" } }
+    feature { name: "user" table: "t" } feature { name: "item" table: "t" }
+    table { name: "t" part { name: "w" dim: 1 sgd {} } }
+    model { preset { kind: LR wide: "t.w" } })";
+  CHECK(ParseJobConfig(csv, "job.textproto").status() == absl::OkStatus());
+  const std::pair<const char*, const char*> bad[] = {
+      {"data.csv.delimiter=ab", "data.csv.delimiter: one byte"},
+      {"data.csv.column=[]", "need the names of their columns"},
+      {"data.csv.column=[\"user\",\"user\"]", "\"user\" is there twice"},
+      {"data.csv.column=[\"user\",\"\"]", "a name is empty"},
+      {"data.negatives.column=itm", "did you mean \"item\""},
+      {"data.negatives.exclude_seen_by=usr", "did you mean \"user\""},
+      {"data.negatives.per_positive=0", "per_positive is 0"},
+      {"data.negatives.per_positive=1001", "per_positive is 1001"},
+      {"data.negatives.values=0", "say how many"},
+      {"train.global_batch=4", "fewer samples than a positive and its negatives"},
+      {"feature.user.column=nobody", "CSV has user, item"},
+      {"data.weight=w", "data.weight: no numeric column \"w\": CSV has user, item"},
+      {"data.valid_format=CSV", "label: no numeric column \"label\": CSV has user, item"},
+      {"feature.user.id={separator: \"\\t\"}", "separator is data.csv.delimiter"}};
+  for (const auto& [text, message] : bad) {
+    INFO(text);
+    const std::string e = ErrorOf(csv, {text});
+    INFO(e);
+    CHECK(e.find(message) != std::string::npos);
   }
 }
 

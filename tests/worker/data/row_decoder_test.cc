@@ -1,7 +1,5 @@
 #include "worker/data/row_decoder.h"
 
-#include <google/protobuf/text_format.h>
-
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <string>
@@ -9,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "common/stable_hash.h"
+#include "tests/worker/data/decoder_fixture.h"
 #include "worker/data/decoder_columns.h"
 #include "worker/data/schema.h"
 
@@ -16,38 +15,6 @@ namespace tidegate {
 namespace {
 
 using Keys = std::vector<Key>;
-
-JobConfig Config(const std::string& text) {
-  JobConfig config;
-  REQUIRE(google::protobuf::TextFormat::ParseFromString(text, &config));
-  return config;
-}
-
-struct Fixture {
-  explicit Fixture(const std::string& config) {
-    absl::StatusOr<DataSchema> compiled = DataSchema::Compile(Config(config));
-    INFO(compiled.status());
-    REQUIRE(compiled.ok());
-    schema = std::make_shared<const DataSchema>(*compiled);
-    decoder = MakeRowDecoder(schema, {});
-    schema->Prepare(&batch);
-  }
-  bool Decode(const std::string& line) {
-    Row row;
-    row.data = line.data();
-    row.size = static_cast<uint32_t>(line.size());
-    row.position = batch.rows;
-    return decoder->Decode(row, &batch, &what);
-  }
-  Key KeyOf(const std::string& salt, const std::string& text) {
-    return FeatureKey(SaltOf(salt), text);
-  }
-
-  std::shared_ptr<const DataSchema> schema;
-  std::unique_ptr<RowDecoder> decoder;
-  Batch batch;
-  std::string what;
-};
 
 std::string CriteoLine(const std::string& label, std::vector<std::string> numeric,
                        std::vector<std::string> category) {
@@ -103,7 +70,7 @@ TEST_CASE("numbers are read whole and rounded as the compiler rounds them") {
 }
 
 TEST_CASE("criteo columns become keys, numbers and labels") {
-  Fixture f(kCriteo);
+  DecoderFixture f(kCriteo);
   REQUIRE(f.Decode(
       CriteoLine("1", {"3", "", "1", "", "", "", "", "", "", "", "", "", "100"}, {"68fd1e64"})));
   std::vector<std::string> categories(26);
@@ -127,7 +94,7 @@ TEST_CASE("criteo columns become keys, numbers and labels") {
 }
 
 TEST_CASE("bad criteo lines say what is wrong and leave the batch as it was") {
-  Fixture f(kCriteo);
+  DecoderFixture f(kCriteo);
   REQUIRE(f.Decode(CriteoLine("1", {"3"}, {"a"})));
   const std::pair<std::string, std::string> bad[] = {
       {"1\t2\t3", "3 columns"},
@@ -157,7 +124,7 @@ TEST_CASE("bad criteo lines say what is wrong and leave the batch as it was") {
 }
 
 TEST_CASE("libsvm tokens become keys by position or all together") {
-  Fixture f(kLibsvm);
+  DecoderFixture f(kLibsvm);
   REQUIRE(f.Decode("-1 581:1 974:2.5  5042:0.25 9:1"));
   REQUIRE(f.Decode("1\t7:3 "));
   REQUIRE(f.Decode("1 # nothing:1"));
@@ -175,7 +142,7 @@ TEST_CASE("libsvm tokens become keys by position or all together") {
 }
 
 TEST_CASE("bad libsvm lines say what is wrong and leave the batch as it was") {
-  Fixture f(kLibsvm);
+  DecoderFixture f(kLibsvm);
   REQUIRE(f.Decode("1 1:1"));
   const std::pair<std::string, std::string> bad[] = {{"x 1:1", "label: \"x\""},
                                                      {"3 1:1", "outside [0, 1]"},
@@ -217,7 +184,7 @@ TEST_CASE("a config that does not fit the data's columns is refused by name") {
       {R"(data { format: LIBSVM } model { task { label: "click" } })", "\"click\""},
   };
   for (const auto& [text, what] : bad) {
-    const absl::Status s = DataSchema::Compile(Config(text)).status();
+    const absl::Status s = DataSchema::Compile(ConfigOf(text)).status();
     INFO(text);
     CHECK(absl::IsInvalidArgument(s));
     CHECK_THAT(std::string(s.message()), Catch::Contains(what));
@@ -225,7 +192,7 @@ TEST_CASE("a config that does not fit the data's columns is refused by name") {
 }
 
 TEST_CASE("features and numbers keep the config's order, tasks share label columns") {
-  Fixture f(R"(data { format: CRITEO_TSV }
+  DecoderFixture f(R"(data { format: CRITEO_TSV }
     feature { name: "I2" numeric {} } feature { name: "C3" id {} table: "a" }
     feature { name: "I1" numeric {} } feature { name: "C1" id {} table: "b" }
     model { task { name: "a" label: "label" } task { name: "b" label: "label" } })");
