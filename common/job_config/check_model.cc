@@ -46,9 +46,6 @@ class ModelChecker {
     } else if (!t.has_probability() && t.logit().empty()) {
       Problem(at, "logit: name the block that predicts it");
     }
-    if (t.label() != "label") {
-      Problem(at, "label \"", t.label(), "\": the readers of this version know \"label\"");
-    }
     if (!std::isfinite(t.weight()) || t.weight() < 0) {
       Problem(at, "weight is ", t.weight(), "; it must be finite, at least 0");
     }

@@ -258,9 +258,7 @@ TEST_CASE("the real samples of libffm, Avazu and MovieLens read whole") {
       {"criteo_avazu_sample/xlearn_small_train.ffm",
        "format: LIBFFM @ } feature { name: 'f' column: '*' id { multi_valued: true } table: 't' }", 200},
       {"criteo_avazu_sample/avazu.train.csv",
-       "format: CSV csv { header: false column: ['id', 'label', 'hour', 'c4', 'c5', 'c6', 'c7', 'c8', 'c9', "
-       "'c10', 'c11', 'c12', 'c13', 'c14', 'c15', 'c16', 'c17', 'c18', 'c19', 'c20', 'c21', 'c22', 'c23', "
-       "'c24'] } @ } feature { name: 'f' column: 'c6' id {} table: 't' }", 8088},
+       "format: CSV @ } feature { name: 'f' column: 'site_id' id {} table: 't' }", 8087},
       {"ml-1m/ml-1m.test.negative",
        "format: NCF_NEGATIVES group: 'user' @ } feature { name: 'f' column: 'item' id {} table: 't' }",
        604000}};
@@ -270,7 +268,8 @@ TEST_CASE("the real samples of libffm, Avazu and MovieLens read whole") {
       WARN("skipped: no " << s.file << " under $TIDEGATE_DATA");
       continue;
     }
-    std::string text = std::string("data { ") + s.config + " model { task {} }";
+    std::string text = std::string("data { ") + s.config + " model { task { label: '" +
+                       (file.ends_with(".csv") ? "click" : "label") + "' } }";
     text.replace(text.find('@'), 1, " train { files: '" + file + "' }");
     JobConfig config;
     REQUIRE(google::protobuf::TextFormat::ParseFromString(text, &config));
