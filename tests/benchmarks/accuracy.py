@@ -5,7 +5,8 @@
 
 Needs bin/ (./quickstart.sh or ./test.sh builds it) and the data (docs/operations.md: TIDEGATE_DATA). A line
 of JSON per run goes to --out as it ends; runs that are in it already are not done again. The table has,
-per config and staleness, the mean over the seeds of the best epoch's validation AUC and its log loss.
+per config and staleness, the mean over the seeds of the best epoch's metrics: validation AUC (the best epoch's
+measure) and log loss, or for ranking NDCG@10 (the measure) and HR@10.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CONFIGS = "frappe_lr,frappe_fm,frappe_wide_deep,frappe_deepfm"
+CONFIGS = "frappe_lr,frappe_fm,frappe_wide_deep,frappe_deepfm,frappe_dcn_v2,frappe_dlrm,ml1m_neumf"
+CLICKS = ("auc", "logloss")
+RANKING = ("ndcg@10", "hr@10")
 
 
 def run(config, seed, staleness, servers, workers):
@@ -33,10 +36,12 @@ def run(config, seed, staleness, servers, workers):
         with open(summary) as f:
             report = json.load(f)
     epochs = report["epochs"]
-    metrics = [e["metrics"] for e in epochs]
-    best = max(range(len(metrics)), key=lambda i: metrics[i]["valid/click/auc"])
+    metrics = [{name.split("/")[-1]: value for name, value in e["metrics"].items() if name.startswith("valid/")}
+               for e in epochs]
+    measures = RANKING if RANKING[0] in metrics[0] else CLICKS
+    best = max(range(len(metrics)), key=lambda i: metrics[i][measures[0]])
     return {"config": config, "seed": seed, "staleness": staleness, "epoch": best + 1,
-            "auc": metrics[best]["valid/click/auc"], "logloss": metrics[best]["valid/click/logloss"],
+            **{name: metrics[best][name] for name in measures},
             "samples_per_second": report["samples_per_second"], "seconds": report["seconds"]}
 
 
@@ -65,13 +70,19 @@ def main():
                 if args.out:
                     with open(args.out, "a") as f:
                         f.write(line + "\n")
-    print("| config | staleness | seeds | AUC | log loss | samples/s |\n|---|---|---|---|---|---|")
-    for config in args.configs.split(","):
-        for staleness in args.staleness.split(","):
-            runs = [r for r in results if r["config"] == config and r["staleness"] == staleness]
-            mean = lambda name: sum(r[name] for r in runs) / len(runs)
-            print("| %s | %s | %d | %.4f | %.4f | %.0fk |" % (
-                config, staleness, len(runs), mean("auc"), mean("logloss"), mean("samples_per_second") / 1e3))
+    for measures, names in ((CLICKS, "AUC | log loss"), (RANKING, "NDCG@10 | HR@10")):
+        print_table([r for r in results if measures[0] in r], measures, names)
+
+
+def print_table(results, measures, names):
+    if not results:
+        return
+    print("| config | staleness | seeds | %s | samples/s |\n|---|---|---|---|---|---|" % names)
+    for config, staleness in dict.fromkeys((r["config"], r["staleness"]) for r in results):
+        runs = [r for r in results if r["config"] == config and r["staleness"] == staleness]
+        mean = lambda name: sum(r[name] for r in runs) / len(runs)
+        print("| %s | %s | %d | %.4f | %.4f | %.0fk |" % (
+            config, staleness, len(runs), mean(measures[0]), mean(measures[1]), mean("samples_per_second") / 1e3))
 
 
 if __name__ == "__main__":

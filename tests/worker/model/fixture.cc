@@ -25,10 +25,12 @@ absl::StatusOr<JobConfig> Config(const std::string& text) {
 
 }  // namespace
 
-ModelFixture::ModelFixture(const std::string& text, size_t rows, uint64_t seed) {
+ModelFixture::ModelFixture(const std::string& text, size_t rows, uint64_t seed,
+                           const std::function<void(JobConfig*)>& edit) {
   auto parsed = Config(text);
   if (!parsed.ok()) throw std::runtime_error(parsed.status().ToString());
   config = *parsed;
+  if (edit) edit(&config);
   auto created = Model::Create(config);
   if (!created.ok()) throw std::runtime_error(created.status().ToString());
   model = *std::move(created);
@@ -40,7 +42,7 @@ void ModelFixture::MakeBatch(size_t rows, uint64_t first_id, uint64_t seed) {
   Batch& b = step.batch;
   b.features.resize(4);
   b.numeric.resize(2);
-  b.labels.resize(1);
+  b.labels.resize(2);
   b.Clear();
   b.rows = rows;
   for (size_t r = 0; r < rows; ++r) {
@@ -61,6 +63,8 @@ void ModelFixture::MakeBatch(size_t rows, uint64_t first_id, uint64_t seed) {
                                  : static_cast<float>(random.Below(2)));
     b.sample_weight.push_back(static_cast<float>(0.5 + random.Unit()));
     b.sample_id.push_back(id);
+    b.labels[1].push_back(id % 3 == 0 ? std::numeric_limits<float>::quiet_NaN()
+                                      : static_cast<float>(random.Below(2)));
   }
 }
 

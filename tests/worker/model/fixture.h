@@ -1,6 +1,7 @@
 #pragma once
 // Models over made-up batches and rows.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,7 +16,9 @@ struct ModelFixture {
 
   // `text`: tables, dense and model. Features: C1..C3 (table "emb" if there), M (multi-valued with
   // weights, table "emb"), X and Y numeric.
-  explicit ModelFixture(const std::string& text, size_t rows = 7, uint64_t seed = 1);
+  // `edit` changes the config where its format has no words for it (a second label column).
+  explicit ModelFixture(const std::string& text, size_t rows = 7, uint64_t seed = 1,
+                        const std::function<void(JobConfig*)>& edit = nullptr);
 
   // Another batch of `rows` samples with ids from `first_id`; a sample depends on its id only.
   void MakeBatch(size_t rows, uint64_t first_id, uint64_t seed);

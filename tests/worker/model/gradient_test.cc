@@ -1,6 +1,7 @@
 // Every block's gradients against central differences of the loss, over all parameters and rows.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "tests/worker/model/fixture.h"
@@ -180,6 +181,38 @@ TEST_CASE("presets have the gradients of their blocks") {
            task { loss: SOFTMAX item_feature: "C2" temperature: .5 })"}) {
     ModelFixture f(WithModel(preset));
     CheckGradients(&f);
+  }
+}
+
+TEST_CASE("tasks with labels of their own add up, each over the samples whose label it knows") {
+  // A click's task on a shared bottom, and click times purchase as a product of probabilities.
+  const auto text = [](const char* click, const char* buy) {
+    return WithModel(absl::StrCat(R"(
+      block { name: "h" mlp { in: "emb.v" units: [4] last: TANH } }
+      block { name: "ctr" linear { in: "h" } } block { name: "cvr" linear { in: ["h", "X"] } }
+      block { name: "p_ctr" activation { in: "ctr" } } block { name: "p_cvr" activation { in: "cvr" } }
+      block { name: "p" mul { in: ["p_ctr", "p_cvr"] } }
+      task { name: "click" logit: "ctr" weight: )", click, R"( }
+      task { name: "buy" probability: "p" weight: )", buy, " }"));
+  };
+  const auto second_label = [](JobConfig* config) {
+    config->mutable_model()->mutable_task(1)->set_label("bought");
+  };
+  ModelFixture both(text("1", ".3"), 12, 1, second_label);
+  ModelFixture click(text("1", "0"), 12, 1, second_label);
+  ModelFixture buy(text("0", ".3"), 12, 1, second_label);
+  CHECK(both.Loss() == Approx(click.Loss() + buy.Loss()));
+  CHECK(buy.Loss() > 0);
+  CheckGradients(&both);
+
+  ModelFixture other = ModelFixture(text("0", ".3"), 12, 1, second_label);
+  std::vector<float>& bought = other.step.batch.labels[1];
+  std::fill(bought.begin(), bought.end(), std::numeric_limits<float>::quiet_NaN());
+  CHECK(other.Loss() == 0);
+  auto result = other.model->Train(&other.step);
+  REQUIRE(result.ok());
+  for (const TableStep& t : other.step.tables) {
+    for (float g : t.gradients) CHECK(g == 0);
   }
 }
 

@@ -274,7 +274,7 @@ TEST_CASE("tasks that do not fit their loss are refused") {
       {R"(probability: "z" loss: MSE)", "probability is for loss BCE"},
       {R"(probability: "q" } task { name: "second" logit: "z")", "probability \"q\" has 3 elements"},
       {R"(logit: "z" loss: BPR)", "set data.negatives"},
-      {R"(logit: "z" loss: MSE metric: LOGLOSS)", "metric LOGLOSS is of probabilities"},
+      {R"(logit: "z" loss: MSE metric: LOGLOSS)", "metric LOGLOSS needs predictions that are probabilities"},
   };
   for (const Case& c : cases) {
     INFO(c.task);
