@@ -22,14 +22,22 @@ const Struct* Metrics(const Value& epoch) {
   return metrics != nullptr && metrics->has_struct_value() ? &metrics->struct_value() : nullptr;
 }
 
+// Sorted; counts of rows and groups are left out.
+std::vector<std::string> NamesIn(const Struct& metrics) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : metrics.fields()) {
+    if (!absl::EndsWith(name, "/rows") && !absl::EndsWith(name, "/groups")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 std::vector<std::string> MetricNames(const Value& epochs) {
   std::vector<std::string> names;
   for (const Value& epoch : epochs.list_value().values()) {
     const Struct* metrics = Metrics(epoch);
     if (metrics == nullptr) continue;
-    for (const auto& [name, value] : metrics->fields()) {
-      if (!absl::EndsWith(name, "/rows")) names.push_back(name);
-    }
+    for (std::string& name : NamesIn(*metrics)) names.push_back(std::move(name));
   }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
@@ -90,6 +98,17 @@ double MetricOf(const Value& epoch, const std::string& ending) {
   return value;
 }
 
+// Where there is no AUC: the held-out metrics by name.
+std::string HeldOutLine(const Value& epoch) {
+  const Struct* metrics = Metrics(epoch);
+  std::string out;
+  for (const std::string& name : metrics == nullptr ? std::vector<std::string>() : NamesIn(*metrics)) {
+    if (!absl::StartsWith(name, "valid/")) continue;
+    absl::StrAppend(&out, out.empty() ? "" : "   ", name.substr(name.rfind('/') + 1), " ", Cell(NumberField(*metrics, name, NAN)));
+  }
+  return out.empty() ? "" : absl::StrFormat("%-18s%s\n", "held-out rows", out);
+}
+
 }  // namespace
 
 std::optional<AttainableMetrics> AttainableOf(const JobConfig& config) {
@@ -131,6 +150,8 @@ std::string JobTable(const Struct& summary, const std::optional<AttainableMetric
                           MetricOf(*chosen, "/logloss"));
     if (better) absl::StrAppendFormat(&out, "   (of the checkpoint; epoch %d was better: stop { keep: BEST } keeps it)", best_epoch);
     out += "\n";
+  } else if (chosen != nullptr) {
+    out += HeldOutLine(*chosen);
   }
   if (attainable) {
     absl::StrAppendFormat(&out, "%-18sAUC %.4f   log loss %.4f   (what the planted model itself scores)\n",

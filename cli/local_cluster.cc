@@ -86,6 +86,7 @@ absl::Status LocalCluster::Start() {
 absl::Status LocalCluster::StartScheduler() {
   std::vector<std::string> argv = {Binary("tidegate-scheduler"), "--config=" + options_.config,
                                    "--state=" + options_.run_dir + "/state", "--summary=" + summary_path(),
+                                   "--metrics_dir=" + options_.run_dir,
                                    "--address_file=" + options_.run_dir + "/address",
                                    absl::StrCat("--metrics_port=", options_.metrics_port)};
   for (const std::string& set : options_.sets) argv.push_back("--set=" + set);

@@ -21,15 +21,21 @@ std::string Bar(double share) {
   return absl::StrCat("[", std::string(full, '#'), std::string(kBarCells - full, '.'), "]");
 }
 
-// "AUC 0.7812" of the last epoch that has one.
-std::string LastAuc(const GetStatusResponse& status) {
+// "AUC 0.7812", "hr@10 0.6512": the first metric whose name begins so.
+std::string FirstMetric(const google::protobuf::RepeatedPtrField<MetricValue>& metrics, const std::string& beginning) {
+  for (const MetricValue& metric : metrics) {
+    if (!absl::StartsWith(metric.name(), beginning) || !std::isfinite(metric.value())) continue;
+    const std::string name = metric.name().substr(metric.name().rfind('/') + 1);
+    return absl::StrFormat("%s %.4f", name == "auc" ? "AUC" : name, metric.value());
+  }
+  return "";
+}
+
+// Of the last epoch that was evaluated.
+std::string LastMetric(const GetStatusResponse& status) {
   for (int i = status.results_size() - 1; i >= 0; --i) {
-    for (const MetricValue& metric : status.results(i).metrics()) {
-      const std::string& name = metric.name();
-      if (name.size() > 4 && name.compare(name.size() - 4, 4, "/auc") == 0) {
-        return absl::StrFormat("AUC %.4f", metric.value());
-      }
-    }
+    const std::string metric = FirstMetric(status.results(i).metrics(), "valid/");
+    if (!metric.empty()) return metric;
   }
   return "";
 }
@@ -114,8 +120,13 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
     if (status.phase() == TRAINING) absl::StrAppend(&out, "  ", ShortNumber(status.samples_per_second()), " samples/s");
     const double loss = MeanLoss(status);
     if (std::isfinite(loss)) absl::StrAppendFormat(&out, "  loss %.4f", loss);
-    const std::string auc = LastAuc(status);
-    if (!auc.empty()) absl::StrAppend(&out, "  ", auc);
+    const std::string progressive = FirstMetric(status.progressive(), "train/");
+    if (!progressive.empty()) absl::StrAppend(&out, "  train ", progressive);
+    const std::string metric = LastMetric(status);
+    if (!metric.empty()) absl::StrAppend(&out, "  ", metric);
+    if (status.learning_rate_factor() > 0 && status.learning_rate_factor() != 1) {
+      absl::StrAppendFormat(&out, "  lr x %.3g", status.learning_rate_factor());
+    }
     const Limit limit = LargestWait(status);
     if (limit.share > 0 && status.phase() == TRAINING) {
       absl::StrAppendFormat(&out, "  limited by %s (%.0f%%)", limit.name, limit.share * 100);
@@ -132,6 +143,12 @@ std::string StatusReport(const GetStatusResponse& status) {
   absl::StrAppendFormat(&out, "\n%s samples, %s/s now, %d shards, routing epoch %d, term %d\n",
                         ShortNumber(status.samples_total()), ShortNumber(status.samples_per_second()),
                         status.routing().shards(), status.routing().epoch(), status.term());
+  if (status.epoch() > 0) {
+    absl::StrAppendFormat(&out, "clock %d, learning rates x %.4g\n", status.clock(), status.learning_rate_factor());
+  }
+  for (const MetricValue& metric : status.progressive()) {
+    absl::StrAppendFormat(&out, "  %s %.4f\n", metric.name(), metric.value());
+  }
   for (const MemberStatus& m : status.members()) {
     const bool server = m.member().role() == SERVER;
     absl::StrAppendFormat(&out, "  %-6s %3d  %-8s %-22s", server ? "server" : "worker", m.member().incarnation(),
@@ -193,6 +210,12 @@ std::string MemberJson(const MemberStatus& m) {
   return object.Build();
 }
 
+std::string MetricsJson(const google::protobuf::RepeatedPtrField<MetricValue>& metrics) {
+  JsonObject object;
+  for (const MetricValue& metric : metrics) object.Number(metric.name(), metric.value());
+  return object.Build();
+}
+
 }  // namespace
 
 std::string StatusJson(const GetStatusResponse& status) {
@@ -221,6 +244,9 @@ std::string StatusJson(const GetStatusResponse& status) {
       .Integer("samples_total", static_cast<int64_t>(status.samples_total()))
       .Number("samples_per_second", status.samples_per_second())
       .Number("seconds", status.seconds())
+      .Integer("clock", status.clock())
+      .Number("learning_rate_factor", status.learning_rate_factor())
+      .Raw("progressive", MetricsJson(status.progressive()))
       .Integer("shards", status.routing().shards())
       .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))
       .Text("checkpoint", status.checkpoint())

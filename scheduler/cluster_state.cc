@@ -52,7 +52,9 @@ ClusterState::ClusterState(SchedulerOptions options, SchedulerState stored)
       sync_(state_.mutable_current()),
       detector_(options_.lease_ms),
       evaluation_(&options_.valid_splits),
-      group_steps_(options_.sync_group_steps) {}
+      group_steps_(options_.sync_group_steps),
+      schedule_(options_.job.train().schedule()),
+      progressive_(options_.job) {}
 
 absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOptions options,
                                                                    SchedulerState stored) {
@@ -96,6 +98,7 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
     for (Incarnation member : membership_.Active(role)) {
       detector_.Heard(member, now);
       soft_[member].advanced_at = now;
+      if (role == WORKER) progressive_.Expect(member);
     }
   }
   BeginQueues();
@@ -300,6 +303,7 @@ SchedulerEffects ClusterState::Tick(TimeMs now) {
                  absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms"), &effects);
   }
   CheckStalls(now, &effects);
+  CloseProgressive(options_.progressive_window_ms, &effects);
   return Finish(now, std::move(effects));
 }
 
@@ -338,6 +342,7 @@ void ClusterState::RemoveMember(TimeMs now, Incarnation incarnation, MemberRecor
     rejoin.set_message(state_.message());
     if (soft->second.heartbeat) Reply(soft->second.heartbeat->token, rejoin, effects);
     if (soft->second.work) Reply(soft->second.work->token, AnswerRejoin(), effects);
+    progressive_.Forget(incarnation);
     last_loads_[incarnation] = {soft->second.server_load, soft->second.worker_load};
     soft_.erase(soft);
   }
@@ -389,7 +394,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
     if (load.samples_total() > soft.worker_load.samples_total()) {
       observed_samples_ += load.samples_total() - soft.worker_load.samples_total();
     }
+    progressive_.Take(incarnation, load);
     if (load.samples_total() >= soft.worker_load.samples_total()) soft.worker_load = load;
+    soft.worker_load.clear_progressive();
     if (rate_window_.empty() || now - rate_window_.back().first >= options_.heartbeat_interval_ms) {
       rate_window_.emplace_back(now, observed_samples_);
       while (now - rate_window_.front().first > kRateWindowMs) rate_window_.erase(rate_window_.begin());

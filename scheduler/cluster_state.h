@@ -26,6 +26,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/learning_rate.h"
 #include "common/types.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/job.pb.h"
@@ -34,6 +35,8 @@
 #include "scheduler/evaluation.h"
 #include "scheduler/failure_detector.h"
 #include "scheduler/membership.h"
+#include "scheduler/metrics_record.h"
+#include "scheduler/progressive_windows.h"
 #include "scheduler/work_queue.h"
 #include "scheduler/sync_plan.h"
 
@@ -56,6 +59,7 @@ struct SchedulerOptions {
   // last a second or more, up to the maximum.
   uint64_t sync_group_steps = 64;
   uint64_t sync_group_steps_max = 4096;
+  TimeMs progressive_window_ms = 5000;  // of training
 };
 
 using SchedulerResponse =
@@ -82,6 +86,7 @@ struct SchedulerEffects {
   std::optional<ManifestOrder> manifest;
   std::string remove_checkpoint;    // folder of a superseded checkpoint; after persist
   std::vector<std::string> events;  // new lines for people
+  std::vector<MetricsRecord> metrics;  // new lines of the metrics log; after persist
 };
 
 class ClusterState {
@@ -188,6 +193,14 @@ class ClusterState {
   void CountTime(TimeMs now);
   bool TrainingDone() const;
 
+  // metrics_flow.cc: what goes to the metrics log.
+  MetricsRecord Record(const char* kind, std::vector<MetricValue> values) const;
+  // Where `window_ms` of training have passed since the window opened.
+  void CloseProgressive(TimeMs window_ms, SchedulerEffects* effects);
+  Clock HighestClock() const;
+  double LearningRateFactor() const;
+  double TrainSeconds() const;
+
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
   uint64_t SamplesSoFar() const;
   std::string WaitsFor() const;  // while STARTING
@@ -219,6 +232,10 @@ class ClusterState {
   bool told_no_workers_ = false;
   uint64_t observed_samples_ = 0;  // by the workers' own counts; for the rate
   std::vector<std::pair<TimeMs, uint64_t>> rate_window_;
+  const LearningRateSchedule schedule_;
+  ProgressiveWindows progressive_;
+  double progressive_since_ms_ = 0;  // of the epoch's training time
+  std::vector<MetricValue> newest_progressive_;
 };
 
 }  // namespace tidegate

@@ -64,6 +64,7 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
         Fail(now, "the training data holds no samples: see data.train in the job's config", effects);
         return true;
       }
+      CloseProgressive(0, effects);
       EpochResult* result = state_.add_results();
       const EpochProgress& current = state_.current();
       result->set_epoch(state_.epoch());
@@ -208,6 +209,7 @@ void ClusterState::EndEvaluation(TimeMs now, SchedulerEffects* effects) {
   state_.set_last_epoch(decision.last);
   state_.set_next_lr_scale(decision.lr_scale);
   Event(now, EpochLine(*result), effects);
+  effects->metrics.push_back(Record("epoch", {result->metrics().begin(), result->metrics().end()}));
   if (!decision.reason.empty()) Event(now, decision.reason, effects);
   if (!decision.save || options_.checkpoint_directory.empty()) return AfterSaving(now, effects);
   state_.set_phase(SAVING);

@@ -24,6 +24,7 @@ DEFINE_string(address_file, "", "file that gets HOST:PORT once it listens");
 DEFINE_string(state, "", "folder of the durable state; started again with it the job goes on; "
                          "default: a new one under ./tidegate-run");
 DEFINE_string(checkpoint_dir, "", "folder of checkpoints, shared with servers; default: in --state");
+DEFINE_string(metrics_dir, "", "folder that gets metrics.jsonl and TensorBoard event files");
 DEFINE_string(summary, "", "file that gets a JSON summary at the end");
 DEFINE_int32(heartbeat_interval_ms, 250, "how long a heartbeat is held when there is no news");
 DEFINE_int32(lease_ms, 3000, "a member that is silent for so long is dead");
@@ -100,6 +101,7 @@ int main(int argc, char** argv) {
   options.state = FLAGS_state;
   options.checkpoint_dir = FLAGS_checkpoint_dir;
   options.summary = FLAGS_summary;
+  options.metrics_dir = FLAGS_metrics_dir;
   options.address_file = FLAGS_address_file;
   options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
   options.lease_ms = FLAGS_lease_ms;

@@ -55,9 +55,10 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
   *status.mutable_results() = state_.results();
   *status.mutable_events() = state_.events();
 
-  double seconds = state_.phase() == TRAINING ? state_.current().train_ms() / 1000.0 : 0;
-  for (const EpochResult& result : state_.results()) seconds += result.seconds();
-  status.set_seconds(seconds);
+  status.set_seconds(TrainSeconds());
+  status.set_clock(HighestClock());
+  status.set_learning_rate_factor(LearningRateFactor());
+  status.mutable_progressive()->Assign(newest_progressive_.begin(), newest_progressive_.end());
   if (rate_window_.size() >= 2 && state_.phase() == TRAINING) {
     const auto& [from, first] = rate_window_.front();
     const auto& [to, last] = rate_window_.back();

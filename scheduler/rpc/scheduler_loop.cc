@@ -57,6 +57,9 @@ void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
   if (hooks_.log) {
     for (const std::string& event : effects.events) hooks_.log(event);
   }
+  if (hooks_.metrics) {
+    for (const MetricsRecord& record : effects.metrics) hooks_.metrics(record);
+  }
 }
 
 void SchedulerLoop::Deliver(std::vector<Ready> ready) {

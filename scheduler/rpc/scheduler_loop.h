@@ -27,6 +27,7 @@ class SchedulerLoop {
     std::function<absl::Status(const ManifestOrder&)> write_manifest;
     std::function<void(const std::string& folder)> remove_checkpoint;
     std::function<void(const std::string& event)> log;
+    std::function<void(const MetricsRecord& record)> metrics;
   };
 
   // core, store and clock outlive the loop.

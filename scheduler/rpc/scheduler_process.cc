@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -22,6 +23,7 @@
 #include "scheduler/data_plan.h"
 #include "scheduler/rpc/scheduler_loop.h"
 #include "scheduler/rpc/scheduler_service.h"
+#include "scheduler/store/metrics_log.h"
 #include "scheduler/store/state_store.h"
 #include "scheduler/summary.h"
 
@@ -96,14 +98,36 @@ void WriteMetrics(SchedulerLoop* loop, MetricsPage* page) {
               number(state.current().leases_size()));
   page->Gauge("tidegate_splits_done", "Splits (staleness 0: steps) done in this epoch.",
               number(status.splits_done()));
-  page->Gauge("tidegate_learning_rate_scale", "Factor on every configured learning rate.",
+  page->Gauge("tidegate_learning_rate_scale", "Factor of train.plateau on every configured learning rate.",
               state.lr_scale());
+  page->Gauge("tidegate_learning_rate_factor", "Factor of train.schedule and train.plateau together.",
+              status.learning_rate_factor());
+  for (const MetricValue& metric : status.progressive()) {
+    page->Gauge("tidegate_progressive", "Metrics of the newest window of the training stream.", metric.value(),
+                {{"metric", metric.name()}});
+  }
   page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job.", number(status.term()));
   page->Counter("tidegate_samples_total", "Training samples of finished and running work.",
                 number(status.samples_total()));
   page->Counter("tidegate_events_total", "Things that happened: joins, deaths, epochs.",
                 number(state.events_total()));
 }
+
+double WallTime() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// Writes what it is given; the job does not end where that fails. Called under the loop's lock.
+struct MetricsWriter {
+  std::unique_ptr<MetricsLog> log;
+  std::atomic<uint64_t> failures{0};
+
+  void Write(const MetricsRecord& record) {
+    const absl::Status status = log->Write(WallTime(), record);
+    if (status.ok()) return;
+    if (failures++ == 0) TG_LOG(WARNING) << "metrics are left out: " << status.message();
+  }
+};
 
 // Of a job that starts now: no other at this address has had it.
 uint64_t NewGeneration() {
@@ -201,6 +225,16 @@ int SchedulerProcess::RunJob() {
   };
   hooks.remove_checkpoint = [this](const std::string& folder) { RemoveCheckpoint(files_, folder); };
   hooks.log = [](const std::string& event) { TG_LOG(INFO) << event; };
+  MetricsWriter writer;
+  if (!options_.metrics_dir.empty()) {
+    auto log = MetricsLog::Open(options_.metrics_dir, WallTime());
+    if (!log.ok()) {
+      TG_LOG(ERROR) << "--metrics_dir: " << log.status().message();
+      return kExitUsage;
+    }
+    writer.log = *std::move(log);
+    hooks.metrics = [&writer](const MetricsRecord& record) { writer.Write(record); };
+  }
   SchedulerLoop loop(job->core.get(), job->store.get(), &clock, std::move(hooks));
   SchedulerServiceImpl service(&loop);
 
@@ -215,7 +249,11 @@ int SchedulerProcess::RunJob() {
     return kExitUsage;
   }
   MetricsRegistry registry("scheduler");
-  registry.AddSource([&](MetricsPage& page) { WriteMetrics(&loop, &page); });
+  registry.AddSource([&](MetricsPage& page) {
+    WriteMetrics(&loop, &page);
+    page.Counter("tidegate_metrics_log_failures_total", "Records that --metrics_dir had no room for.",
+                 static_cast<double>(writer.failures));
+  });
   std::unique_ptr<MetricsServer> metrics;
   if (options_.metrics_port >= 0) {
     auto started = MetricsServer::Start(&registry, "127.0.0.1", options_.metrics_port);

@@ -21,6 +21,7 @@ struct SchedulerProcessOptions {
   std::string state;           // folder; empty: a new one under ./tidegate-run
   std::string checkpoint_dir;  // empty: "checkpoints" in the state's folder
   std::string summary;         // file; empty: none
+  std::string metrics_dir;     // folder of metrics.jsonl and event files; empty: none
   std::string address_file;    // gets HOST:PORT once it listens; empty: none
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;

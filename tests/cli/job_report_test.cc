@@ -38,6 +38,16 @@ TEST_CASE("the table shows what the checkpoint scores, and names a better epoch"
   CHECK(table.find("epoch 1 was better") != std::string::npos);
 }
 
+TEST_CASE("held-out metrics without an AUC stand by their names") {
+  auto summary = ParseJson(R"({"best_epoch": 1, "epochs": [{"epoch": 1, "seconds": 1, "samples": 10, "metrics":
+      {"train/loss": 0.5, "valid/click/hr@10": 0.69, "valid/click/ndcg@10": 0.415, "valid/click/groups": 6040}}]})");
+  REQUIRE(summary.ok());
+  const std::string table = JobTable(*summary, std::nullopt);
+  INFO(table);
+  CHECK(table.find("held-out rows     hr@10 0.6900   ndcg@10 0.4150\n") != std::string::npos);
+  CHECK(table.find("groups") == std::string::npos);
+}
+
 TEST_CASE("a summary without epochs still makes a table") {
   auto summary = ParseJson(R"({"samples": 0})");
   REQUIRE(summary.ok());

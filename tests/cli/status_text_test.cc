@@ -40,6 +40,24 @@ TEST_CASE("the progress line has epoch, share, rate, loss, AUC and the limit") {
   CHECK(ProgressLine(Training(), 10) == "epoch 3/20");
 }
 
+TEST_CASE("the progress line has the training stream's metric, a learning rate that changes, and other metrics than AUC") {
+  GetStatusResponse status = Training();
+  MetricValue* metric = status.add_progressive();
+  metric->set_name("train/click/auc");
+  metric->set_value(0.75);
+  status.set_learning_rate_factor(0.125);
+  status.mutable_results(0)->mutable_metrics(0)->set_name("valid/click/hr@10");
+  const std::string line = ProgressLine(status, 0);
+  INFO(line);
+  CHECK(line.find("loss 0.5000  train AUC 0.7500  hr@10 0.7812  lr x 0.125  limited by") != std::string::npos);
+  status.set_clock(77);
+  CHECK(StatusReport(status).find("clock 77, learning rates x 0.125\n  train/click/auc 0.7500\n") != std::string::npos);
+  auto json = ParseJson(StatusJson(status));
+  REQUIRE(json.ok());
+  CHECK(NumberField(*json, "learning_rate_factor", 0) == 0.125);
+  CHECK(NumberField(Field(*json, "progressive")->struct_value(), "train/click/auc", 0) == 0.75);
+}
+
 TEST_CASE("the limit is the largest mean share of the living workers") {
   GetStatusResponse status = Training();
   status.mutable_members(0)->set_alive(false);

@@ -39,6 +39,7 @@ class FakeModel final : public Model {
     StepResult r;
     r.weight_sum = static_cast<double>(step->batch.rows);
     r.loss_sum = 2 * r.weight_sum;
+    r.probabilities = {std::vector<float>(step->batch.rows, 0.5f)};
     return r;
   }
   absl::StatusOr<StepResult> Evaluate(Step* step) override {

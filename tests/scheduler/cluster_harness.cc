@@ -76,6 +76,7 @@ bool ClusterHarness::HasEvent(const std::string& text) const {
 
 void ClusterHarness::Apply(SchedulerEffects effects) {
   if (effects.persist) stored_ = core_->Durable();
+  metrics_.insert(metrics_.end(), effects.metrics.begin(), effects.metrics.end());
   if (effects.manifest) {
     manifests_.push_back(*effects.manifest);
     After(1, [this] {
@@ -197,6 +198,10 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
   if (m.role == WORKER) {
     request.mutable_worker_load()->set_clock(m.clock);
     request.mutable_worker_load()->set_samples_total(m.samples);
+    TaskProgress* counts = request.mutable_worker_load()->add_progressive();
+    counts->set_task("click");
+    counts->set_weight_sum(static_cast<double>(m.samples));
+    counts->set_loss_sum(0.5 * static_cast<double>(m.samples));
     if (m.work) *request.add_progress() = m.progress;
   }
   Call(member, life, request, kTimeoutMs,

@@ -85,6 +85,7 @@ class ClusterHarness {
   TimeMs now() const { return now_; }
   uint64_t calls() const { return calls_; }
   const std::vector<ManifestOrder>& manifests() const { return manifests_; }
+  const std::vector<MetricsRecord>& metrics() const { return metrics_; }
   Random& random() { return random_; }
   bool HasEvent(const std::string& text) const;
   uint64_t ExpectedSamples() const;
@@ -128,6 +129,7 @@ class ClusterHarness {
   uint64_t calls_ = 0;
   Clock applied_ = -1;
   std::vector<ManifestOrder> manifests_;
+  std::vector<MetricsRecord> metrics_;
 };
 
 }  // namespace tidegate

@@ -273,6 +273,61 @@ TEST_CASE("early stop keeps the best checkpoint, a plateau lowers the rate on th
   CHECK(cluster.HasEvent("early stop: valid/click/auc"));
 }
 
+TEST_CASE("the metrics log gets every epoch and the windows of its training, with the rate in force") {
+  for (bool synchronous : {false, true}) {
+    HarnessOptions options;
+    options.epochs = 3;
+    options.synchronous = synchronous;
+    options.splits = 40;
+    options.adjust = [](SchedulerOptions* o) {
+      o->progressive_window_ms = 100;
+      Schedule* schedule = o->job.mutable_train()->mutable_schedule();
+      schedule->set_kind(Schedule::STEP);
+      schedule->set_every(7);
+      schedule->set_factor(.5f);
+      schedule->set_warmup_steps(10);
+    };
+    ClusterHarness cluster(options);
+    REQUIRE(cluster.RunToEnd());
+    std::vector<uint32_t> epochs;
+    double seconds = 0;
+    uint64_t samples = 0;
+    Clock step = 0;
+    size_t windows = 0;
+    for (const MetricsRecord& record : cluster.metrics()) {
+      CHECK(record.seconds >= seconds);
+      CHECK(record.step >= step);
+      CHECK(record.step > 0);
+      const Clock after_warmup = record.step - 1 - 10;
+      const double factor = after_warmup < 0 ? static_cast<float>(record.step) / 10
+                                             : std::ldexp(1.0, -static_cast<int>(after_warmup / 7));
+      CHECK(record.learning_rate_factor == factor);
+      seconds = record.seconds;
+      step = record.step;
+      if (record.kind == "epoch") {
+        CHECK(record.samples > samples);
+        samples = record.samples;
+        epochs.push_back(record.epoch);
+        CHECK(record.values.at(0).name() == "train/loss");
+        CHECK(record.values.at(1).name() == "valid/click/auc");
+        continue;
+      }
+      ++windows;
+      CHECK(record.kind == "progressive");
+      CHECK(record.values.at(1).name() == "train/click/logloss");
+      CHECK(record.values.at(1).value() == .5);
+    }
+    CHECK(epochs == std::vector<uint32_t>{1, 2, 3});
+    CHECK(windows >= 3);
+    CHECK(samples == 3 * cluster.ExpectedSamples());
+    const GetStatusResponse status = cluster.core().Status(cluster.now());
+    CHECK(status.clock() == step);
+    REQUIRE(status.progressive_size() == 2);
+    CHECK(status.progressive(1).value() == .5);
+    for (const MemberStatus& member : status.members()) CHECK(member.worker_load().progressive().empty());
+  }
+}
+
 TEST_CASE("a job without validation data ends with its last epoch saved") {
   HarnessOptions options;
   options.valid_splits = 0;

@@ -201,6 +201,7 @@ absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* s
     if (!trained.ok()) return trained.status();
     result = *std::move(trained);
   }
+  if (options_.on_trained) options_.on_trained(slot->step.batch, result);
   if (auto s = AwaitPushes(options_.pushes_in_flight_max - 1, stop); !s.ok()) return s;
   outcome->samples += slot->step.batch.rows;
   outcome->loss_sum += result.loss_sum;

@@ -57,6 +57,8 @@ class StepPipeline {
     StalenessOptions staleness;
     uint32_t pushes_in_flight_max = 8;
     uint64_t seed = 1;  // of the job: dropout
+    // Sees each trained batch with its predictions, before its update is pushed; on the worker's thread.
+    std::function<void(const Batch&, const StepResult&)> on_trained = nullptr;
   };
   // Fills step->tables[*].keys and counts, and step->features, from step->batch.
   using Gather = std::function<void(Step*)>;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/progressive.h"
 #include "common/task_metrics.h"
 #include "worker/data/prefetch.h"
 
@@ -47,7 +49,33 @@ WorkRunner::WorkRunner(const JobConfig& job, StepPipeline::Options options, size
       batch_rows_(batch_rows),
       readers_(readers),
       model_(model),
-      pipeline_(options, model, client, std::move(gather), &stats_) {}
+      pipeline_(Observed(std::move(options)), model, client, std::move(gather), &stats_) {}
+
+StepPipeline::Options WorkRunner::Observed(StepPipeline::Options options) {
+  options.on_trained = [this](const Batch& batch, const StepResult& result) { CountTrained(batch, result); };
+  return options;
+}
+
+void WorkRunner::CountTrained(const Batch& batch, const StepResult& result) {
+  const std::vector<size_t> labels = model_->task_labels();
+  std::lock_guard lock(mu_);
+  progressive_.resize(labels.size());
+  for (size_t t = 0; t < labels.size(); ++t) {
+    const TaskConfig& task = job_.model().task(static_cast<int>(t));
+    if (!HasProgressiveMetrics(task)) continue;
+    CountPredictions(task, result.probabilities[t], batch.labels[labels[t]], batch.sample_weight,
+                     &progressive_[t]);
+  }
+}
+
+std::vector<TaskProgress> WorkRunner::Progressive() const {
+  std::vector<TaskProgress> counts;
+  std::lock_guard lock(mu_);
+  for (const TaskProgress& task : progressive_) {
+    if (!task.task().empty()) counts.push_back(task);
+  }
+  return counts;
+}
 
 absl::StatusOr<WorkRunner::Outcome> WorkRunner::Run(const Work& work, Clock clock,
                                                     const std::atomic<bool>* stop) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "proto/cluster.pb.h"
@@ -32,12 +33,16 @@ class WorkRunner {
 
   // How far the synchronous range under way is acknowledged; nothing between works.
   std::optional<WorkDone> Progress() const;
+  // Counts of every task with progressive metrics, since the start (common/progressive.h).
+  std::vector<TaskProgress> Progressive() const;
   const PipelineStats& stats() const { return stats_; }
 
  private:
   absl::StatusOr<Outcome> TrainSplit(const Work& work, Clock clock, const std::atomic<bool>* stop);
   absl::StatusOr<Outcome> TrainSteps(const Work& work, Clock clock, const std::atomic<bool>* stop);
   absl::StatusOr<Outcome> Evaluate(const Work& work, Clock clock, const std::atomic<bool>* stop);
+  StepPipeline::Options Observed(StepPipeline::Options options);
+  void CountTrained(const Batch& batch, const StepResult& result);
   void ReportLoss(const TrainOutcome& outcome, WorkDone* done) const;
 
   const JobConfig job_;
@@ -48,6 +53,7 @@ class WorkRunner {
   StepPipeline pipeline_;
   mutable std::mutex mu_;
   std::optional<WorkDone> progress_;
+  std::vector<TaskProgress> progressive_;  // by task of the model
 };
 
 }  // namespace tidegate

@@ -23,6 +23,8 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+constexpr double kProgressivePeriodS = 1;  // between two reports of progressive counts
+
 bool IsFenced(const absl::Status& status) {
   return absl::IsFailedPrecondition(status) && absl::StrContains(status.message(), "rejoin");
 }
@@ -55,6 +57,7 @@ struct WorkerProcess::Session {
   };
   Sample last;
   double loss = 0;
+  double progressive_at = 0;
 
   void OnRouting(const RoutingTable& table) {
     auto made = Routing::FromProto(table);
@@ -374,6 +377,10 @@ void WorkerProcess::FillHeartbeat(Session* session, HeartbeatRequest* request) {
   load->set_push_wait((now.push - last.push) / seconds);
   load->set_bad_lines(session->readers->bad_lines().count());
   last = now;
+  if (now.at - session->progressive_at >= kProgressivePeriodS) {
+    session->progressive_at = now.at;
+    for (TaskProgress& counts : session->runner->Progressive()) *load->add_progressive() = std::move(counts);
+  }
   if (auto progress = session->runner->Progress()) *request->add_progress() = *progress;
 }
 

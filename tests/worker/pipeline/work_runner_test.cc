@@ -105,6 +105,32 @@ TEST_CASE("a synchronous range that ends before the data does not report its end
   CHECK(out->done.samples() == 256);
 }
 
+TEST_CASE("training is counted before its updates, and evaluation is not") {
+  Fixture f("0");
+  CHECK(f.runner->Progressive().empty());
+  Work work;
+  work.set_kind(Work::TRAIN);
+  work.mutable_sync()->set_first_step(0);
+  work.mutable_sync()->set_end_step(4);
+  work.mutable_sync()->set_world(1);
+  REQUIRE(f.runner->Run(work, 0, nullptr).ok());
+  const std::vector<TaskProgress> counts = f.runner->Progressive();
+  REQUIRE(counts.size() == 1);
+  CHECK(counts[0].task() == "click");
+  CHECK(counts[0].weight_sum() == 256);
+  double weight = 0;
+  for (double w : counts[0].positives()) weight += w;
+  CHECK(weight > 0);
+  for (double w : counts[0].negatives()) weight += w;
+  CHECK(weight == 256);
+  Work eval;
+  eval.set_kind(Work::EVAL);
+  eval.mutable_split()->set_begin(1000);
+  eval.mutable_split()->set_end(1090);
+  REQUIRE(f.runner->Run(eval, 4, nullptr).ok());
+  CHECK(f.runner->Progressive()[0].weight_sum() == 256);
+}
+
 TEST_CASE("evaluation reports a score for every row") {
   Fixture f("0");
   Work work;
