@@ -53,6 +53,7 @@ pytest_stage() {
 }
 
 pytest_stage "tidy" tests/tidy tests/scripts
+pytest_stage "python" tests/python
 say "binaries"
 build_binaries 2>&1 | grep -v '^INFO: \|^Loading\|^Analyzing'
 [[ "${PIPESTATUS[0]}" == 0 ]] || echo "0 1 0 build of the binaries" >> "$counts"

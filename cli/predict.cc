@@ -18,6 +18,8 @@
 #include "common/file_system.h"
 #include "worker/model/backend.h"
 
+DEFINE_string(export, "", "");
+
 namespace tidegate::cli {
 namespace {
 
@@ -64,6 +66,7 @@ void AppendRows(const StepResult& result, size_t rows, std::string* out) {
 absl::Status Predict(Progress* progress, std::string* bad_lines) {
   ScoringOptions options;
   options.checkpoint = FLAGS_checkpoint;
+  options.export_dir = FLAGS_export;
   options.data = FLAGS_data;
   options.format = FLAGS_format;
   options.max_bad_lines = FLAGS_max_bad_lines;
@@ -93,8 +96,8 @@ absl::Status Predict(Progress* progress, std::string* bad_lines) {
 }
 
 int RunPredict(const Arguments& arguments) {
-  if (FLAGS_checkpoint.empty() || FLAGS_out.empty() || FLAGS_batch == 0 || !arguments.positional.empty()) {
-    std::cerr << "usage: tidegate predict --checkpoint=DIR --out=FILE [--data=FILE] [--format=FORMAT]\n";
+  if (FLAGS_checkpoint.empty() == FLAGS_export.empty() || FLAGS_out.empty() || FLAGS_batch == 0 || !arguments.positional.empty()) {
+    std::cerr << "usage: tidegate predict --checkpoint=DIR|--export=DIR --out=FILE [--data=FILE] [--format=FORMAT]\n";
     return kUsage;
   }
   SetComputeThreads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
@@ -128,6 +131,7 @@ Command PredictCommand() {
           "",
           "write a model's scores on a file as CSV: a header of task names, a line per row in order",
           {{"checkpoint", "DIR", "the checkpoint's folder (the one with MANIFEST)"},
+           {"export", "DIR", "or the folder of an export"},
            {"out", "FILE", "the CSV file; complete or not there"},
            {"force", "", "overwrite it"},
            {"data", "FILE", "file or glob (default: the job's held-out data)"},

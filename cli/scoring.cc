@@ -1,10 +1,13 @@
 #include "cli/scoring.h"
 
+#include <google/protobuf/util/message_differencer.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/job_config/job_config.h"
 #include "server/checkpoint/loaded_checkpoint.h"
+#include "server/checkpoint/loaded_export.h"
 
 namespace tidegate::cli {
 namespace {
@@ -47,7 +50,8 @@ absl::Status SameTables(const Model& model, const std::vector<TableSpec>& stored
   const std::vector<TableSpec>& tables = model.tables();
   bool same = tables.size() == stored.size();
   for (size_t t = 0; same && t < tables.size(); ++t) {
-    same = tables[t].SerializeAsString() == stored[t].SerializeAsString();
+    // An export's JSON states defaults.
+    same = google::protobuf::util::MessageDifferencer::Equivalent(tables[t], stored[t]);
   }
   if (same) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("it was written by version ", version,
@@ -56,13 +60,13 @@ absl::Status SameTables(const Model& model, const std::vector<TableSpec>& stored
 
 }  // namespace
 
-absl::Status Scoring::LoadRows(const ScoringOptions& options, std::vector<TableSpec>* tables, std::string* version) {
-  auto loaded = LoadedCheckpoint::Load(RealFileSystem(), options.checkpoint);
+absl::Status Scoring::LoadCheckpoint(const std::string& directory, std::vector<TableSpec>* tables, std::string* version) {
+  auto loaded = LoadedCheckpoint::Load(RealFileSystem(), directory);
   if (!loaded.ok()) return loaded.status();
   auto checkpoint = std::make_shared<LoadedCheckpoint>(*std::move(loaded));
   const CheckpointManifest& manifest = checkpoint->manifest();
   if (!config_.ParseFromString(manifest.job_config())) {
-    return absl::DataLossError(options.checkpoint + "/MANIFEST holds no job config");
+    return absl::DataLossError(directory + "/MANIFEST holds no job config");
   }
   tables->assign(manifest.tables().begin(), manifest.tables().end());
   *version = manifest.version();
@@ -72,12 +76,29 @@ absl::Status Scoring::LoadRows(const ScoringOptions& options, std::vector<TableS
   return absl::OkStatus();
 }
 
+absl::Status Scoring::LoadExport(const std::string& directory, std::vector<TableSpec>* tables, std::string* version) {
+  auto loaded = LoadedExport::Load(RealFileSystem(), directory);
+  if (!loaded.ok()) return loaded.status();
+  auto exported = std::make_shared<LoadedExport>(*std::move(loaded));
+  auto config = ParseJobConfig(exported->config_text(), JoinPath(directory, kExportConfigName));
+  if (!config.ok()) return config.status();
+  config_ = *std::move(config);
+  tables->assign(exported->spec().tables().begin(), exported->spec().tables().end());
+  *version = exported->spec().version();
+  rows_ = [exported](TableId table, std::span<const Key> keys, std::span<float> rows) {
+    return exported->Gather(table, keys, rows);
+  };
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Scoring>> Scoring::Create(const ScoringOptions& options) {
   auto scoring = std::unique_ptr<Scoring>(new Scoring());
   scoring->batch_ = options.batch;
   std::vector<TableSpec> tables;
   std::string version;
-  if (absl::Status s = scoring->LoadRows(options, &tables, &version); !s.ok()) return s;
+  absl::Status loaded = options.export_dir.empty() ? scoring->LoadCheckpoint(options.checkpoint, &tables, &version)
+                                                   : scoring->LoadExport(options.export_dir, &tables, &version);
+  if (!loaded.ok()) return loaded;
   if (absl::Status s = SetData(options, &scoring->config_); !s.ok()) return s;
   auto model = Model::Create(scoring->config_);
   if (!model.ok()) return model.status();

@@ -17,7 +17,8 @@
 namespace tidegate::cli {
 
 struct ScoringOptions {
-  std::string checkpoint;      // folder
+  std::string checkpoint;      // folder; exactly one of checkpoint and export_dir
+  std::string export_dir;      // folder
   std::string data;            // file or glob; empty: the job's held-out data
   std::string format;          // of `data`; empty: the job's
   uint64_t max_bad_lines = 0;
@@ -44,7 +45,8 @@ class Scoring {
 
  private:
   Scoring() = default;
-  absl::Status LoadRows(const ScoringOptions& options, std::vector<TableSpec>* tables, std::string* version);
+  absl::Status LoadCheckpoint(const std::string& directory, std::vector<TableSpec>* tables, std::string* version);
+  absl::Status LoadExport(const std::string& directory, std::vector<TableSpec>* tables, std::string* version);
   absl::Status Evaluate(Step* step, const Visit& visit);
 
   JobConfig config_;

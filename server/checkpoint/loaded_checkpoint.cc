@@ -1,5 +1,6 @@
 #include "server/checkpoint/loaded_checkpoint.h"
 
+#include <algorithm>
 #include <bit>
 #include <numeric>
 #include <utility>
@@ -66,6 +67,27 @@ absl::Status LoadedCheckpoint::Gather(TableId table, std::span<const Key> keys,
   arguments.clock = manifest_.clock() + 1;
   group.Gather(packed, {}, FLOAT32, arguments, std::as_writable_bytes(rows).data());
   return absl::OkStatus();
+}
+
+std::vector<Key> LoadedCheckpoint::Keys(TableId table) const {
+  std::vector<Key> keys;
+  const TableGroup& group = *tables_[table];
+  keys.reserve(group.rows());
+  for (uint32_t s = 0; s < group.shards(); ++s) {
+    const ShardTable& shard = group.shard(s);
+    for (const Key key : shard.SortedKeys()) {
+      if (shard.Find(key) != nullptr) keys.push_back(key);  // not one that is only counted
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  return keys;
+}
+
+std::string LoadedCheckpoint::Record(TableId table, Key key) const {
+  const TableGroup& group = *tables_[table];
+  std::string record;
+  group.shard(group.LocalOfKey(key)).AppendRows(std::span<const Key>(&key, 1), &record);
+  return record;
 }
 
 uint64_t LoadedCheckpoint::rows() const {

@@ -26,6 +26,10 @@ class LoadedCheckpoint {
   // beyond the table, or rows of another length.
   absl::Status Gather(TableId table, std::span<const Key> keys, std::span<float> rows) const;
   uint64_t rows() const;
+  // Of a table's rows, rising.
+  std::vector<Key> Keys(TableId table) const;
+  // The key's record as docs/formats.md has it: of a row or of a key not admitted yet; empty: neither.
+  std::string Record(TableId table, Key key) const;
 
  private:
   CheckpointManifest manifest_;

@@ -1,0 +1,44 @@
+"""Values to keys and numbers, by feature configs as spec.json has them."""
+
+import pytest
+
+np = pytest.importorskip("numpy", reason="numpy is not installed")
+
+from tidegate.features import IdFeature, NumericFeature, log2_bucket  # noqa: E402
+from tidegate.xxh3 import feature_key, missing_key  # noqa: E402
+
+
+def feature(**options):
+    return IdFeature({"name": "f", "column": "f", "table": "t", "salt": "f", "id": options})
+
+
+def test_a_value_that_is_missing_has_a_key_of_its_own_or_none():
+    samples, keys, weights = feature().columns(["a", None, ""])
+    assert keys.tolist() == [feature_key("f", "a"), missing_key("f"), missing_key("f")]
+    samples, keys, weights = feature(missing="SKIP").columns([None, "a", []])
+    assert samples.tolist() == [1] and keys.tolist() == [feature_key("f", "a")]
+
+
+def test_values_and_weights_keep_their_order_and_are_cut():
+    pairs = [("a", 2.0), ("b", 3.0), ("c", 4.0)]
+    keys, weights = feature(use_values=True).sample(pairs)
+    assert keys == [feature_key("f", v) for v in "abc"] and weights == [2, 3, 4]
+    assert feature(max_values=2).sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "ab"]
+    assert feature(max_values=2, overlong="KEEP_LAST").sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "bc"]
+    with pytest.raises(ValueError, match="3 values, at most 2"):
+        feature(max_values=2, overlong="REFUSE").sample(["a", "b", "c"])
+
+
+def test_an_integer_is_its_decimal_text_and_a_float_is_no_id():
+    assert feature().key(17) == feature_key("f", "17") == feature().key(np.int64(17))
+    with pytest.raises(TypeError):
+        feature().key(1.5)
+
+
+def test_buckets_of_the_recipe():
+    assert [log2_bucket(x) for x in (-3, 0, 1.5, 2, 3, 100)] == ["SP-3", "SP0", "SP1", "SP2", "1", "21"]
+
+
+def test_numbers_are_transformed_and_missing_ones_filled():
+    config = {"name": "n", "numeric": {"transform": "LOG1P", "missing_value": -1}}
+    assert NumericFeature(config).columns([0, None, "", -1.5]).tolist() == pytest.approx([0, -1, -1, -np.log1p(1.5)])
