@@ -79,7 +79,7 @@ std::string PlanJson(const JobPlan& plan) {
                          .Number("bytes_per_server", t.bytes_per_server).Number("keys_per_step", t.keys_per_step).Build());
   }
   for (const DensePlanReport& d : plan.dense) {
-    dense.push_back(JsonObject().Text("name", d.name).Raw("shape", "[" + absl::StrJoin(d.shape, ", ") + "]")
+    dense.push_back(JsonObject().Text("name", d.name).Raw("shape", absl::StrCat("[", absl::StrJoin(d.shape, ", "), "]"))
                         .Integer("parameters", static_cast<int64_t>(d.parameters)).Integer("bytes", static_cast<int64_t>(d.bytes)).Build());
   }
   const Bottleneck b = FindBottleneck(plan);

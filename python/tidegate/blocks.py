@@ -35,6 +35,16 @@ def _one_field(x: Array) -> Array:
     return x[:, None, :]
 
 
+def _kept(inputs: list[Array]) -> Array:
+    """An only input as it is, else all of them flattened."""
+    return inputs[0] if len(inputs) == 1 else _one_field(_flat(inputs))
+
+
+def block_inputs(block: dict) -> list[str]:
+    options = block[Blocks.kind(block)]
+    return options["in"] if "in" in options else [options["query"], options["sequence"]]
+
+
 class Blocks:
     """Computes blocks of a model; `dense` holds the tensors by name."""
 
@@ -98,3 +108,59 @@ class Blocks:
         v = _as_fields(inputs)
         pool = {"SUM": np.sum, "MEAN": np.mean, "MAX": np.max}[options["kind"]]
         return _one_field(pool(v, axis=1))
+
+    def _mul(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        out = inputs[0]
+        for x in inputs[1:]:
+            out = out * x
+        return out
+
+    def _dot(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        v = _as_fields(inputs)
+        products = v @ v.transpose(0, 2, 1)
+        i, j = np.tril_indices(v.shape[1], 0 if options["self"] else -1)
+        return _one_field(products[:, i, j])
+
+    def _cosine(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        a, b = (x.reshape(len(x), -1) for x in inputs)
+        norms = np.sqrt((a * a).sum(axis=1) + np.float32(1e-12)) * np.sqrt((b * b).sum(axis=1) + np.float32(1e-12))
+        return (np.float32(options["scale"]) * (a * b).sum(axis=1) / norms).reshape(-1, 1, 1)
+
+    def _cross(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        x0 = x = _flat(inputs)
+        for i in range(options["layers"]):
+            if options["rank"]:
+                u = x @ self._tensor(name, "u%d" % i) @ self._tensor(name, "v%d" % i)
+            else:
+                u = x @ self._tensor(name, "w%d" % i)
+            x = x0 * (u + self._tensor(name, "b%d" % i)) + x
+        return _one_field(x)
+
+    def _attention_pool(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        query, (samples, keys) = inputs[0], inputs[1]
+        q = query.reshape(len(query), -1)[samples]
+        pairs = np.concatenate([q, keys, q - keys, q * keys], axis=1)
+        weights = self._layers(name, pairs, len(options["units"]) + 1, False, options["activation"], "IDENTITY").reshape(-1)
+        if options["softmax"] and len(samples):
+            highest = np.full(len(query), -np.inf, np.float32)
+            np.maximum.at(highest, samples, weights)
+            weights = np.exp(weights - highest[samples])
+            total = np.zeros(len(query))
+            np.add.at(total, samples, weights)
+            weights = (weights / total[samples]).astype(np.float32)
+        out = np.zeros((len(query), keys.shape[1]), np.float32)
+        np.add.at(out, samples, weights[:, None] * keys)
+        return _one_field(out)
+
+    def _slice(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        return _one_field(_flat(inputs)[:, options["begin"]:options["end"] or None])
+
+    def _activation(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        return _ACTIVATIONS[options["kind"]](_kept(inputs))
+
+    def _batch_norm(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        x = _kept(inputs)
+        return self._batch_norm_by(name, "", x.reshape(len(x), -1)).reshape(x.shape)
+
+    def _dropout(self, name: str, options: dict, inputs: list[Array]) -> Array:
+        return _kept(inputs)

@@ -8,7 +8,7 @@ from typing import Any, Iterable, Mapping, Sequence, Union
 
 import numpy as np
 
-from .blocks import Blocks, sigmoid
+from .blocks import Blocks, block_inputs, sigmoid
 from .features import IdFeature, NumericFeature
 from .tables import SparseTable
 from .tensors import read_tensors
@@ -47,8 +47,11 @@ class Export:
         features = self.spec["features"]
         self.id_features = {f["name"]: IdFeature(f) for f in features if f.get("table")}
         self.numeric_features = {f["name"]: NumericFeature(f) for f in features if not f.get("table")}
-        self.tables = {t["name"]: SparseTable(t, self.tensors) for t in self.spec["tables"] if t["kind"] == "SPARSE"}
-        dense = {t["name"]: np.asarray(self.tensors[t["name"]]) for t in self.spec["tables"] if t["kind"] == "DENSE"}
+        try:
+            self.tables = {t["name"]: SparseTable(t, self.tensors) for t in self.spec["tables"] if t["kind"] == "SPARSE"}
+            dense = {t["name"]: np.asarray(self.tensors[t["name"]]) for t in self.spec["tables"] if t["kind"] == "DENSE"}
+        except KeyError as e:
+            raise ExportError("%s: model.safetensors has no tensor %s" % (directory, e)) from None
         self._blocks = Blocks(dense)
         self._graph = {b["name"]: b for b in self.spec["model"]["block"]}
         for block in self._graph.values():
@@ -98,13 +101,15 @@ class Export:
     def _score_batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         ids = {name: f.columns(r.get(name) for r in rows) for name, f in self.id_features.items()}
         numbers = {name: f.columns(r.get(name) for r in rows) for name, f in self.numeric_features.items()}
-        values: dict[str, np.ndarray] = {}
+        values: dict[str, np.ndarray] = {}  # of the graph's nodes
 
         def value(name: str) -> np.ndarray:
             if name not in values:
                 if name in self._graph:
                     block = self._graph[name]
-                    inputs = [value(i) for i in block[Blocks.kind(block)]["in"]]
+                    sequences = [block["attention_pool"]["sequence"]] if "attention_pool" in block else []
+                    names = [n for n in block_inputs(block) if n not in sequences]
+                    inputs = [value(n) for n in names] + [self._sequence(n, ids) for n in sequences]
                     values[name] = self._blocks.forward(block, inputs)
                 elif name in numbers:
                     values[name] = numbers[name].reshape(-1, 1, 1)
@@ -112,7 +117,18 @@ class Export:
                     values[name] = self._look_up(name, ids, len(rows))
             return values[name]
 
-        return {t["name"]: sigmoid(value(t["logit"]).reshape(-1)) for t in self.spec["model"]["task"]}
+        def output(task: dict) -> np.ndarray:
+            if task.get("probability") or task["loss"] != "BCE":
+                return value(task.get("probability") or task["logit"]).reshape(-1)
+            return sigmoid(value(task["logit"]).reshape(-1))
+
+        return {t["name"]: output(t) for t in self.spec["model"]["task"]}
+
+    def _sequence(self, name: str, ids: dict) -> tuple[np.ndarray, np.ndarray]:
+        """(sample of each value, [values, dim]) of "feature.part"."""
+        owner, part = name.split(".", 1)
+        samples, keys, weights = ids[owner]
+        return samples, weights[:, None] * self.tables[self.id_features[owner].table].rows(keys, part)
 
     def _look_up(self, name: str, ids: dict, rows: int) -> np.ndarray:
         """[rows, features, dim] of "table.part" or "feature.part"."""

@@ -76,7 +76,7 @@ std::vector<Key> LoadedCheckpoint::Keys(TableId table) const {
   for (uint32_t s = 0; s < group.shards(); ++s) {
     const ShardTable& shard = group.shard(s);
     for (const Key key : shard.SortedKeys()) {
-      if (shard.Find(key) != nullptr) keys.push_back(key);  // not one that is only counted
+      if (shard.Find(key) != ShardTable::kNoRow) keys.push_back(key);  // not one that is only counted
     }
   }
   std::sort(keys.begin(), keys.end());

@@ -160,7 +160,7 @@ def without_keys(path):
     ("spec.json", os.remove, "no complete export", "no complete export"),
     ("spec.json", newer, "has format 2", "has format 2"),
     ("spec.json", cut, "no export's spec", "spec.json"),
-    ("spec.json", without_keys, 'no tensor "other.keys"', "other.keys"),
+    ("spec.json", without_keys, 'model.safetensors: no tensor "other.keys"', "other.keys"),
     ("model.safetensors", os.remove, "is missing", "model.safetensors"),
     ("model.safetensors", cut, "bytes", "bytes"),
     ("model.safetensors", damage, "damaged", None),
@@ -170,10 +170,10 @@ def test_a_broken_export_is_refused(trained, tmp_path, name, change, message, py
     export = copy(trained[1], tmp_path / "export")
     change(export / name)
     done = run("predict", "--export=%s" % export, "--data=%s" % trained[2], "--out=%s" % (tmp_path / "out"))
-    assert done.returncode == 1 and message in done.stderr and name in done.stderr, done.stderr
+    assert done.returncode == 1 and message in done.stderr and "/export/" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
     if python:
-        with pytest.raises((tidegate.ExportError, KeyError), match=python):
+        with pytest.raises(tidegate.ExportError, match=python):
             tidegate.load(str(export))
 
 
