@@ -55,8 +55,8 @@ absl::Status PlanNodes(const JobConfig& job, JobPlan* plan) {
       report.kind = "number";
     } else if (node.kind == NodePlan::Kind::kLookup) {
       const LookupPlan& lookup = graph->lookups[node.index];
-      shape = {static_cast<uint32_t>(lookup.features.size()), lookup.dim};
-      report.kind = "lookup";
+      shape = {lookup.sequence ? 1 : static_cast<uint32_t>(lookup.features.size()), lookup.dim};
+      report.kind = lookup.sequence ? "sequence" : "lookup";
       report.flops = static_cast<double>(shape.size());
     } else {
       const BlockConfig& config = graph->blocks[node.index];
@@ -68,7 +68,7 @@ absl::Status PlanNodes(const JobConfig& job, JobPlan* plan) {
         report.inputs.push_back(graph->nodes[in].name);
         input_elements += static_cast<double>(shapes[in].size());
       }
-      auto block = FindBlockFactory(config.kind_case())(config, inputs, backend.get());
+      auto block = FindBlockFactory(config)(config, inputs, backend.get());
       if (!block.ok()) return absl::InvalidArgumentError(absl::StrCat("block \"", node.name, "\": ", block.status().message()));
       shape = (*block)->output();
       CountBlock(**block, &report, input_elements);
