@@ -29,6 +29,7 @@ constexpr size_t kShownKeys = 6;
 std::string Hex(Key key) { return absl::StrFormat("%016x", key); }
 
 struct DataReport {
+  DataSchema schema;
   DataProfile profile;
   Batch sample;  // the first rows
   bool all = false;
@@ -43,7 +44,7 @@ absl::StatusOr<DataReport> ReadData(JobConfig job) {
   if (!readers.ok()) return readers.status();
   auto source = FLAGS_valid ? (*readers)->OpenEval() : (*readers)->OpenTrain(1);
   if (!source.ok()) return source.status();
-  DataReport report{DataProfile((*readers)->schema(), kExactMax), {}, false, ""};
+  DataReport report{(*readers)->schema(), DataProfile((*readers)->schema(), kExactMax), {}, false, ""};
   Batch batch;
   while (FLAGS_limit == 0 || report.profile.rows() < FLAGS_limit) {
     const uint64_t left = FLAGS_limit == 0 ? 4096 : FLAGS_limit - report.profile.rows();
@@ -77,9 +78,10 @@ std::string ValuesOf(const FeatureColumn& column, size_t row) {
   return values.empty() ? "(none)" : absl::StrJoin(values, ", ");
 }
 
-std::string SampleText(const DataReport& report, const DataSchema& schema) {
+std::string SampleText(const DataReport& report) {
+  const DataSchema& schema = report.schema;
   const Batch& batch = report.sample;
-  std::string out = absl::StrCat("\nfirst rows, decoded\n");
+  std::string out = "\nfirst rows, decoded\n";
   for (size_t r = 0; r < std::min(batch.rows, kShownRows); ++r) {
     absl::StrAppendFormat(&out, "  row %d", r + 1);
     for (size_t l = 0; l < schema.labels.size(); ++l) absl::StrAppendFormat(&out, "  %s %g", schema.labels[l].name, batch.labels[l][r]);
@@ -97,7 +99,8 @@ std::string SampleText(const DataReport& report, const DataSchema& schema) {
   return out;
 }
 
-std::string DataText(const DataReport& report, const DataSchema& schema) {
+std::string DataText(const DataReport& report) {
+  const DataSchema& schema = report.schema;
   const DataProfile& profile = report.profile;
   std::string out = absl::StrCat(profile.rows(), report.all ? " rows (all)" : " rows (the first; --limit=0 reads all)", "\n");
   for (const LabelProfile& label : profile.Labels()) {
@@ -121,7 +124,7 @@ std::string DataText(const DataReport& report, const DataSchema& schema) {
     absl::StrAppendFormat(&out, "%-16s %12.5g %12.5g %12.5g  %.1f%%\n", n.name, n.min, n.mean, n.max, 100 * Share(n.filled, profile.rows()));
   }
   if (!report.bad_lines.empty()) out += "\n" + report.bad_lines + "\n";
-  return out + SampleText(report, schema);
+  return out + SampleText(report);
 }
 
 std::string DataJson(const DataReport& report) {
@@ -168,10 +171,9 @@ int RunData(const Arguments& arguments) {
   auto job = LoadJobConfig(arguments.positional[0], arguments.Repeated("set"));
   absl::Status status = job.status();
   if (status.ok()) {
-    auto schema = DataSchema::Compile(*job);
-    auto report = schema.ok() ? ReadData(*job) : absl::StatusOr<DataReport>(schema.status());
+    auto report = ReadData(*job);
     status = report.status();
-    if (status.ok()) std::cout << (FLAGS_json ? DataJson(*report) + "\n" : DataText(*report, *schema));
+    if (status.ok()) std::cout << (FLAGS_json ? DataJson(*report) + "\n" : DataText(*report));
   }
   if (status.ok()) return kOk;
   std::cerr << "tidegate data: " << status.message() << "\n";

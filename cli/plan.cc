@@ -23,11 +23,11 @@ namespace {
 std::string Rounded(double value) { return value < 10000 ? absl::StrCat(std::llround(value)) : ShortNumber(value); }
 
 std::string NodesText(const JobPlan& plan) {
-  std::string out = absl::StrFormat("%-18s %-10s %14s %12s %12s  %s\n", "graph", "kind", "per sample", "parameters", "FLOPs", "of");
+  std::string out = absl::StrFormat("%-18s %-14s %12s %12s %12s  %s\n", "graph", "kind", "per sample", "parameters", "FLOPs", "of");
   for (const NodePlanReport& node : plan.nodes) {
     std::string inputs = absl::StrJoin(node.inputs, ", ");
     if (inputs.size() > 60) inputs = absl::StrCat(node.inputs.size(), " inputs");
-    absl::StrAppendFormat(&out, "  %-16s %-10s %14s %12s %12s  %s\n", node.name, node.kind, absl::StrFormat("[%d, %d]", node.fields, node.dim),
+    absl::StrAppendFormat(&out, "  %-16s %-14s %12s %12s %12s  %s\n", node.name, node.kind, absl::StrFormat("[%d, %d]", node.fields, node.dim),
                           node.parameters == 0 ? "" : absl::StrCat(node.parameters), Rounded(node.flops), inputs);
   }
   return out;

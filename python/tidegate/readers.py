@@ -11,9 +11,9 @@ from .features import IdFeature
 
 
 def read_rows(model: Export, path: str) -> Iterator[dict[str, Any]]:
-    """{feature: value} for each line of a file in the format of the export's data (LIBSVM, CRITEO_TSV, CSV), plain or gzip."""
+    """{feature: value} for each line of a file in the format of the export's data (LIBSVM, LIBFFM, CRITEO_TSV, CSV), plain or gzip."""
     data = model.spec["data"]
-    formats = {"LIBSVM": _libsvm, "CRITEO_TSV": _criteo, "GENERATED": _criteo, "CSV": _csv}
+    formats = {"LIBSVM": _libsvm, "LIBFFM": _libffm, "CRITEO_TSV": _criteo, "GENERATED": _criteo, "CSV": _csv}
     if data["format"] not in formats:
         raise ExportError("format %s is not read here: make rows by hand" % data["format"])
     features = list(model.id_features.values()) + list(model.numeric_features.values())
@@ -30,26 +30,40 @@ def _value(feature: Any, columns: dict[str, Any]) -> Any:
         if not id_feature or feature.bucket:
             return value[1]
         return [value] if feature.use_values else value[0]
-    if isinstance(value, list) and id_feature and feature.bucket:
+    if isinstance(value, list) and not id_feature:
+        return value[0][1] if value else None
+    if isinstance(value, list) and feature.bucket:
         return [number for _, number in value]
     if isinstance(value, str) and id_feature and feature.multi_valued:
         return [v for v in value.split(feature.separator) if v]
     return value
 
 
-def _libsvm(f: Any, data: dict) -> Iterator[dict[str, Any]]:
+def _words(f: Any) -> Iterator[list[str]]:
+    """The words behind each line's label, without a comment."""
     for line in f:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        tokens: list[tuple[str, float]] = []
-        for word in words[1:]:
-            if word.startswith("#"):
-                break
-            index, number = word.split(":", 1)
-            tokens.append((index, float(number)))
+        comment = next((i for i, word in enumerate(words) if word.startswith("#")), len(words))
+        yield words[1:comment]
+
+
+def _libsvm(f: Any, data: dict) -> Iterator[dict[str, Any]]:
+    for words in _words(f):
+        tokens = [(index, float(number)) for index, number in (word.split(":", 1) for word in words)]
         columns: dict[str, Any] = {"#%d" % (i + 1): t for i, t in enumerate(tokens)}
         columns["*"] = tokens
+        yield columns
+
+
+def _libffm(f: Any, data: dict) -> Iterator[dict[str, Any]]:
+    for words in _words(f):
+        columns: dict[str, Any] = {"*": []}
+        for field, index, number in (word.split(":", 2) for word in words):
+            token = (index, float(number))
+            columns["*"].append(token)
+            columns.setdefault("#" + field, []).append(token)
         yield columns
 
 

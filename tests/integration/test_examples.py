@@ -12,7 +12,7 @@ EXAMPLE = os.path.join(ROOT, "examples", "own_csv")
 
 
 def test_own_csv_from_rows_to_scores(tmp_path):
-    subprocess.run([sys.executable, os.path.join(EXAMPLE, "make_clicks.py"), str(tmp_path), "40000"], check=True)
+    subprocess.run([sys.executable, os.path.join(EXAMPLE, "make_clicks.py"), str(tmp_path), "100000"], check=True)
     config = os.path.join(EXAMPLE, "clicks.textproto")
 
     def go(*arguments):
@@ -20,16 +20,16 @@ def test_own_csv_from_rows_to_scores(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert json.loads(go("data", config, "--json"))["rows"] == 40000
+    assert json.loads(go("data", config, "--json"))["rows"] == 100000
     assert json.loads(go("plan", config, "--json"))["tables"][0]["width"] == 9
     go("local", "--config=" + config, "--servers=2", "--workers=2", "--checkpoint_dir=checkpoints", "--summary=summary.json", "-q")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert max(e["metrics"]["valid/click/auc"] for e in summary["epochs"]) > 0.65
+    assert max(e["metrics"]["valid/click/auc"] for e in summary["epochs"]) > 0.7
     go("export", "--checkpoint=" + summary["checkpoint"], "--out=export")
     go("predict", "--export=export", "--data=clicks-valid.csv", "--out=scores.csv")
     pytest.importorskip("numpy", reason="numpy is not installed")
     program = ("import tidegate; m = tidegate.load('export'); "
                "s = m.score(list(tidegate.read_rows(m, 'clicks-valid.csv'))); "
                "e = [float(x) for x in open('scores.csv').read().split()[1:]]; "
-               "assert len(s) == len(e) == 4000 and abs(s - e).max() < 1e-5")
+               "assert len(s) == len(e) == 10000 and abs(s - e).max() < 1e-5")
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.path.join(ROOT, "python")})

@@ -70,6 +70,41 @@ def test_the_python_module_scores_like_predict(trained, tmp_path):
     assert np.std(scores) > 0.01
 
 
+BLOCKS = """model {
+  block { name: "q" linear { in: "C1.v" units: 8 } }
+  block { name: "att" attention_pool { query: "q" sequence: "C4.v" units: [6] softmax: true } }
+  block { name: "x" cross { in: ["emb.v", "I1"] layers: 2 rank: 3 } }
+  block { name: "xf" cross { in: "q" layers: 1 } }
+  block { name: "dots" dot { in: "emb.v" self: true } }
+  block { name: "m" mul { in: ["q", "att"] } }
+  block { name: "bn" batch_norm { in: ["m", "dots"] } }
+  block { name: "cut" slice { in: "x" begin: 3 end: 9 } }
+  block { name: "cos" cosine { in: ["q", "att"] scale: 2 } }
+  block { name: "act" activation { in: ["cut", "bn"] kind: TANH } }
+  block { name: "drop" dropout { in: "act" rate: 0.3 } }
+  block { name: "mean" pool { in: "emb.v" kind: MEAN } }
+  block { name: "logit" mlp { in: ["drop", "cos", "xf", "mean"] units: [8, 1] norm: BATCH activation: SIGMOID } }
+  task { name: "click" logit: "logit" label: "label" loss: BCE metric: [AUC] }
+}
+"""
+
+
+def test_every_block_scores_the_same_in_python(trained, tmp_path):
+    config = write_job(tmp_path / "job.textproto", rows=20000, epochs=1, staleness="0")
+    with open(config) as f:
+        text = f.read()
+    with open(config, "w") as f:
+        f.write(text[:text.index("model {")] + BLOCKS + text[text.index("train { global"):])
+    assert run("local", "--config=" + config, "--checkpoint_dir=%s" % (tmp_path / "c"), "--run_dir=%s" % (tmp_path / "r"), "-q").returncode == 0
+    done = run("export", "--checkpoint=%s" % (tmp_path / "c" / "epoch-00001"), "--out=%s" % (tmp_path / "e"))
+    assert done.returncode == 0, done.stderr
+    assert run("predict", "--export=%s" % (tmp_path / "e"), "--data=%s" % trained[2], "--out=%s" % (tmp_path / "s")).returncode == 0
+    model = tidegate.load(str(tmp_path / "e"))
+    expected = scores_of(tmp_path / "s")
+    assert np.abs(model.score(list(tidegate.read_rows(model, str(trained[2])))) - expected).max() < 1e-5
+    assert np.std(expected) > 0.01
+
+
 def test_keys_in_python_are_those_of_the_tables(trained):
     model = tidegate.load(str(trained[1]))
     with open(trained[2]) as f:
@@ -203,6 +238,38 @@ def test_data_of_another_schema_is_refused(trained, tmp_path):
     done = run("predict", "--export=%s" % trained[1], "--data=%s" % rows, "--out=%s" % (tmp_path / "out"))
     assert done.returncode == 1 and "columns" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+MANY_VALUES = """data { format: %s train { files: "%s" } valid { files: "%s" } }
+feature { name: "a" column: "%s" id { multi_valued: true max_values: 2 missing: SKIP } table: "t" }
+feature { name: "b" column: "%s" id { hash_buckets: 50 } table: "t" }
+feature { name: "x" column: "%s" numeric { transform: LOG1P missing_value: 3 } }
+table { name: "t" part { name: "w" dim: 1 sgd { lr: 0.5 } } part { name: "v" dim: 4 init { normal: 0.5 } adagrad { lr: 0.5 } } }
+model { preset { kind: DEEPFM wide: "t.w" deep: "t.v" numeric: "x" units: [4] } task { name: "click" label: "label" loss: BCE metric: [AUC] } }
+train { global_batch: 64 }
+"""
+FORMATS = {
+    "CSV": ("a", "b", "x", "label,a,b,x\n", lambda r: '%d,%s,"%s",%s\n' % (r % 2, "|".join("v%d" % (r * k % 11) for k in range(r % 4)), "" if r % 7 == 0 else "w,%d" % (r % 90), r % 5 or "")),
+    "LIBFFM": ("#0", "#1", "#2", "", lambda r: "%d%s%s 2:0:%d\n" % (r % 2, "".join(" 0:%d:1" % (r * k % 11) for k in range(r % 4)), "" if r % 7 == 0 else " 1:%d:1" % (r % 90), r % 5)),
+}
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_lists_buckets_and_missing_values_score_the_same_in_python(tmp_path, form):
+    a, b, x, head, line = FORMATS[form]
+    rows = tmp_path / "rows"
+    rows.write_text(head + "".join(line(r) for r in range(500)))
+    config = tmp_path / "job.textproto"
+    config.write_text(MANY_VALUES % (form, rows, rows, a, b, x))
+    done = run("local", "--config=%s" % config, "--checkpoint_dir=%s" % (tmp_path / "c"), "--run_dir=%s" % (tmp_path / "r"), "-q")
+    assert done.returncode == 0, done.stderr
+    assert run("export", "--checkpoint=%s" % (tmp_path / "c" / "epoch-00001"), "--out=%s" % (tmp_path / "e")).returncode == 0
+    done = run("predict", "--export=%s" % (tmp_path / "e"), "--out=%s" % (tmp_path / "s"))
+    assert done.returncode == 0, done.stderr
+    model = tidegate.load(str(tmp_path / "e"))
+    expected = scores_of(tmp_path / "s")
+    assert len(expected) == 500 and np.std(expected) > 0.01
+    assert np.abs(model.score(list(tidegate.read_rows(model, str(rows)))) - expected).max() < 1e-5
 
 
 @pytest.mark.slow
