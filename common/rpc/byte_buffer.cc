@@ -45,6 +45,15 @@ OwnedBytes ToContiguous(const grpc::ByteBuffer& buffer) {
   return {std::move(single), bytes};
 }
 
+OwnedFragments ToFragments(const grpc::ByteBuffer& buffer) {
+  OwnedFragments out;
+  if (!buffer.Dump(&out.slices).ok()) return out;
+  for (const grpc::Slice& slice : out.slices) {  // a short slice holds its bytes itself: they stay put from here on
+    out.bytes.Add({reinterpret_cast<const std::byte*>(slice.begin()), slice.size()});
+  }
+  return out;
+}
+
 grpc::ByteBuffer ToByteBuffer(const wire::Pieces& pieces, const SharedOwner& owner) {
   Assembler out;
   for (const wire::Piece& piece : pieces) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "common/wire/shard_wire.h"
 
@@ -18,6 +19,12 @@ struct OwnedBytes {
   wire::Bytes bytes;
 };
 OwnedBytes ToContiguous(const grpc::ByteBuffer& buffer);
+// The same without a copy: its slices, viewed.
+struct OwnedFragments {
+  std::vector<grpc::Slice> slices;
+  wire::Fragments bytes;
+};
+OwnedFragments ToFragments(const grpc::ByteBuffer& buffer);
 
 // Memory for a reply's rows that becomes a slice without a copy.
 class SliceBuffer {

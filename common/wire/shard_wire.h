@@ -20,10 +20,9 @@
 #include "absl/status/statusor.h"
 #include "common/packed_span.h"
 #include "common/types.h"
+#include "common/wire/fragments.h"
 
 namespace tidegate::wire {
-
-using Bytes = std::span<const std::byte>;
 
 struct Stamp {
   uint64_t generation = 0;
@@ -47,7 +46,7 @@ struct PullRequest {
 };
 struct TableRows {
   TableId table = 0;
-  Bytes values;
+  Fragments values;
 };
 struct PullResponse {
   Epoch epoch = 0;
@@ -110,6 +109,8 @@ absl::StatusOr<PullResponse> ParsePullResponse(Bytes bytes);
 absl::StatusOr<PushResponse> ParsePushResponse(Bytes bytes);
 absl::StatusOr<ClockResponse> ParseClockResponse(Bytes bytes);
 absl::StatusOr<StreamResponse> ParseStreamResponse(Bytes bytes);
+// As its transport left it; the values of rows stay where they are.
+absl::StatusOr<StreamResponse> ParseFragmentedStreamResponse(const Fragments& message);
 // The call number of a stream message whose body does not parse, so that it can be answered; 0 if
 // there is none to be found.
 uint64_t CallOf(Bytes bytes);

@@ -42,11 +42,13 @@ class Writer {
  public:
   Writer() { pieces_.emplace_back(); }
   std::string* head() { return &pieces_.back().head; }
-  void PutPayload(uint32_t field, Bytes payload) {
-    if (payload.empty()) return;
+  void PutPayload(uint32_t field, const Fragments& payload) {
+    if (payload.size() == 0) return;
     PutLength(head(), field, payload.size());
-    pieces_.back().payload = payload;
-    pieces_.emplace_back();
+    for (const Bytes piece : payload.pieces()) {
+      pieces_.back().payload = piece;
+      pieces_.emplace_back();
+    }
   }
   Pieces Take() {
     if (pieces_.size() > 1 && pieces_.back().head.empty()) pieces_.pop_back();

@@ -1,8 +1,8 @@
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "common/wire/proto_reader.h"
 #include "common/wire/shard_wire.h"
 
@@ -14,7 +14,8 @@ using enum WireKind;
 absl::Status Invalid(const char* what) {
   return absl::InvalidArgumentError(absl::StrCat("broken message: ", what));
 }
-absl::Status EndOf(const ProtoReader& in, const char* message) {
+template <typename Range>
+absl::Status EndOf(const ProtoReader<Range>& in, const char* message) {
   if (in.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("broken message: ", message, " is truncated or no protobuf"));
@@ -30,7 +31,7 @@ absl::Status ReadPacked(Bytes bytes, const char* name, PackedSpan<T>* out) {
   return absl::OkStatus();
 }
 
-absl::Status ReadValueType(const ProtoReader& in, ValueType* out) {
+absl::Status ReadValueType(const ProtoReader<Bytes>& in, ValueType* out) {
   if (in.varint32() > 1) {
     return absl::InvalidArgumentError(absl::StrCat("wire_type ", in.varint32(), " is not known"));
   }
@@ -38,7 +39,8 @@ absl::Status ReadValueType(const ProtoReader& in, ValueType* out) {
   return absl::OkStatus();
 }
 
-absl::Status ReadShards(const ProtoReader& in, absl::InlinedVector<uint32_t, 4>* out) {
+template <typename Range>
+absl::Status ReadShards(const ProtoReader<Range>& in, absl::InlinedVector<uint32_t, 4>* out) {
   if (in.Is(in.field(), kVarint)) {
     out->push_back(in.varint32());
   } else if (in.Is(in.field(), kBytes)) {
@@ -74,11 +76,12 @@ absl::Status Read(Bytes bytes, TableKeys* out) {
   return EndOf(in, "TableKeys");
 }
 
-absl::Status Read(Bytes bytes, TableRows* out) {
+template <typename Range>
+absl::Status Read(Range bytes, TableRows* out) {
   ProtoReader in(bytes);
   while (in.Next()) {
     if (in.Is(1, kVarint)) out->table = in.varint32();
-    if (in.Is(2, kBytes)) out->values = in.bytes();
+    if (in.Is(2, kBytes)) out->values = FragmentsOf(in.bytes());
   }
   return EndOf(in, "TableRows");
 }
@@ -101,8 +104,8 @@ absl::Status Read(Bytes bytes, TableGradients* out) {
   return absl::OkStatus();
 }
 
-template <typename Table>
-absl::Status ReadTable(Bytes bytes, absl::InlinedVector<Table, 4>* tables) {
+template <typename Range, typename Table>
+absl::Status ReadTable(Range bytes, absl::InlinedVector<Table, 4>* tables) {
   if (tables->size() == kTablesMax) return Invalid("too many tables");
   return Read(bytes, &tables->emplace_back());
 }
@@ -125,7 +128,8 @@ absl::Status Read(Bytes bytes, PullRequest* out) {
   return EndOf(in, "PullRequest");
 }
 
-absl::Status Read(Bytes bytes, PullResponse* out) {
+template <typename Range>
+absl::Status Read(Range bytes, PullResponse* out) {
   ProtoReader in(bytes);
   while (in.Next()) {
     absl::Status s;
@@ -157,7 +161,8 @@ absl::Status Read(Bytes bytes, PushRequest* out) {
   return EndOf(in, "PushRequest");
 }
 
-absl::Status Read(Bytes bytes, PushResponse* out) {
+template <typename Range>
+absl::Status Read(Range bytes, PushResponse* out) {
   ProtoReader in(bytes);
   while (in.Next()) {
     absl::Status s;
@@ -200,7 +205,8 @@ absl::Status Read(Bytes bytes, ClockRequest* out) {
   return absl::OkStatus();
 }
 
-absl::Status Read(Bytes bytes, ClockResponse* out) {
+template <typename Range>
+absl::Status Read(Range bytes, ClockResponse* out) {
   ProtoReader in(bytes);
   while (in.Next()) {
     if (in.Is(1, kVarint)) out->epoch = in.varint();
@@ -216,10 +222,45 @@ absl::StatusOr<T> Parse(Bytes bytes) {
   return out;
 }
 // A member of a oneof: the last one named wins, one named twice is merged.
-template <typename T, typename Variant>
-absl::Status ReadInto(Bytes bytes, Variant* body) {
+template <typename T, typename Range, typename Variant>
+absl::Status ReadInto(Range bytes, Variant* body) {
   if (!std::holds_alternative<T>(*body)) body->template emplace<T>();
   return Read(bytes, &std::get<T>(*body));
+}
+
+std::string ToString(const Fragments& bytes) {
+  std::string out;
+  for (const Bytes piece : bytes.pieces()) {
+    out.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+  }
+  return out;
+}
+
+template <typename Range>
+absl::StatusOr<StreamResponse> ParseStream(Range bytes) {
+  StreamResponse out;
+  uint32_t code = 0;
+  std::string error;
+  ProtoReader in(bytes);
+  while (in.Next()) {
+    absl::Status s;
+    if (in.Is(1, kVarint)) out.call = in.varint();
+    if (in.Is(2, kVarint)) code = in.varint32();
+    if (in.Is(3, kBytes)) error = ToString(FragmentsOf(in.bytes()));
+    if (in.Is(4, kBytes)) s = ReadInto<PullResponse>(in.bytes(), &out.body);
+    if (in.Is(5, kBytes)) s = ReadInto<PushResponse>(in.bytes(), &out.body);
+    if (in.Is(6, kBytes)) s = ReadInto<ClockResponse>(in.bytes(), &out.body);
+    if (!s.ok()) return s;
+  }
+  if (absl::Status s = EndOf(in, "StreamResponse"); !s.ok()) return s;
+  if (code != 0) {
+    constexpr uint32_t kCodeMax = 16;  // UNAUTHENTICATED
+    out.body = absl::Status(
+        code <= kCodeMax ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown, error);
+  } else if (std::holds_alternative<absl::Status>(out.body)) {
+    return Invalid("StreamResponse without code, pull, push or clock");
+  }
+  return out;
 }
 
 }  // namespace
@@ -249,32 +290,9 @@ absl::StatusOr<StreamRequest> ParseStreamRequest(Bytes bytes) {
   return out;
 }
 
-absl::StatusOr<StreamResponse> ParseStreamResponse(Bytes bytes) {
-  StreamResponse out;
-  uint32_t code = 0;
-  absl::string_view error;
-  ProtoReader in(bytes);
-  while (in.Next()) {
-    absl::Status s;
-    if (in.Is(1, kVarint)) out.call = in.varint();
-    if (in.Is(2, kVarint)) code = in.varint32();
-    if (in.Is(3, kBytes)) {
-      error = absl::string_view(reinterpret_cast<const char*>(in.bytes().data()), in.bytes().size());
-    }
-    if (in.Is(4, kBytes)) s = ReadInto<PullResponse>(in.bytes(), &out.body);
-    if (in.Is(5, kBytes)) s = ReadInto<PushResponse>(in.bytes(), &out.body);
-    if (in.Is(6, kBytes)) s = ReadInto<ClockResponse>(in.bytes(), &out.body);
-    if (!s.ok()) return s;
-  }
-  if (absl::Status s = EndOf(in, "StreamResponse"); !s.ok()) return s;
-  if (code != 0) {
-    constexpr uint32_t kCodeMax = 16;  // UNAUTHENTICATED
-    out.body = absl::Status(
-        code <= kCodeMax ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown, error);
-  } else if (std::holds_alternative<absl::Status>(out.body)) {
-    return Invalid("StreamResponse without code, pull, push or clock");
-  }
-  return out;
+absl::StatusOr<StreamResponse> ParseStreamResponse(Bytes bytes) { return ParseStream(bytes); }
+absl::StatusOr<StreamResponse> ParseFragmentedStreamResponse(const Fragments& message) {
+  return ParseStream(RangeOf(message));
 }
 
 uint64_t CallOf(Bytes bytes) {

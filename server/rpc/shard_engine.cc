@@ -2,57 +2,16 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstring>
-#include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/stable_hash.h"
+#include "server/rpc/shard_engine_lane.h"
 #include "server/shard/message_check.h"
 
 namespace tidegate {
-
-struct ShardEngine::Lane {
-  explicit Lane(int lane_index) : index(lane_index) {}
-  uint64_t bit() const { return uint64_t{1} << index; }
-
-  const int index;
-  Strand strand;
-  // --- on the strand ---
-  std::unique_ptr<ShardGroup> group;
-  ShardEffects effects;
-  ShardMetrics refusals;  // pushes by the strand that refused them first: each counts once
-};
-
-struct ShardEngine::View {
-  std::shared_ptr<const TableCatalog> catalog;  // null: not open yet
-  Epoch epoch = 0;
-  uint32_t shards = 0;                // of the job
-  int log2_shards = 0;
-  std::vector<ShardId> own;           // ascending
-  std::vector<uint8_t> lane_of_shard; // of the job's shards; those of other servers: 0
-};
-
 namespace {
-
-// ShardMetrics is counters only; summed as such, so that a new one is not forgotten here.
-void AddMetrics(const ShardMetrics& from, ShardMetrics* to) {
-  static_assert(std::is_trivially_copyable_v<ShardMetrics>);
-  constexpr size_t kCounters = sizeof(ShardMetrics) / sizeof(uint64_t);
-  static_assert(kCounters * sizeof(uint64_t) == sizeof(ShardMetrics));
-  uint64_t a[kCounters], b[kCounters];
-  std::memcpy(a, to, sizeof(a));
-  std::memcpy(b, &from, sizeof(b));
-  for (size_t i = 0; i < kCounters; ++i) a[i] += b[i];
-  std::memcpy(static_cast<void*>(to), a, sizeof(a));
-}
-
-constexpr uint64_t ShardMetrics::*kRefusals[] = {
-    &ShardMetrics::pushes_refused_generation, &ShardMetrics::pushes_refused_rejoin,
-    &ShardMetrics::pushes_refused_routing, &ShardMetrics::pushes_refused_memory,
-    &ShardMetrics::pushes_refused_other};
 
 const wire::Stamp& StampOf(const wire::Request& request) {
   return std::visit([](const auto& r) -> const wire::Stamp& { return r.stamp; }, request);
@@ -208,72 +167,6 @@ std::vector<ShardId> ShardEngine::shards() const {
 uint32_t ShardEngine::total_shards() const {
   const auto current = view();
   return current == nullptr ? 0 : current->shards;
-}
-
-void ShardEngine::AddStatistics(const Lane& lane, Statistics* total) {
-  const ShardGroup& group = *lane.group;
-  ShardMetrics metrics = group.metrics();
-  for (const auto refusal : kRefusals) metrics.*refusal = lane.refusals.*refusal;
-  AddMetrics(metrics, &total->shards);
-  total->parked_pulls += group.parked_pulls();
-  total->held_pushes += group.held_pushes();
-  total->sessions = std::max<uint64_t>(total->sessions, group.sessions());
-  const Clock released = group.released_clock();
-  total->released_clock = total->tables.empty() ? released : std::min(total->released_clock, released);
-  total->tables.resize(std::max(total->tables.size(), group.tables()));
-  for (TableId id = 0; id < group.tables(); ++id) {
-    total->tables[id].name = group.table(id).layout().name();
-    total->tables[id].rows += group.table(id).rows();
-    total->tables[id].bytes += group.table(id).BytesUsed();
-  }
-}
-
-void ShardEngine::CollectThen(std::function<void(Statistics)> done) {
-  struct Collection {
-    std::mutex mutex;
-    Statistics total;
-    size_t left;
-    std::function<void(Statistics)> done;
-  };
-  auto all = std::make_shared<Collection>();
-  all->done = std::move(done);
-  all->left = lanes_.size();
-  all->total.memory_used_bytes = budget_.used_bytes();
-  const auto current = view();
-  {
-    std::lock_guard lock(mutex_);
-    all->total.refused = refused_;
-  }
-  if (current == nullptr) return all->done(std::move(all->total));
-  all->total.epoch = current->epoch;
-  all->total.shard_count = current->own.size();
-  for (const auto& lane : lanes_) {
-    lane->strand.Run([all, lane = lane.get()] {
-      {
-        std::lock_guard lock(all->mutex);
-        AddStatistics(*lane, &all->total);
-        if (--all->left > 0) return;
-      }
-      all->done(std::move(all->total));
-    });
-  }
-}
-
-ShardEngine::Statistics ShardEngine::Collect() {
-  struct Wait {
-    std::mutex mutex;
-    std::condition_variable done;
-    std::optional<Statistics> total;
-  };
-  auto wait = std::make_shared<Wait>();
-  CollectThen([wait](Statistics total) {
-    std::lock_guard lock(wait->mutex);
-    wait->total = std::move(total);
-    wait->done.notify_one();
-  });
-  std::unique_lock lock(wait->mutex);
-  wait->done.wait(lock, [&] { return wait->total.has_value(); });
-  return *std::move(wait->total);
 }
 
 // ---- messages --------------------------------------------------------------
@@ -540,7 +433,7 @@ void ShardEngine::Answer(const ShardCall& call) {
     for (size_t i = 0; i < pull->tables.size(); ++i) {
       wire::TableRows& rows = response.tables.emplace_back();
       rows.table = pull->tables[i].table;
-      if (i < call.rows.size()) rows.values = call.rows[i].bytes();
+      if (i < call.rows.size()) rows.values = wire::Bytes(call.rows[i].bytes());
     }
     call.source->Answer(call, std::move(response), call.rows);
   } else if (std::holds_alternative<wire::PushRequest>(call.request)) {

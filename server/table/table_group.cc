@@ -14,8 +14,9 @@ namespace {
 
 // Keys that one step of a batch handles before the next step does: how far ahead of its use a line of the
 // index, then a row, is asked for.
-constexpr size_t kChunk = 16;
-constexpr size_t kRing = 4 * kChunk;  // keys in work: those of three steps, as a power of two
+constexpr size_t kReadChunk = 16;
+constexpr size_t kWriteChunk = 32;
+constexpr size_t RingFor(size_t chunk) { return 4 * chunk; }  // keys in work: of three steps, as a power of two
 constexpr size_t kCacheLine = 64;
 constexpr size_t kPrefetchBytesMax = 1024;  // of a row; the hardware follows a longer one
 constexpr uint64_t kRoundingSalt = 0x3c6ef372fe94f82bull;
@@ -57,7 +58,7 @@ uint32_t At(std::span<const uint32_t> positions, size_t i) {
 // Three steps for each of 0 .. count - 1, each step a chunk behind the one before: `begin` asks for the index,
 // `look` finds the row and asks for it, `work` has it. Short loops of one kind each keep more misses under way
 // than one loop over all three.
-template <typename Begin, typename Look, typename Work>
+template <size_t kChunk, typename Begin, typename Look, typename Work>
 inline void InSteps(size_t count, const Begin& begin, const Look& look, const Work& work) {
   for (size_t chunk = 0; chunk < count + 2 * kChunk; chunk += kChunk) {
     for (size_t i = chunk; i < std::min(chunk + kChunk, count); ++i) begin(i);
@@ -142,11 +143,12 @@ void TableGroup::GatherLoop(PackedSpan<Key> keys, std::span<const uint32_t> posi
     const RowHeader* header;
     uint32_t position;
   };
+  constexpr size_t kRing = RingFor(kReadChunk);
   Pending ring[kRing];
   const size_t out_bytes = layout_->WireRowBytes(wire);
   const RowLayout::Part& last = layout_->parts().back();
   const size_t value_bytes = last.value_offset + size_t{last.dim} * (last.bfloat16 ? 2 : 4);
-  InSteps(
+  InSteps<kReadChunk>(
       Count(keys, positions),
       [&](size_t i) {
         Pending& next = ring[i % kRing];
@@ -230,6 +232,7 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
   for (size_t i = 0; i < prepared_.size(); ++i) {
     prepared_[i] = layout_->parts()[i].optimizer.Prepare(arguments);
   }
+  constexpr size_t kRing = RingFor(kWriteChunk);
   Pending ring[kRing];
   ApplyResult result;
   const uint32_t clock = StoredClock(arguments.clock);
@@ -284,7 +287,7 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     header.last_clock = std::max(header.last_clock, clock);
     ++result.applied;
   };
-  InSteps(Count(batch.keys, batch.positions), begin, look, work);
+  InSteps<kWriteChunk>(Count(batch.keys, batch.positions), begin, look, work);
   return result;
 }
 
@@ -294,9 +297,10 @@ uint64_t TableGroup::CountAbsent(PackedSpan<Key> keys, std::span<const uint32_t>
     uint64_t hash;
     Key key;
   };
+  constexpr size_t kRing = RingFor(kReadChunk);
   Pending ring[kRing];
   uint64_t absent = 0;
-  InSteps(
+  InSteps<kReadChunk>(
       Count(keys, positions),
       [&](size_t i) {
         Pending& next = ring[i % kRing];

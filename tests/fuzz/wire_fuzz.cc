@@ -35,6 +35,23 @@ void Compare(const std::string& bytes, Parse parse, Encode encode) {
   TG_CHECK(encode(*again) == encoded) << "understood otherwise than protobuf";
 }
 
+// In pieces of 1 to 16 bytes, as the bytes themselves say.
+void CompareInPieces(Bytes bytes) {
+  Fragments pieces;
+  for (Bytes rest = bytes; !rest.empty();) {
+    const size_t size = std::min(rest.size(), 1 + (static_cast<size_t>(rest[0]) & 15));
+    pieces.Add(rest.first(size));
+    rest = rest.subspan(size);
+  }
+  const auto one = ParseStreamResponse(bytes);
+  const auto several = ParseFragmentedStreamResponse(pieces);
+  TG_CHECK(one.status() == several.status()) << "pieces make a difference";
+  if (!one.ok()) return;
+  TG_CHECK(Flatten(EncodeStreamResponse(one->call, one->body)) ==
+           Flatten(EncodeStreamResponse(several->call, several->body)))
+      << "pieces were understood otherwise";
+}
+
 }  // namespace
 }  // namespace tidegate::wire
 
@@ -48,6 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Compare<tidegate::StreamResponse>(copy, ParseStreamResponse, [](const StreamResponse& m) {
     return Flatten(EncodeStreamResponse(m.call, m.body));
   });
+  CompareInPieces(bytes);
   (void)CallOf(bytes);
   (void)ParsePullRequest(bytes);
   (void)ParsePushRequest(bytes);

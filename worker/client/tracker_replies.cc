@@ -45,24 +45,28 @@ absl::Status CheckRows(const KeyMessage& message, const wire::PullResponse& repl
   return absl::OkStatus();
 }
 
-void CopyRows(const KeyBlock& block, wire::Bytes values, wire::ValueType type,
+void CopyRows(const KeyBlock& block, const wire::Fragments& values, wire::ValueType type,
               std::span<float> rows) {
-  const auto copy = [&](const std::byte* from, size_t elements, float* to) {
-    if (type == wire::ValueType::kFloat32) {
-      std::memcpy(to, from, elements * sizeof(float));
-    } else {
-      WidenFromBfloat16(from, elements, to);
+  float* const first = rows.data() + size_t{block.first} * block.width;
+  if (block.positions.empty() && type == wire::ValueType::kFloat32) {
+    std::byte* to = reinterpret_cast<std::byte*>(first);
+    for (const wire::Bytes piece : values.pieces()) {
+      std::memcpy(to, piece.data(), piece.size());
+      to += piece.size();
     }
-  };
-  if (block.positions.empty()) {
-    copy(values.data(), block.keys.size() * block.width,
-         rows.data() + size_t{block.first} * block.width);
     return;
   }
   const size_t row_bytes = block.width * wire::SizeOf(type);
-  for (size_t i = 0; i < block.positions.size(); ++i) {
-    copy(values.data() + i * row_bytes, block.width,
-         rows.data() + size_t{block.positions[i]} * block.width);
+  wire::FragmentReader in(values.pieces());
+  for (size_t i = 0; i < block.keys.size(); ++i) {
+    const std::byte* from = in.Take(row_bytes);
+    float* to = block.positions.empty() ? first + i * block.width
+                                        : rows.data() + size_t{block.positions[i]} * block.width;
+    if (type == wire::ValueType::kFloat32) {
+      std::memcpy(to, from, row_bytes);
+    } else {
+      WidenFromBfloat16(from, block.width, to);
+    }
   }
 }
 

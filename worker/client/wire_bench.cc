@@ -22,7 +22,7 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kBatchKeys = 8192;  // as a worker's message
-constexpr int kBatches = 32;
+constexpr int kBatches = 256;  // 2 M keys: their rows are beyond any cache
 constexpr int kInFlight = 3;
 constexpr size_t kSmallMessageBytes = 64;
 constexpr uint32_t kDenseBlock = 4096;

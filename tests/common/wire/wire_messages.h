@@ -1,6 +1,7 @@
 #pragma once
 // Random messages for tests of the wire: as generated protobuf, and a comparison with ours.
 
+#include <algorithm>
 #include <string>
 
 #include "common/random.h"
@@ -12,6 +13,17 @@ namespace tidegate::wire {
 inline Bytes BytesOf(const std::string& s) { return std::as_bytes(std::span(s.data(), s.size())); }
 inline std::string StringOf(Bytes b) {
   return std::string(reinterpret_cast<const char*>(b.data()), b.size());
+}
+
+// The bytes, cut in pieces of up to `piece_max` bytes.
+inline Fragments InPieces(Bytes bytes, uint64_t piece_max, Random& random) {
+  Fragments out;
+  while (!bytes.empty()) {
+    const size_t piece = std::min<size_t>(bytes.size(), 1 + random.Below(piece_max));
+    out.Add(bytes.first(piece));
+    bytes = bytes.subspan(piece);
+  }
+  return out;
 }
 
 class RandomMessages {

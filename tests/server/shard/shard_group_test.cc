@@ -168,6 +168,23 @@ TEST_CASE("a schedule at staleness 0 goes by the applied clock, alike in any num
   }
 }
 
+TEST_CASE("a key that stands twice in a push is applied twice in order, at staleness 0 summed; a pull answers both") {
+  for (const int strands : {1, 2}) {
+    for (const bool synchronous : {false, true}) {
+      ShardHarness::Options options;
+      options.strands = strands;
+      options.synchronous = synchronous;
+      ShardHarness harness(options, Tables("momentum { lr: 1 momentum: 0.5 }"));
+      harness.Hello(1);
+      TestPush push = PushOf(1, 1, 0, {5, 6, 5}, 1);
+      push.tables[0].values = {1, 1, 0, 0, 2, 2};
+      CHECK(harness.Answer(harness.Push(push)).status.ok());
+      const float expected = synchronous ? -3 : -1 - (0.5f * 1 + 2);
+      CHECK(harness.Read(0, {5, 6, 5}) == std::vector<float>{expected, expected, 0, 0, expected, expected});
+    }
+  }
+}
+
 TEST_CASE("rows go out as bfloat16 when asked for, and zeros stand for shards of others") {
   ShardHarness::Options options;
   options.foreign_from = 4;

@@ -66,6 +66,35 @@ TEST_CASE("keys that come grouped by server are filled as well as scattered ones
   CHECK(RowsAreByKey(keys, rows, 2));
 }
 
+TEST_CASE("rows that come in pieces, cut anywhere, are filled as well as whole ones") {
+  const auto cut = [](const wire::Fragments& whole, size_t size) {
+    wire::Fragments out;
+    for (wire::Bytes rest = whole.pieces()[0]; !rest.empty();) {
+      out.Add(rest.first(std::min(size, rest.size())));
+      rest = rest.subspan(std::min(size, rest.size()));
+    }
+    return out;
+  };
+  for (const size_t piece : {1, 5, 12, 100}) {
+    TrackerHarness h;
+    std::vector<Key> keys = SomeKeys(60);  // scattered over the servers
+    std::vector<float> rows(keys.size() * 3);
+    const std::vector<Key> one = {h.KeyIn(0, 0), h.KeyIn(0, 1)};  // of one server
+    std::vector<float> other(one.size() * 3);
+    const TablePull pulls[] = {{0, keys, rows}, {0, one, other}};
+    h.tracker.Pull(h.now, 0, -1, pulls);
+    h.Collect();
+    for (const auto& s : h.TakeSends()) {
+      PullAnswer answer = RowsByKey(AsPull(s), 3);
+      for (auto& table : answer.response.tables) table.values = cut(table.values, piece);
+      h.Reply(s, answer.response);
+    }
+    CHECK(h.completed.size() == 1);
+    CHECK(RowsAreByKey(keys, rows, 3));
+    CHECK(RowsAreByKey(one, other, 3));
+  }
+}
+
 TEST_CASE("calls made before the routing is known go out when it comes") {
   TrackerHarness h({}, {});
   std::vector<Key> keys = SomeKeys(10);
@@ -458,8 +487,12 @@ TEST_CASE("with bfloat16 on the wire, values are rounded to nearest even and wid
   CHECK(AsPush(h.sends[0]).value_type == wire::ValueType::kBfloat16);
   CHECK(PackedSpan<uint16_t>(AsPush(h.sends[0]).tables[0].values)[0] == 0x3f80);
   const uint16_t half = ToBfloat16(-2.5f);
+  const wire::Bytes bytes = std::as_bytes(std::span(&half, 1));
+  wire::Fragments halves;  // cut within the value
+  halves.Add(bytes.first(1));
+  halves.Add(bytes.last(1));
   wire::PullResponse answer;
-  answer.tables.push_back({0, std::as_bytes(std::span(&half, 1))});
+  answer.tables.push_back({0, halves});
   h.Reply(h.sends[1], answer);
   CHECK(rows[0] == -2.5f);
 }

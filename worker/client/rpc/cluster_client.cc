@@ -286,8 +286,8 @@ class ClusterClient::Impl {
   }
 
   void OnMessage(Incarnation server, grpc::ByteBuffer message) {
-    const OwnedBytes owned = ToContiguous(message);
-    auto reply = wire::ParseStreamResponse(owned.bytes);
+    const OwnedFragments owned = ToFragments(message);
+    auto reply = wire::ParseFragmentedStreamResponse(owned.bytes);
     if (!reply.ok()) {
       TG_LOG(ERROR) << "server " << server << " sent what is no response: "
                     << reply.status().message();

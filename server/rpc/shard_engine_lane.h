@@ -1,0 +1,36 @@
+#pragma once
+// ShardEngine's insides, shared by its files only: a strand with its group, and what dispatch needs.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/executor/strand.h"
+#include "server/rpc/shard_engine.h"
+#include "server/shard/message_check.h"
+#include "server/shard/shard_group.h"
+
+namespace tidegate {
+
+struct ShardEngine::Lane {
+  explicit Lane(int lane_index) : index(lane_index) {}
+  uint64_t bit() const { return uint64_t{1} << index; }
+
+  const int index;
+  Strand strand;
+  // --- on the strand ---
+  std::unique_ptr<ShardGroup> group;
+  ShardEffects effects;
+  ShardMetrics refusals;  // pushes by the strand that refused them first: each counts once
+};
+
+struct ShardEngine::View {
+  std::shared_ptr<const TableCatalog> catalog;  // null: not open yet
+  Epoch epoch = 0;
+  uint32_t shards = 0;                // of the job
+  int log2_shards = 0;
+  std::vector<ShardId> own;           // ascending
+  std::vector<uint8_t> lane_of_shard; // of the job's shards; those of other servers: 0
+};
+
+}  // namespace tidegate
