@@ -194,6 +194,9 @@ absl::Status ServerProcess::Impl::Configure() {
   job.generation = membership.generation;
   job.synchronous = staleness->sync;
   job.schedule = LearningRateSchedule(config.train().schedule());
+  if (!staleness->sync && !staleness->infinite) {
+    job.staleness = std::min(staleness->bound, kClockLimit);
+  }
   job.message_limit_bytes = config.cluster().message_limit_bytes();
   engine_.Configure(job);
   TG_LOG(INFO) << "joined job \"" << config.name() << "\" as server " << job.incarnation

@@ -70,6 +70,7 @@ void ShardEngine::Configure(const JobOptions& job) {
   OnEveryLane([this](Lane& lane) {
     ShardGroup::Options options;
     options.synchronous = job_.synchronous;
+    options.staleness = job_.staleness;
     options.generation = job_.generation;
     options.schedule = job_.schedule;
     options.budget = &budget_;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,6 +49,7 @@ class ShardEngine final : private RowSink {
     uint64_t generation = 0;
     bool synchronous = false;
     LearningRateSchedule schedule;
+    std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t message_limit_bytes = 64 << 20;
   };
   struct TableStatistics {

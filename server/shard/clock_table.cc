@@ -28,6 +28,8 @@ bool ClockTable::IsRemoved(Incarnation worker) const {
          !std::binary_search(set_live_.begin(), set_live_.end(), worker);
 }
 
+bool ClockTable::IsUnknown(Incarnation worker) const { return worker > last_incarnation_; }
+
 bool ClockTable::IsLive(Incarnation worker) const {
   auto it = workers_.find(worker);
   return it != workers_.end() && it->second.live;

@@ -2,7 +2,8 @@
 // Who is live and how far: the clocks of the workers as one strand knows them, and the minimum that
 // releases pulls. Soft state. A core without I/O; not thread-safe.
 //
-//   unknown --Hello--> live --Park--> parked --Hello--> live ...   any --removal--> removed (for good)
+//   unknown --a set names it--> member --Hello--> live --Park--> parked --Hello--> live ...
+//   any --a set leaves it out--> removed (for good)
 
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,8 @@ class ClockTable {
   std::vector<Incarnation> SetWorkers(const WorkerSet& workers);
   // True if the scheduler has said that the worker is gone.
   bool IsRemoved(Incarnation worker) const;
+  // True if no set of workers has told of it: it may join in the next one, or be no member at all.
+  bool IsUnknown(Incarnation worker) const;
   bool IsLive(Incarnation worker) const;
 
   // An announcement of a worker that is not removed; `released` is the clock that pulls are released

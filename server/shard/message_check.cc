@@ -1,5 +1,6 @@
 #include "server/shard/message_check.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -17,13 +18,31 @@ absl::Status CheckTable(TableId table, const TableCatalog& catalog) {
       absl::StrCat("no table ", table, ": the job has ", catalog.size(), " tables"));
 }
 
-// Which value is not finite, for the message of the error.
-size_t FirstNotFinite(wire::Bytes values, wire::ValueType type) {
-  const size_t size = wire::SizeOf(type);
-  for (size_t i = 0; i < values.size() / size; ++i) {
-    if (!AllFinite(values.subspan(i * size, size), WireDataType(type))) return i;
+// The largest magnitude of a gradient that is applied divided by `weight`; one of weight 0 is not applied.
+float GradientMax(double weight) {
+  const double divisor = weight > 0 ? std::min(weight, 1.0) : 1.0;
+  return static_cast<float>(kMeanGradientMax * divisor);
+}
+
+absl::Status BadValue(const wire::TableGradients& table, const wire::PushRequest& request,
+                      const RowLayout& layout) {
+  const DataType type = WireDataType(request.value_type);
+  const size_t size = wire::SizeOf(request.value_type);
+  const float limit = GradientMax(request.weight);
+  size_t i = 0;
+  while (AllWithin(table.values.subspan(i * size, size), type, limit)) ++i;
+  const wire::Bytes value = table.values.subspan(i * size, size);
+  const std::string place = absl::StrCat(": key ", table.keys[i / layout.width()], ", element ",
+                                         i % layout.width());
+  if (!AllFinite(value, type)) {
+    return absl::InvalidArgumentError(absl::StrCat("push to table `", layout.name(),
+                                                   "` holds NaN or infinity", place));
   }
-  return values.size() / size;
+  float gradient;
+  DecodeValues(value.data(), type, 1, &gradient);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "push to table `", layout.name(), "` holds gradient ", gradient, " of weight ", request.weight,
+      place, "; above ", limit, " rows would overflow: has training diverged?"));
 }
 
 absl::Status CheckHeader(const wire::PushRequest& request) {
@@ -78,11 +97,8 @@ absl::Status CheckPushTables(const wire::PushRequest& request, const TableCatalo
     *fault = PushFault::kShape;
     if (absl::Status s = CheckShape(table, request.value_type, layout); !s.ok()) return s;
     *fault = PushFault::kNonFinite;
-    if (!AllFinite(table.values, WireDataType(request.value_type))) {
-      const size_t i = FirstNotFinite(table.values, request.value_type);
-      return absl::InvalidArgumentError(absl::StrCat(
-          "push to table `", layout.name(), "` holds NaN or infinity: key ",
-          table.keys[i / layout.width()], ", element ", i % layout.width()));
+    if (!AllWithin(table.values, WireDataType(request.value_type), GradientMax(request.weight))) {
+      return BadValue(table, request, layout);
     }
   }
   *fault = PushFault::kNone;

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/clock_limit.h"
 #include "common/types.h"
 #include "common/wire/shard_wire.h"
 #include "proto/table.pb.h"
@@ -37,8 +38,11 @@ class TableCatalog {
 // Why a push was refused, for counters.
 enum class PushFault { kNone, kUnknownTable, kShape, kNonFinite, kHeader };
 
-// Clocks on the wire are in [-kClockLimit, kClockLimit], so that sums with them do not overflow.
-inline constexpr Clock kClockLimit = Clock{1} << 48;
+// A worker that this server has not heard for long may be ahead of what is released, but not by this.
+inline constexpr Clock kClockJumpMax = Clock{1} << 32;
+// A push may be so many clocks beyond the newest that the staleness allows: other workers' ticks may
+// still be on their way.
+inline constexpr Clock kPushAheadMax = 64;
 
 // NOT_FOUND: unknown table. INVALID_ARGUMENT: a dense key beyond the table, a clock out of range.
 // RESOURCE_EXHAUSTED: the rows would be more than `response_limit_bytes`.
@@ -46,14 +50,19 @@ absl::Status CheckPull(const wire::PullRequest& request, const TableCatalog& cat
                        uint64_t response_limit_bytes);
 
 // NOT_FOUND: unknown table. INVALID_ARGUMENT: values or counts of another length than the keys ask
-// for, a dense key beyond the table, a value that is not finite, a weight that is negative or not
-// finite, sequence 0 of a worker, part >= parts or too many parts. `fault` may be null.
+// for, a dense key beyond the table, a value that is not finite or divided by the weight above
+// kMeanGradientMax, a weight that is negative or not finite, sequence 0 of a worker, part >= parts or
+// too many parts. `fault` may be null.
 absl::Status CheckPush(const wire::PushRequest& request, const TableCatalog& catalog,
                        PushFault* fault = nullptr);
 
 inline DataType WireDataType(wire::ValueType type) {
   return type == wire::ValueType::kFloat32 ? FLOAT32 : BFLOAT16;
 }
+
+// Of |gradient| / min(weight, 1): its square, summed over every push of a long job, is a finite float, so
+// that no push that passes makes a row or an optimizer's slot infinite.
+inline constexpr float kMeanGradientMax = 1e15f;
 
 inline constexpr uint32_t kMaxPartsOfPush = 1024;  // at staleness 0, of one worker's clock
 

@@ -148,6 +148,11 @@ absl::Status ShardGroup::CheckStamp(const wire::Stamp& stamp) const {
     return absl::FailedPreconditionError(
         absl::StrCat("rejoin: worker ", stamp.incarnation, " is not a member"));
   }
+  if (clocks_.IsUnknown(stamp.incarnation)) {
+    return absl::UnavailableError(absl::StrCat("worker ", stamp.incarnation,
+                                               " is not known here yet: the scheduler's newest set of "
+                                               "workers does not reach so far"));
+  }
   if (stamp.epoch > epoch_) {
     return absl::UnavailableError(absl::StrCat("routing newer: the sender's epoch is ",
                                                stamp.epoch, ", this server's ", epoch_));
@@ -162,8 +167,11 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
   if (status.ok() && worker == 0) {
     status = absl::InvalidArgumentError("a clock announcement needs the worker's incarnation");
   }
-  if (status.ok() && (request.clock < -kClockLimit || request.clock > kClockLimit)) {
-    status = absl::InvalidArgumentError(absl::StrCat("announcement of clock ", request.clock));
+  if (status.ok() && (request.clock < -kClockLimit ||
+                      request.clock > std::min(kClockLimit, released_clock() + kClockJumpMax))) {
+    status = absl::InvalidArgumentError(absl::StrCat("announcement of clock ", request.clock,
+                                                     " while clock ", released_clock(),
+                                                     " is released"));
   }
   if (status.ok() && !clocks_.workers().contains(worker) &&
       clocks_.size() >= options_.max_workers) {

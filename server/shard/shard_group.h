@@ -10,8 +10,9 @@
 //   by all of them, JoinAt with the highest answer goes to all, before the answer leaves.
 //
 // Errors in effects (a refused message changed nothing in this strand):
-//   UNAVAILABLE          retry: the sender's routing is newer than ours, tables are not open yet, the
-//                        worker has not said Hello (staleness 0), too many pulls are parked
+//   UNAVAILABLE          retry: the sender's routing is newer than ours, no set of workers names it yet,
+//                        tables are not open yet, the worker has not said Hello (staleness 0), its push
+//                        is too far ahead of the others, too many pulls are parked
 //   ABORTED              "replaced" by a retry of the same call, or its worker parked
 //   FAILED_PRECONDITION  "rejoin" (removed by the scheduler), "generation" (of another restore)
 //   INVALID_ARGUMENT     the message contradicts earlier ones
@@ -19,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,6 +47,7 @@ class ShardGroup {
  public:
   struct Options {
     bool synchronous = false;        // staleness 0; else pushes are applied as they arrive
+    std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t generation = 0;         // of the job
     size_t max_parked_per_worker = 16;
     size_t max_workers = 4096;       // sessions and clocks
@@ -105,6 +108,7 @@ class ShardGroup {
  private:
   float LearningRateAt(Clock clock) const { return learning_rate_scale_ * options_.schedule.Factor(clock); }
   absl::Status CheckStamp(const wire::Stamp& stamp) const;
+  absl::Status CheckAhead(const wire::PushRequest& request) const;
   // `needed_bytes`: what its new rows may take at most.
   absl::Status CheckMemory(const PushCall& call, uint64_t* needed_bytes) const;
   void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);

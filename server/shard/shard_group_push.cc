@@ -152,6 +152,19 @@ void ShardGroup::Push(PushCall call, ShardEffects* effects) {
   }
 }
 
+// A worker's own pull at the clock waited for the others; where it asked another server than this one,
+// their ticks are on the way here.
+absl::Status ShardGroup::CheckAhead(const wire::PushRequest& request) const {
+  if (!options_.staleness.has_value()) return absl::OkStatus();
+  if (request.clock <= released_clock() + *options_.staleness + kPushAheadMax) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat(
+      "push of clock ", request.clock, " by worker ", request.stamp.incarnation, " while clock ",
+      released_clock(), " is the last that all workers have ended: at most staleness (",
+      *options_.staleness, ") + ", kPushAheadMax, " ahead"));
+}
+
 void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   const Incarnation worker = call.request.stamp.incarnation;
   const wire::PushRequest& request = call.request;
@@ -161,7 +174,8 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   std::span<ShardSession> session;
   size_t duplicates = 0;
   absl::Status status;
-  if (worker != 0) {
+  if (worker != 0) status = CheckAhead(request);
+  if (worker != 0 && status.ok()) {
     if (!sessions_.Has(worker) && sessions_.size() >= options_.max_workers) {
       status = absl::ResourceExhaustedError(
           absl::StrCat("this server has ", sessions_.size(), " sessions, the most allowed"));

@@ -16,10 +16,11 @@ void DecodeValues(const std::byte* bytes, DataType type, size_t count, float* ou
 
 namespace {
 
-// In one pass without branches: an exponent of all ones is NaN or infinity. In blocks, so that the
-// inner loop vectorises and a bad message is left early.
+// In one pass without branches: magnitudes compare as their bits do, and those of infinity and NaN are
+// above all others. In blocks, so that the inner loop vectorises and a bad message is left early.
 template <typename T>
-bool NoExponentFull(std::span<const std::byte> bytes, T exponent) {
+bool BitsWithin(std::span<const std::byte> bytes, T limit) {
+  constexpr T kMagnitude = static_cast<T>(static_cast<T>(~T{0}) >> 1);
   constexpr size_t kBlock = 256;
   const size_t count = bytes.size() / sizeof(T);
   for (size_t begin = 0; begin < count; begin += kBlock) {
@@ -28,7 +29,7 @@ bool NoExponentFull(std::span<const std::byte> bytes, T exponent) {
     for (size_t i = begin; i < end; ++i) {
       T bits;
       std::memcpy(&bits, bytes.data() + i * sizeof(T), sizeof(T));
-      bad |= static_cast<T>((bits & exponent) == exponent);
+      bad |= static_cast<T>((bits & kMagnitude) > limit);
     }
     if (bad != 0) return false;
   }
@@ -37,9 +38,10 @@ bool NoExponentFull(std::span<const std::byte> bytes, T exponent) {
 
 }  // namespace
 
-bool AllFinite(std::span<const std::byte> bytes, DataType type) {
-  return type == FLOAT32 ? NoExponentFull<uint32_t>(bytes, 0x7f800000u)
-                         : NoExponentFull<uint16_t>(bytes, 0x7f80u);
+bool AllWithin(std::span<const std::byte> bytes, DataType type, float limit) {
+  const uint32_t bits = std::bit_cast<uint32_t>(limit);
+  return type == FLOAT32 ? BitsWithin<uint32_t>(bytes, bits)
+                         : BitsWithin<uint16_t>(bytes, static_cast<uint16_t>(bits >> 16));
 }
 
 }  // namespace tidegate

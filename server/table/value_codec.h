@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "proto/table.pb.h"
@@ -32,7 +33,11 @@ inline uint16_t ToBfloat16Stochastic(float value, uint16_t random) {
 // `count` elements of wire type `type` (any alignment) to floats.
 void DecodeValues(const std::byte* bytes, DataType type, size_t count, float* out);
 
-// False when any value is NaN or infinite. REQUIRES: bytes is a multiple of the element's size.
-bool AllFinite(std::span<const std::byte> bytes, DataType type);
+// False when any value is NaN, infinite, or larger than `limit` in magnitude. REQUIRES: bytes is a
+// multiple of the element's size; limit is finite and not negative.
+bool AllWithin(std::span<const std::byte> bytes, DataType type, float limit);
+inline bool AllFinite(std::span<const std::byte> bytes, DataType type) {
+  return AllWithin(bytes, type, std::numeric_limits<float>::max());
+}
 
 }  // namespace tidegate

@@ -1,7 +1,7 @@
 // Replays the scenario files of shard/: a command, a line of dashes, what the server answered. After a
 // change of behaviour that is meant, run with TIDEGATE_REWRITE=<folder of the files> and read the diff.
 //
-//   group staleness=0|1 [strands=N] [shards=N] [foreign_from=SHARD] [memory=BYTES] [parked=N]
+//   group staleness=N [known=WORKERS] [strands=N] [shards=N] [foreign_from=SHARD] [memory=BYTES] [parked=N]
 //   hello|tick|park w=N order=N [clock=N] [epoch=N]
 //   push w=N seq=N clock=N [oldest=N] [weight=X] [part=N parts=N] [epoch=N] [generation=N] t0:KEY=G ...
 //   pull w=N clock=N bound=N|none [eval] [epoch=N] t0:KEY ...
@@ -114,7 +114,10 @@ class Scenario {
   }
   void MakeGroup(const Command& c) {
     ShardHarness::Options options;
-    options.synchronous = c.Number("staleness", 1) == 0;
+    const Clock staleness = c.Number("staleness", 1);
+    options.synchronous = staleness == 0;
+    if (staleness > 0) options.staleness = staleness;
+    options.known = static_cast<Incarnation>(c.Number("known", 50));
     options.strands = static_cast<int>(c.Number("strands", 1));
     options.shards = static_cast<uint32_t>(c.Number("shards", 8));
     options.foreign_from = static_cast<uint32_t>(c.Number("foreign_from", 1 << 30));

@@ -22,6 +22,20 @@ WorkerSet Set(uint64_t version, Incarnation last, std::vector<Incarnation> live)
   return set;
 }
 
+TEST_CASE("a worker is unknown until a set of workers reaches its incarnation") {
+  ClockTable clocks;
+  CHECK(clocks.IsUnknown(1));
+  clocks.SetWorkers(Set(1, 3, {1, 3}));
+  CHECK_FALSE(clocks.IsUnknown(2));
+  CHECK(clocks.IsRemoved(2));
+  CHECK_FALSE(clocks.IsUnknown(3));
+  CHECK(clocks.IsUnknown(4));
+  CHECK_FALSE(clocks.IsRemoved(4));
+  clocks.SetWorkers(Set(1, 9, {9}));  // no newer version
+  CHECK(clocks.IsUnknown(4));
+  CHECK_FALSE(clocks.IsUnknown(0));  // guests
+}
+
 TEST_CASE("the minimum is that of the live workers and never falls") {
   ClockTable clocks;
   CHECK(clocks.Minimum() == -1);

@@ -2,6 +2,8 @@
 
 #include <bit>
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace tidegate {
@@ -103,9 +105,34 @@ TEST_CASE("a value that is not finite is found wherever it stands") {
       CHECK(std::string(status.message()).find(place) != std::string::npos);
     }
   }
-  Push largest;
-  largest.values.assign(6, std::numeric_limits<float>::max());
-  CHECK(largest.Check().ok());
+}
+
+TEST_CASE("a gradient that would overflow once divided by the weight is refused, and named") {
+  const auto code = [](float gradient, double weight) {
+    Push push;
+    push.values[4] = gradient;
+    push.request.weight = weight;
+    const absl::Status status = push.Check();
+    CHECK(push.fault == (status.ok() ? PushFault::kNone : PushFault::kNonFinite));
+    return status.code();
+  };
+  constexpr auto kBad = absl::StatusCode::kInvalidArgument;
+  CHECK(code(kMeanGradientMax, 1) == absl::StatusCode::kOk);
+  CHECK(code(-kMeanGradientMax, 1e20) == absl::StatusCode::kOk);
+  CHECK(code(std::nextafter(kMeanGradientMax, 2 * kMeanGradientMax), 1) == kBad);
+  CHECK(code(std::numeric_limits<float>::max(), 1e20) == kBad);
+  CHECK(code(1, 1e-14) == absl::StatusCode::kOk);
+  CHECK(code(1, 1e-20) == kBad);
+  CHECK(code(-3e38f, 0) == kBad);
+  Push half;
+  half.request.value_type = wire::ValueType::kBfloat16;
+  half.values.resize(3);
+  const uint16_t large = 0x7f7f;
+  std::memcpy(reinterpret_cast<char*>(half.values.data()) + 8, &large, 2);
+  const absl::Status status = half.Check();
+  CHECK(status.code() == kBad);
+  CHECK(std::string(status.message()).find("key 6, element 1") != std::string::npos);
+  CHECK(std::string(status.message()).find("diverged") != std::string::npos);
 }
 
 TEST_CASE("a header out of range is refused") {

@@ -44,6 +44,7 @@ ShardHarness::ShardHarness(const Options& options, std::vector<TableSpec> specs)
   catalog_ = *catalog;
   ShardGroup::Options group_options;
   group_options.synchronous = options.synchronous;
+  group_options.staleness = options.staleness;
   group_options.generation = 1;
   group_options.max_parked_per_worker = options.max_parked_per_worker;
   group_options.max_workers = options.max_workers;
@@ -58,6 +59,7 @@ ShardHarness::ShardHarness(const Options& options, std::vector<TableSpec> specs)
     const absl::Status opened = group->OpenTables(catalog_);
     TG_CHECK(opened.ok()) << opened;
   }
+  SetWorkers(0, 0, {});
 }
 
 std::vector<ShardId> ShardHarness::ShardsOf(int strand, uint32_t foreign_from) const {
@@ -212,9 +214,10 @@ CallToken ShardHarness::Announce(Incarnation worker, uint64_t order,
 
 void ShardHarness::SetWorkers(uint64_t version, Incarnation last, std::vector<Incarnation> live) {
   WorkerSet set;
-  set.set_version(version);
-  set.set_last_incarnation(last);
+  set.set_version(version + 1);
+  set.set_last_incarnation(std::max(last, options_.known));
   for (Incarnation worker : live) set.add_live(worker);
+  for (Incarnation worker = last + 1; worker <= options_.known; ++worker) set.add_live(worker);
   for (int strand = 0; strand < options_.strands; ++strand) {
     groups_[strand]->SetWorkers(set, &effects_);
     Collect(strand);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,8 @@ class ShardHarness final : public RowSink {
   static constexpr Incarnation kServer = 100;
   struct Options {
     bool synchronous = false;
+    std::optional<Clock> staleness;
+    Incarnation known = 50;  // workers 1 .. known are members from the start
     int strands = 1;
     uint32_t shards = 8;
     uint32_t foreign_from = 1 << 30;  // shards from here on are another server's
@@ -89,6 +92,7 @@ class ShardHarness final : public RowSink {
   CallToken Park(Incarnation worker, uint64_t order) {
     return Announce(worker, order, wire::ClockRequest::Kind::kPark);
   }
+  // Those beyond `last` that are members from the start stay it.
   void SetWorkers(uint64_t version, Incarnation last, std::vector<Incarnation> live);
   void SetLearningRateScale(float scale);
   absl::Status SetRouting(Epoch epoch, uint32_t foreign_from);

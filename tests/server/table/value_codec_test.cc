@@ -50,4 +50,19 @@ TEST_CASE("a value that is not finite is found at any place") {
   CHECK(AllFinite({}, FLOAT32));
 }
 
+TEST_CASE("a value above the limit is found, of either sign and type") {
+  for (size_t at : {0, 300, 511}) {
+    std::vector<float> values(512, 2.0f);
+    CHECK(AllWithin(std::as_bytes(std::span(values)), FLOAT32, 2.0f));
+    values[at] = -std::nextafter(2.0f, 3.0f);
+    CHECK_FALSE(AllWithin(std::as_bytes(std::span(values)), FLOAT32, 2.0f));
+    std::vector<uint16_t> half(512, ToBfloat16(-2.0f));
+    CHECK(AllWithin(std::as_bytes(std::span(half)), BFLOAT16, 2.001f));
+    half[at] = ToBfloat16(2.0f) + 1;
+    CHECK_FALSE(AllWithin(std::as_bytes(std::span(half)), BFLOAT16, 2.001f));
+  }
+  const float zero = -0.0f;
+  CHECK(AllWithin(std::as_bytes(std::span(&zero, 1)), FLOAT32, 0));
+}
+
 }  // namespace tidegate
