@@ -24,6 +24,8 @@ DEFINE_int32(executors, 0, "threads that work on requests; 0: one per core");
 DEFINE_uint64(memory_limit_bytes, 0, "memory for tables; pushes that need more are refused; 0: no limit");
 DEFINE_int32(metrics_port, 0, "port of /metrics; 0 picks a free one, -1 serves none");
 DEFINE_int32(join_timeout, 60, "seconds to wait for the scheduler");
+DEFINE_int32(scheduler_timeout, 600, "seconds without an answer of the scheduler after which the server gives up; "
+                                    "0: never");
 
 namespace {
 
@@ -60,8 +62,10 @@ int main(int argc, char** argv) {
   gflags::ParseCommandLineFlags(&argc, &argv, true);
   if (argc > 1) return BadUsage("tidegate-server takes no arguments, only flags");
   if (FLAGS_scheduler.empty()) return BadUsage("--scheduler=HOST:PORT is required");
-  if (FLAGS_executors < 0 || FLAGS_join_timeout < 0 || FLAGS_metrics_port > 65535) {
-    return BadUsage("--executors, --join_timeout or --metrics_port is out of range");
+  if (FLAGS_executors < 0 || FLAGS_join_timeout < 0 || FLAGS_scheduler_timeout < 0 ||
+      FLAGS_metrics_port > 65535) {
+    return BadUsage(
+        "--executors, --join_timeout, --scheduler_timeout or --metrics_port is out of range");
   }
   tidegate::KeepFreedMemory();
   tidegate::PollOnOwnThreads();
@@ -77,6 +81,7 @@ int main(int argc, char** argv) {
   options.memory_limit_bytes = FLAGS_memory_limit_bytes;
   options.metrics_port = FLAGS_metrics_port;
   options.join_timeout_s = FLAGS_join_timeout;
+  options.scheduler_timeout_s = FLAGS_scheduler_timeout;
   tidegate::ServerProcess* running = nullptr;
   std::mutex mutex;
   int early_signal = 0;

@@ -20,6 +20,8 @@
 DEFINE_string(scheduler, "", "HOST:PORT of the job's scheduler (required)");
 DEFINE_string(name, "", "name of this worker, for people; default: host and pid");
 DEFINE_int32(join_timeout, 60, "seconds to wait for the scheduler before giving up (exit code 3)");
+DEFINE_int32(scheduler_timeout, 600, "seconds without an answer of the scheduler after which the worker gives up; "
+                                    "0: never");
 DEFINE_int32(compute_threads, 0, "threads of matrix products; 0: cores / workers, at least 1");
 DEFINE_string(metrics_host, "127.0.0.1", "address that Prometheus metrics are served on");
 DEFINE_int32(metrics_port, -1, "port of Prometheus metrics; 0: any free one (logged); -1: none");
@@ -38,7 +40,7 @@ void PrintHelp() {
   gflags::GetAllFlags(&flags);
   for (const auto& flag : flags) {
     if (flag.filename.find("worker_main.cc") == std::string::npos) continue;
-    std::printf("  --%-16s %s%s%s\n", flag.name.c_str(), flag.description.c_str(),
+    std::printf("  --%-18s %s%s%s\n", flag.name.c_str(), flag.description.c_str(),
                 flag.default_value.empty() ? "" : "; default ", flag.default_value.c_str());
   }
 }
@@ -48,10 +50,15 @@ int Main() {
     std::fprintf(stderr, "tidegate-worker: --scheduler=HOST:PORT is required (try --help)\n");
     return kExitUsage;
   }
+  if (FLAGS_join_timeout < 0 || FLAGS_scheduler_timeout < 0) {
+    std::fprintf(stderr, "tidegate-worker: --join_timeout and --scheduler_timeout are seconds, not negative\n");
+    return kExitUsage;
+  }
   WorkerProcess::Options options;
   options.scheduler = FLAGS_scheduler;
   options.name = FLAGS_name;
   options.join_timeout_s = FLAGS_join_timeout;
+  options.scheduler_timeout_s = FLAGS_scheduler_timeout;
   options.compute_threads = FLAGS_compute_threads;
   WorkerProcess worker(options);
   std::atomic<int> signal = 0;

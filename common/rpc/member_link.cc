@@ -1,6 +1,5 @@
 #include "common/rpc/member_link.h"
 
-#include <grpcpp/client_context.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,37 +15,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
-#include "common/rpc/channel.h"
-#include "common/rpc/status.h"
-#include "common/strings.h"
-#include "proto/scheduler_service.grpc.pb.h"
+#include "common/rpc/scheduler_calls.h"
 
 namespace tidegate {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-constexpr milliseconds kBackoffMin{20};
-constexpr milliseconds kBackoffMax{1000};
-constexpr milliseconds kLogEvery{5000};
+constexpr milliseconds kLogEvery = SchedulerCalls::kLogEvery;
 constexpr milliseconds kHeartbeatGap{5};  // between two heartbeats that nothing woke
 constexpr int kLongPollGraceMs = 10000;
 constexpr size_t kResultsKept = 32;
-
-// What another attempt may cure. The rest is the scheduler's answer.
-bool IsRetryable(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kCancelled:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kUnknown:
-    case absl::StatusCode::kInternal:
-      return true;
-    default:
-      return false;
-  }
-}
 
 std::string DefaultName() {
   char host[256] = "unknown";
@@ -59,15 +38,6 @@ uint64_t NewNonce() {
   return (static_cast<uint64_t>(device()) << 32) ^ device() ^ 1;
 }
 
-class Backoff {
- public:
-  milliseconds Next() { return std::exchange(delay_, std::min(delay_ * 2, kBackoffMax)); }
-  void Reset() { delay_ = kBackoffMin; }
-
- private:
-  milliseconds delay_ = kBackoffMin;
-};
-
 }  // namespace
 
 class MemberLink::Impl {
@@ -75,7 +45,7 @@ class MemberLink::Impl {
   Impl(Options options, Callbacks callbacks)
       : options_(std::move(options)),
         callbacks_(std::move(callbacks)),
-        stub_(SchedulerService::NewStub(MakeControlChannel(options_.scheduler))) {
+        calls_(options_.scheduler) {
     if (options_.name.empty()) options_.name = DefaultName();
   }
 
@@ -92,29 +62,20 @@ class MemberLink::Impl {
   absl::Status Leave(const std::string& reason);
 
  private:
-  using Context = std::shared_ptr<grpc::ClientContext>;
-  using Stub = SchedulerService::Stub;
-  template <typename Request, typename Response>
-  using Method = grpc::Status (Stub::*)(grpc::ClientContext*, const Request&, Response*);
+  using Stub = SchedulerCalls::Stub;
+  using Context = SchedulerCalls::Context;
 
-  static Context NewContext(int timeout_ms) {
-    auto context = std::make_shared<grpc::ClientContext>();
-    context->set_deadline(std::chrono::system_clock::now() + milliseconds(timeout_ms));
-    return context;
-  }
-  // One attempt that Stop and Cancel end. Replies of an older term are UNAVAILABLE.
-  template <typename Request, typename Response>
-  absl::Status Attempt(Method<Request, Response> method, const Request& request,
-                       Response* response, int timeout_ms);
-  template <typename Request, typename Response>
-  absl::Status Retry(Method<Request, Response> method, const char* what, const Request& request,
-                     Response* response, int timeout_ms);
-  bool AcceptTerm(uint64_t term);
-  bool stopped() const { return stopping_ || cancelled_; }  // REQUIRES: mutex_
-  bool SleepOrStopped(milliseconds delay);                  // true: stopped
-  void CancelActive();
+  void NotifyStopped();
+  // How long the scheduler has not answered.
+  struct Silence {
+    SteadyClock::time_point counted_to = SteadyClock::now();
+    milliseconds total{0};
+    void Add(SteadyClock::time_point now, milliseconds attempt_max);
+  };
 
   void HeartbeatLoop();
+  int HeartbeatTimeoutMs() const;
+  bool GiveUp(const Silence& silence, const absl::Status& status);
   HeartbeatRequest MakeHeartbeat();
   absl::Status SendHeartbeat(const HeartbeatRequest& request, HeartbeatResponse* response);
   bool TakeHeartbeat(const HeartbeatRequest& request, const HeartbeatResponse& response);
@@ -123,20 +84,16 @@ class MemberLink::Impl {
 
   Options options_;
   const Callbacks callbacks_;
-  const std::unique_ptr<Stub> stub_;
+  SchedulerCalls calls_;
   Membership membership_;
   std::thread heartbeats_;
   std::thread commands_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool stopping_ = false;
-  bool cancelled_ = false;
   bool heartbeats_run_ = false;
-  std::set<Context> active_;
   Context heartbeat_context_;
   bool wake_ = false;
-  uint64_t term_ = 0;
   Epoch routing_epoch_ = 0;
   uint64_t worker_set_version_ = 0;
   Phase phase_ = STARTING;
@@ -148,63 +105,11 @@ class MemberLink::Impl {
   bool fatal_error_sent_ = false;
 };
 
-bool MemberLink::Impl::AcceptTerm(uint64_t term) {
-  std::lock_guard lock(mutex_);
-  if (term < term_) return false;
-  term_ = term;
-  return true;
-}
-
-template <typename Request, typename Response>
-absl::Status MemberLink::Impl::Attempt(Method<Request, Response> method, const Request& request,
-                                       Response* response, int timeout_ms) {
-  const Context context = NewContext(timeout_ms);
-  // A call that waits is what drives the channel's connecting; one that fails at once leaves it lying.
-  context->set_wait_for_ready(true);
-  {
-    std::lock_guard lock(mutex_);
-    if (stopped()) return absl::CancelledError("stopped");
-    active_.insert(context);
-  }
-  const absl::Status status = FromGrpc((stub_.get()->*method)(context.get(), request, response));
-  {
-    std::lock_guard lock(mutex_);
-    active_.erase(context);
-  }
-  if (!status.ok()) return status;
-  if (!AcceptTerm(response->term())) {
-    return absl::UnavailableError("answered by a scheduler of an older term");
-  }
-  return status;
-}
-
-bool MemberLink::Impl::SleepOrStopped(milliseconds delay) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, delay, [this] { return stopped(); });
-}
-
-template <typename Request, typename Response>
-absl::Status MemberLink::Impl::Retry(Method<Request, Response> method, const char* what,
-                                     const Request& request, Response* response, int timeout_ms) {
-  Backoff backoff;
-  auto next_log = SteadyClock::now() + kLogEvery;
-  for (;;) {
-    const absl::Status status = Attempt(method, request, response, timeout_ms);
-    if (status.ok() || !IsRetryable(status)) return status;
-    if (SteadyClock::now() >= next_log) {
-      TG_LOG(WARNING) << "scheduler at " << options_.scheduler << " does not answer " << what
-                      << ", trying on: " << status.message();
-      next_log = SteadyClock::now() + kLogEvery;
-    }
-    if (SleepOrStopped(backoff.Next())) return absl::CancelledError("stopped");
-  }
-}
-
 absl::Status MemberLink::Impl::Join() {
   {
     std::lock_guard lock(mutex_);
     TG_CHECK(!heartbeats_.joinable()) << "Join before Stop";
-    stopping_ = false;
+    calls_.Open();
     routing_epoch_ = worker_set_version_ = last_command_ = 0;
     phase_ = STARTING;
     command_queue_.clear();
@@ -225,7 +130,7 @@ absl::Status MemberLink::Impl::Join() {
     JoinResponse response;
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - SteadyClock::now());
     const int timeout_ms = static_cast<int>(std::clamp<int64_t>(left.count(), 100, 5000));
-    const absl::Status status = Attempt(&Stub::Join, request, &response, timeout_ms);
+    const absl::Status status = calls_.Attempt(&Stub::Join, request, &response, timeout_ms);
     if (status.ok()) {
       membership_ = {response.incarnation(), response.generation(), response.job_config(),
                      response.heartbeat_interval_ms(), response.lease_ms()};
@@ -235,7 +140,7 @@ absl::Status MemberLink::Impl::Join() {
       return absl::FailedPreconditionError(absl::StrCat(
           "--scheduler=", options_.scheduler, " answers, but it is no Tidegate scheduler"));
     }
-    if (!IsRetryable(status)) return status;
+    if (!SchedulerCalls::IsRetryable(status)) return status;
     const auto now = SteadyClock::now();
     const auto waited = std::chrono::duration_cast<std::chrono::seconds>(now - start).count();
     if (now >= deadline) {
@@ -250,7 +155,7 @@ absl::Status MemberLink::Impl::Join() {
       next_log = now + kLogEvery;
     }
     const auto delay = std::min<SteadyClock::duration>(backoff.Next(), deadline - now);
-    if (SleepOrStopped(std::chrono::duration_cast<milliseconds>(delay))) {
+    if (calls_.SleepOrStopped(std::chrono::duration_cast<milliseconds>(delay))) {
       return absl::CancelledError("stopped while joining");
     }
   }
@@ -265,33 +170,21 @@ void MemberLink::Impl::Start() {
   commands_ = std::thread([this] { CommandLoop(); });
 }
 
-void MemberLink::Impl::CancelActive() {
-  std::set<Context> active;
-  {
-    std::lock_guard lock(mutex_);
-    active = active_;
-    if (heartbeat_context_ != nullptr) active.insert(heartbeat_context_);
-  }
+void MemberLink::Impl::NotifyStopped() {
+  { std::lock_guard lock(mutex_); }  // a waiter has looked, or will look again
   changed_.notify_all();
-  for (const Context& context : active) context->TryCancel();
 }
 
 void MemberLink::Impl::Stop() {
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  CancelActive();
+  calls_.Stop();
+  NotifyStopped();
   if (heartbeats_.joinable()) heartbeats_.join();
   if (commands_.joinable()) commands_.join();
 }
 
 void MemberLink::Impl::Cancel() {
-  {
-    std::lock_guard lock(mutex_);
-    cancelled_ = true;
-  }
-  CancelActive();
+  calls_.Cancel();
+  NotifyStopped();
 }
 
 void MemberLink::Impl::HeartbeatNow() {
@@ -311,7 +204,7 @@ void MemberLink::Impl::ReportFatalError(const std::string& message, int timeout_
     std::lock_guard lock(mutex_);
     fatal_error_ = message;
     fatal_error_sent_ = false;
-    direct = !heartbeats_run_ || stopped();
+    direct = !heartbeats_run_ || calls_.stopped();
   }
   if (!direct) {
     HeartbeatNow();
@@ -326,7 +219,7 @@ void MemberLink::Impl::ReportFatalError(const std::string& message, int timeout_
   request.set_no_wait(true);
   request.set_fatal_error(message);
   HeartbeatResponse response;
-  stub_->Heartbeat(NewContext(timeout_ms).get(), request, &response);
+  calls_.LastAttempt(&Stub::Heartbeat, request, &response, timeout_ms).IgnoreError();
 }
 
 HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
@@ -336,7 +229,7 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
     wake_ = false;
     request.set_incarnation(membership_.incarnation);
     request.set_generation(membership_.generation);
-    request.set_seen_term(term_);
+    request.set_seen_term(calls_.term());
     request.set_routing_epoch(routing_epoch_);
     request.set_worker_set_version(worker_set_version_);
     request.set_last_command(last_command_);
@@ -348,56 +241,83 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
   return request;
 }
 
+int MemberLink::Impl::HeartbeatTimeoutMs() const {
+  int grace_ms = kLongPollGraceMs;
+  if (options_.scheduler_timeout_s > 0) {
+    grace_ms = std::min(grace_ms, 1000 * std::min(options_.scheduler_timeout_s, 1000));
+  }
+  return static_cast<int>(membership_.heartbeat_interval_ms) + grace_ms;
+}
+
 absl::Status MemberLink::Impl::SendHeartbeat(const HeartbeatRequest& request,
                                              HeartbeatResponse* response) {
-  const Context context =
-      NewContext(static_cast<int>(membership_.heartbeat_interval_ms) + kLongPollGraceMs);
-  context->set_wait_for_ready(true);
+  const Context context = SchedulerCalls::NewContext(HeartbeatTimeoutMs());
   {
     std::lock_guard lock(mutex_);
-    if (stopped() || wake_) return absl::CancelledError("woken");
+    if (wake_) return absl::CancelledError("woken");
     heartbeat_context_ = context;
   }
-  const absl::Status status = FromGrpc(stub_->Heartbeat(context.get(), request, response));
+  const absl::Status status = calls_.Send(&Stub::Heartbeat, request, response, context);
   std::lock_guard lock(mutex_);
   heartbeat_context_ = nullptr;
   return status;
 }
 
+// What goes by while this process sleeps (a stopped process, a suspended machine) is no silence of the
+// scheduler's: of each attempt at most its own length counts.
+void MemberLink::Impl::Silence::Add(SteadyClock::time_point now, milliseconds attempt_max) {
+  const auto passed = std::chrono::duration_cast<milliseconds>(now - counted_to);
+  total += std::min(passed, attempt_max);
+  counted_to = now;
+}
+
+bool MemberLink::Impl::GiveUp(const Silence& silence, const absl::Status& status) {
+  const std::chrono::seconds limit(options_.scheduler_timeout_s);
+  if (limit.count() == 0 || silence.total < limit) return false;
+  const std::string why = absl::StrCat(
+      "no answer from the scheduler at ", options_.scheduler, " for ", limit.count(),
+      " s (--scheduler_timeout=", options_.scheduler_timeout_s,
+      "): it is gone, with or without the job's end; last error: ", status.message());
+  calls_.Abandon(absl::AbortedError(why));
+  if (callbacks_.lost) callbacks_.lost(why);
+  return true;
+}
+
 void MemberLink::Impl::HeartbeatLoop() {
   Backoff backoff;
-  auto silent_since = SteadyClock::now();
-  auto next_log = silent_since + milliseconds(2000);
+  Silence silence;
+  auto next_log = SteadyClock::now() + milliseconds(2000);
   bool complained = false;
   for (bool go_on = true; go_on;) {
     const HeartbeatRequest request = MakeHeartbeat();
     HeartbeatResponse response;
     const absl::Status status = SendHeartbeat(request, &response);
+    const auto now = SteadyClock::now();
     milliseconds pause = kHeartbeatGap;
     if (status.ok()) {
       if (complained) TG_LOG(INFO) << "scheduler at " << options_.scheduler << " answers again";
       complained = false;
       backoff.Reset();
-      silent_since = SteadyClock::now();
-      next_log = silent_since + milliseconds(2000);
+      silence = {now};
+      next_log = now + milliseconds(2000);
       go_on = TakeHeartbeat(request, response);
     } else {
-      const auto now = SteadyClock::now();
+      silence.Add(now, milliseconds(HeartbeatTimeoutMs()) + Backoff::kMax);
       std::unique_lock lock(mutex_);
       if (!wake_) pause = backoff.Next();
-      const bool log = !stopped() && now >= next_log;
       lock.unlock();
-      if (log) {
+      if (!calls_.stopped() && now >= next_log) {
         TG_LOG(WARNING) << "no answer from the scheduler at " << options_.scheduler << " for "
-                        << std::chrono::duration_cast<std::chrono::seconds>(now - silent_since).count()
+                        << silence.total.count() / 1000
                         << " s, going on without it: " << status.message();
         next_log = now + kLogEvery;
         complained = true;
       }
+      go_on = calls_.stopped() || !GiveUp(silence, status);
     }
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, pause, [this] { return stopped() || wake_; });
-    go_on = go_on && !stopped();
+    changed_.wait_for(lock, pause, [this] { return calls_.stopped() || wake_; });
+    go_on = go_on && !calls_.stopped();
   }
   {
     std::lock_guard lock(mutex_);
@@ -410,14 +330,11 @@ bool MemberLink::Impl::TakeHeartbeat(const HeartbeatRequest& request,
                                      const HeartbeatResponse& response) {
   if (response.generation() != 0 && response.generation() != membership_.generation) {
     TG_LOG(WARNING) << "the scheduler at " << options_.scheduler << " runs another job now";
-    {
-      std::lock_guard lock(mutex_);
-      term_ = 0;  // its terms are counted anew
-    }
+    calls_.ForgetTerm();  // its terms are counted anew
     if (callbacks_.rejoin) callbacks_.rejoin();
     return false;
   }
-  if (!AcceptTerm(response.term())) {
+  if (!calls_.AcceptTerm(response.term())) {
     TG_LOG(WARNING) << "ignored an answer of scheduler term " << response.term();
     return true;
   }
@@ -466,8 +383,8 @@ void MemberLink::Impl::CommandLoop() {
     Command command;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stopped() || !command_queue_.empty(); });
-      if (stopped()) return;
+      changed_.wait(lock, [this] { return calls_.stopped() || !command_queue_.empty(); });
+      if (calls_.stopped()) return;
       command = std::move(command_queue_.front());
       command_queue_.pop_front();
     }
@@ -500,7 +417,7 @@ absl::StatusOr<AcquireWorkResponse> MemberLink::Impl::AcquireWork(AcquireWorkReq
   request.set_generation(membership_.generation);
   AcquireWorkResponse response;
   const int timeout_ms = static_cast<int>(membership_.heartbeat_interval_ms) + kLongPollGraceMs;
-  absl::Status status = Retry(&Stub::AcquireWork, "AcquireWork", request, &response, timeout_ms);
+  absl::Status status = calls_.Retry(&Stub::AcquireWork, "AcquireWork", request, &response, timeout_ms);
   if (!status.ok()) return status;
   return response;
 }
@@ -511,30 +428,27 @@ absl::Status MemberLink::Impl::DeclareTables(const std::vector<TableSpec>& table
   request.set_generation(membership_.generation);
   for (const TableSpec& table : tables) *request.add_tables() = table;
   DeclareTablesResponse response;
-  return Retry(&Stub::DeclareTables, "DeclareTables", request, &response, 5000);
+  return calls_.Retry(&Stub::DeclareTables, "DeclareTables", request, &response, 5000);
 }
 
 absl::StatusOr<GetRoutingResponse> MemberLink::Impl::GetRouting(Epoch newer_than) {
   GetRoutingRequest request;
   request.set_newer_than(newer_than);
   GetRoutingResponse response;
-  absl::Status status = Attempt(&Stub::GetRouting, request, &response, 1000);
+  absl::Status status = calls_.Attempt(&Stub::GetRouting, request, &response, 1000);
   if (!status.ok()) return status;
   return response;
 }
 
 absl::Status MemberLink::Impl::Leave(const std::string& reason) {
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;  // a heartbeat after this would be told to rejoin
-  }
-  CancelActive();
+  calls_.Stop();  // a heartbeat after this would be told to rejoin
+  NotifyStopped();
   LeaveRequest request;
   request.set_incarnation(membership_.incarnation);
   request.set_generation(membership_.generation);
   request.set_reason(reason);
   LeaveResponse response;
-  return FromGrpc(stub_->Leave(NewContext(1000).get(), request, &response));
+  return calls_.LastAttempt(&Stub::Leave, request, &response, 1000);
 }
 
 MemberLink::MemberLink(Options options, Callbacks callbacks)

@@ -1,7 +1,8 @@
 #pragma once
 // A member's side of the scheduler protocol (proto/scheduler_service.proto), shared by servers and
 // workers: Join, heartbeats, commands, and the plain calls, each with its retries. The data plane does
-// not depend on it: with the scheduler gone, members go on and heartbeats are retried for ever.
+// not depend on it: with the scheduler gone, members go on and heartbeats are retried, for
+// scheduler_timeout_s.
 //
 //   MemberLink link(options, callbacks);
 //   status = link.Join();          // blocks
@@ -36,6 +37,7 @@ class MemberLink {
     std::string name;                 // for people; empty: host and pid
     uint64_t config_fingerprint = 0;  // of the config the caller was given; 0: none
     int join_timeout_s = 60;          // of Join, all its attempts together
+    int scheduler_timeout_s = 600;    // without an answer to heartbeats; 0: for ever
   };
 
   struct Callbacks {
@@ -47,6 +49,9 @@ class MemberLink {
     // The scheduler does not know this incarnation (any more). Heartbeats have ended; Join (with a new
     // incarnation) and Start begin anew after Stop.
     std::function<void()> rejoin;
+    // The scheduler did not answer for scheduler_timeout_s. Heartbeats have ended; blocked calls and
+    // later ones return ABORTED with this reason.
+    std::function<void(const std::string& why)> lost;
     // Does a command, once; its files go into the result.
     std::function<absl::StatusOr<std::vector<CheckpointFile>>(const Command&)> run_command;
     // Adds load and progress to a heartbeat about to be sent.

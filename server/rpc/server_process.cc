@@ -153,6 +153,7 @@ int ServerProcess::Impl::JoinAndServe() {
   link.address = listening_.address;
   link.name = options_.name;
   link.join_timeout_s = options_.join_timeout_s;
+  link.scheduler_timeout_s = options_.scheduler_timeout_s;
   link_ = std::make_unique<MemberLink>(link, Callbacks());
   link_now_ = link_.get();
   {
@@ -212,6 +213,7 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
     if (phase == FINISHED) End(kExitFinished, "finished");
     if (phase == FAILED) End(kExitFailed, absl::StrCat("the job failed: ", message));
   };
+  callbacks.lost = [this](const std::string& why) { End(kExitFailed, why); };
   callbacks.rejoin = [this] {
     End(kExitRemoved,
         "the scheduler gave this server up (silent for longer than the lease, or it runs another "

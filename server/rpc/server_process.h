@@ -21,6 +21,7 @@ struct ServerOptions {
   uint64_t memory_limit_bytes = 0;      // of tables; 0: none
   int metrics_port = 0;                 // 0: any free one; negative: none
   int join_timeout_s = 60;
+  int scheduler_timeout_s = 600;        // without an answer of its; 0: for ever
 };
 
 class ServerProcess {

@@ -1,5 +1,6 @@
 """Members come, hang, come back and leave: the job completes, every row is done, every process ends with 0."""
 
+import json
 import os
 import signal
 import subprocess
@@ -63,29 +64,74 @@ def test_a_worker_that_pauses_within_its_lease_stays_a_member(local, tmp_path):
     assert not any("dead" in e for e in job.summary()["events"])
 
 
+class ByHand:
+    """Processes without `tidegate local`, which would end what does not end."""
+
+    def __init__(self, directory, config):
+        self.directory, self.config, self.address = directory, config, directory / "address"
+        self.processes = []
+
+    def start(self, binary, *flags):
+        with open(self.directory / ("log-%d" % len(self.processes)), "w") as log:
+            self.processes.append(subprocess.Popen([os.path.join(BIN, binary), "--metrics_port=-1", *flags], stdout=log,
+                                                   stderr=log, stdin=subprocess.DEVNULL))
+        return self.processes[-1]
+
+    def start_scheduler(self, *flags):
+        return self.start("tidegate-scheduler", "--config=" + self.config, "--address_file=%s" % self.address,
+                          "--state=%s" % (self.directory / "state"), *flags)
+
+    def start_member(self, binary, *flags):
+        wait_for(self.address.exists, "the scheduler's address")
+        return self.start(binary, "--scheduler=" + self.address.read_text().strip(), *flags)
+
+    def log_of(self, process):
+        return (self.directory / ("log-%d" % self.processes.index(process))).read_text()
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    made = []
+
+    def make(**job):
+        made.append(ByHand(tmp_path, write_job(tmp_path / "job.textproto", **job)))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        for process in cluster.processes:
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.parametrize("staleness", ["0", "4"])
-def test_every_process_ends_with_0_and_none_is_left(tmp_path, staleness):
-    """By hand, without `tidegate local` to end what would not end."""
-    config = write_job(tmp_path / "job.textproto", rows=20000, epochs=1, staleness=staleness)
-    address = tmp_path / "address"
-    processes = []
+def test_every_process_ends_with_0_and_none_is_left(by_hand, staleness):
+    cluster = by_hand(rows=20000, epochs=1, staleness=staleness)
+    cluster.start_scheduler()
+    for binary in ["tidegate-server", "tidegate-worker"] * 2:
+        cluster.start_member(binary)
+    assert [p.wait(60) for p in cluster.processes] == [0] * 5
 
-    def start(binary, *flags):
-        log = open(tmp_path / ("log-%d" % len(processes)), "w")
-        processes.append(subprocess.Popen([os.path.join(BIN, binary), "--metrics_port=-1", *flags], stdout=log, stderr=log,
-                                          stdin=subprocess.DEVNULL))
-        log.close()
 
+def test_a_worker_that_sleeps_through_the_end_of_its_job_gives_up_with_the_reason(by_hand, tmp_path):
+    cluster = by_hand(rows=ROWS // 3, epochs=1)
+    scheduler = cluster.start_scheduler("--lease_ms=1000")
+    for binary in ["tidegate-server", "tidegate-server", "tidegate-worker"]:
+        cluster.start_member(binary)
+    sleeper = cluster.start_member("tidegate-worker", "--scheduler_timeout=2")
+    wait_for(lambda: "shards placed" in cluster.log_of(scheduler), "the start")
+    sleeper.send_signal(signal.SIGSTOP)
     try:
-        start("tidegate-scheduler", "--config=" + config, "--address_file=%s" % address, "--state=%s" % (tmp_path / "state"))
-        wait_for(address.exists, "the scheduler's address")
-        for binary in ["tidegate-server", "tidegate-worker"] * 2:
-            start(binary, "--scheduler=" + address.read_text().strip())
-        assert [p.wait(60) for p in processes] == [0] * 5
+        assert scheduler.wait(60) == 0, cluster.log_of(scheduler)
     finally:
-        for p in processes:
-            p.kill()
-            p.wait()
+        sleeper.send_signal(signal.SIGCONT)
+    assert sleeper.wait(60) == 1
+    assert "--scheduler_timeout=2" in cluster.log_of(sleeper)
+    # The scheduler of a job that has ended says so, and gives its results again.
+    again = cluster.start_scheduler("--summary=%s" % (tmp_path / "again.json"))
+    assert again.wait(60) == 0
+    assert "finished at 20" in cluster.log_of(again)
+    assert json.loads((tmp_path / "again.json").read_text())["samples"] == ROWS // 3
 
 
 def test_tidegate_local_leaves_no_process(local, tmp_path):

@@ -106,6 +106,14 @@ struct WorkerProcess::Session {
     stop = true;
     changed.notify_all();
   }
+  void OnLost(const std::string& why) {
+    {
+      std::lock_guard lock(mu);
+      failure = why;
+    }
+    stop = true;
+    changed.notify_all();
+  }
   void OnPhase(Phase phase, const std::string& message) {
     if (phase != FAILED && phase != FINISHED) return;
     {
@@ -154,6 +162,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::RunIncarnation() {
   link_options.name = options_.name;
   link_options.config_fingerprint = options_.config_fingerprint;
   link_options.join_timeout_s = options_.join_timeout_s;
+  link_options.scheduler_timeout_s = options_.scheduler_timeout_s;
   std::weak_ptr<Session> weak = session;
   MemberLink::Callbacks callbacks;
   callbacks.routing = [weak](const RoutingTable& table) {
@@ -161,6 +170,9 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::RunIncarnation() {
   };
   callbacks.phase = [weak](Phase phase, const std::string& message) {
     if (auto s = weak.lock()) s->OnPhase(phase, message);
+  };
+  callbacks.lost = [weak](const std::string& why) {
+    if (auto s = weak.lock()) s->OnLost(why);
   };
   callbacks.rejoin = [weak] {
     if (auto s = weak.lock()) s->Fence();

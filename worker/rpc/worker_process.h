@@ -25,6 +25,7 @@ class WorkerProcess {
     std::string name;
     uint64_t config_fingerprint = 0;  // 0: take whatever job the scheduler has
     int join_timeout_s = 60;
+    int scheduler_timeout_s = 600;    // without an answer of its; 0: for ever
     int compute_threads = 0;          // 0: cores / workers, at least 1
   };
 

@@ -270,6 +270,31 @@ TEST_CASE("work calls outlive a scheduler's restart and end with Stop") {
   CHECK(absl::IsCancelled(work.status()));
 }
 
+TEST_CASE("a scheduler that stays away is given up, with the reason for everybody who waits") {
+  FakeScheduler scheduler;
+  Recorder recorder;
+  MemberLink::Callbacks callbacks = recorder.Callbacks();
+  callbacks.lost = [&](const std::string& why) {
+    recorder.Add(why.find("--scheduler_timeout=1") != std::string::npos ? "lost" : why);
+  };
+  MemberLink::Options options = ServerAt(scheduler.address());
+  options.scheduler_timeout_s = 1;
+  MemberLink link(options, callbacks);
+  REQUIRE(link.Join().ok());
+  link.Start();
+  REQUIRE(scheduler.WaitUntil([](const auto& s) { return s.heartbeats > 1; }));
+  CHECK(recorder.Count("lost") == 0);
+  scheduler.Stop();
+  const absl::Status blocked = link.AcquireWork({}).status();
+  CHECK(absl::IsAborted(blocked));
+  CHECK(std::string(blocked.message()).find(scheduler.address()) != std::string::npos);
+  CHECK(recorder.WaitFor("lost"));
+  CHECK(absl::IsAborted(link.DeclareTables({TableSpec()})));
+  scheduler.Restart();
+  link.Stop();
+  CHECK(recorder.Count("lost") == 1);
+}
+
 TEST_CASE("a fatal error and a farewell reach the scheduler") {
   FakeScheduler scheduler;
   Recorder recorder;
