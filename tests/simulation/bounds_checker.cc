@@ -11,7 +11,7 @@ namespace tidegate::simulation {
 namespace {
 
 constexpr size_t kParkedMax = 16;  // of one worker
-constexpr size_t kPartsMax = 4;    // of these workloads
+constexpr size_t kPartsMax = 8;    // of these workloads
 
 class BoundsChecker final : public Checker {
  public:
@@ -25,9 +25,15 @@ class BoundsChecker final : public Checker {
         return w <= call.workers->last_incarnation() && std::find(live.begin(), live.end(), w) == live.end();
       });
     } else if (call.call != nullptr) {
-      const bool refused = std::any_of(call.effects->pushes.begin(), call.effects->pushes.end(),
-                                       [&](const PushDone& d) { return d.token == call.call->token && !d.status.ok(); });
-      if (!refused) known.insert(WorkerOf(*call.call));
+      const auto refused = [&](const auto& dones) {
+        return std::any_of(dones.begin(), dones.end(), [&](const auto& d) {
+          return d.token == call.call->token && !d.status.ok();
+        });
+      };
+      const ShardEffects& effects = *call.effects;
+      if (!refused(effects.pushes) && !refused(effects.pulls) && !refused(effects.clocks)) {
+        known.insert(WorkerOf(*call.call));
+      }
     }
     Bound(call, "sessions", call.group->sessions(), known.size());
     Bound(call, "parked pulls", call.group->parked_pulls(), known.size() * kParkedMax);

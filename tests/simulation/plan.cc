@@ -31,6 +31,17 @@ void AddFaults(Random& random, Plan* plan) {
             [](const Fault& a, const Fault& b) { return a.at < b.at; });
 }
 
+void AddStranger(Random& random, Plan* plan) {
+  Fault fault;
+  fault.kind = Fault::kStranger;
+  fault.at = 20 + static_cast<TimeMs>(random.Below(600));
+  fault.target = static_cast<uint32_t>(random.Below(64));
+  fault.server = static_cast<uint32_t>(random.Below(64));
+  const auto later = std::find_if(plan->faults.begin(), plan->faults.end(),
+                                  [&](const Fault& f) { return f.at > fault.at; });
+  plan->faults.insert(later, fault);
+}
+
 }  // namespace
 
 const char* NameOf(Fault::Kind kind) {
@@ -43,6 +54,7 @@ const char* NameOf(Fault::Kind kind) {
     case Fault::kCutWorkerServer: return "cut_worker_server";
     case Fault::kCutWorkerScheduler: return "cut_worker_sched";
     case Fault::kDisconnect: return "disconnect";
+    case Fault::kStranger: return "stranger";
   }
   return "?";
 }
@@ -85,7 +97,7 @@ Plan MakePlan(uint64_t seed) {
   plan.rows = 40 + random.Below(120);
   plan.rows_per_split = 8 + random.Below(16);
   plan.pipeline_depth = 1 + static_cast<uint32_t>(random.Below(3));
-  plan.message_limit_bytes = random.Below(3) == 0 ? 1200 : 1 << 20;
+  plan.message_limit_bytes = random.Below(3) == 0 ? 400 : 1 << 20;
   plan.valid_splits = static_cast<uint32_t>(random.Below(3));
   plan.checkpoints = random.Below(2) == 0;
   plan.rate_changes = random.Below(3) == 0;
@@ -99,6 +111,7 @@ Plan MakePlan(uint64_t seed) {
     plan.network.slow = random.Unit() * 0.1;
   }
   AddFaults(random, &plan);
+  if (random.Below(3) == 0) AddStranger(random, &plan);
   return plan;
 }
 

@@ -20,6 +20,7 @@ struct Fault {
     kCutWorkerServer,  // no message passes for length_ms
     kCutWorkerScheduler,
     kDisconnect,       // the stream of a worker and a server breaks
+    kStranger,         // a process that never joined talks to a server as if it were a worker
   };
   Kind kind = kWorkerCrash;
   TimeMs at = 0;
@@ -46,7 +47,7 @@ struct Plan {
   uint64_t rows_per_split = 12;
   uint64_t global_batch = 8;
   uint32_t pipeline_depth = 2;
-  uint64_t message_limit_bytes = 1 << 20;
+  uint64_t message_limit_bytes = 1 << 20;  // some plans: so small that steps travel in parts
   uint32_t valid_splits = 1;
   bool checkpoints = true;
   bool rate_changes = false;   // a plateau that always bites

@@ -128,19 +128,20 @@ void SimServer::OnRejoin() {
 
 // ---- strands ----
 
-void SimServer::RunOn(Strand* strand, std::function<void()> work) {
+void SimServer::RunOn(Strand* strand, int peer, std::function<void()> work) {
   TimeMs at = now();
   if (world_->plan->strand_lag_ms_max > 0) {
     at += static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(world_->plan->strand_lag_ms_max)));
   }
-  strand->idle_at = std::max(strand->idle_at, at);
-  After(strand->idle_at - now(), std::move(work));
+  TimeMs& idle_at = strand->idle_at[peer];
+  idle_at = std::max(idle_at, at);
+  After(idle_at - now(), std::move(work));
 }
 
 void SimServer::OnEvery(std::function<void(Strand*)> work, std::function<void()> after) {
   auto left = std::make_shared<size_t>(strands_.size());
   for (Strand& strand : strands_) {
-    RunOn(&strand, [this, s = &strand, work, after, left] {
+    RunOn(&strand, kControl, [this, s = &strand, work, after, left] {
       work(s);
       if (--*left == 0 && after) after();
     });
@@ -266,7 +267,7 @@ void SimServer::Dispatch(const std::shared_ptr<Open>& open, uint64_t strands) {
   open->pending = strands;
   for (Strand& strand : strands_) {
     if ((strands >> strand.index & 1) == 0) continue;
-    RunOn(&strand, [this, open, s = &strand] { Work(s, open); });
+    RunOn(&strand, open->peer, [this, open, s = &strand] { Work(s, open); });
   }
 }
 
@@ -363,7 +364,7 @@ void SimServer::Disconnect(int peer) {
     if (open->joining) continue;
     for (Strand& strand : strands_) {
       if ((open->pending >> strand.index & 1) == 0) continue;
-      RunOn(&strand, [this, open, s = &strand] {
+      RunOn(&strand, peer, [this, open, s = &strand] {
         if ((open->pending >> s->index & 1) == 0) return;
         GroupCall info = Before(*s);
         s->group->Cancel(open->call.token);

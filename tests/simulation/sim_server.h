@@ -38,7 +38,7 @@ class SimServer final : public SimMember, private RowSink {
     int index = 0;
     std::unique_ptr<ShardGroup> group;
     ShardEffects effects;
-    TimeMs idle_at = 0;
+    std::map<int, TimeMs> idle_at;  // by peer
     std::vector<ShardId> shards;
   };
   struct Open {
@@ -65,7 +65,10 @@ class SimServer final : public SimMember, private RowSink {
   void RunCommand(const Command& command, std::function<void(CommandResult)> done) override;
   std::span<std::byte> RowsOf(CallToken token, size_t table_index) override;
 
-  void RunOn(Strand* strand, std::function<void()> work);
+  // In the order of each peer's messages; those of several peers mix in another way on every strand, as
+  // they do when a thread for each hands them to the strands.
+  void RunOn(Strand* strand, int peer, std::function<void()> work);
+  static constexpr int kControl = -1;  // "peer" of what the scheduler says
   // On every strand; `after` when all have done it.
   void OnEvery(std::function<void(Strand*)> work, std::function<void()> after = nullptr);
   absl::Status Check(Open* open);

@@ -75,7 +75,33 @@ class Simulation {
     return running.empty() ? nullptr : running[fault.target % running.size()];
   }
 
+  // Incarnations of its own invention: a worker that counts would hold up all others for ever.
+  void LetStrangerIn(const Fault& fault) {
+    const Incarnation incarnation = 1000 + fault.target;
+    const wire::Stamp stamp{1, 1, incarnation};
+    const auto send = [&](uint64_t number, const wire::Request& request) {
+      servers_[fault.server % servers_.size()]->Receive(
+          9000, wire::Flatten(wire::EncodeStreamRequest(number, request)), [](auto) {});
+    };
+    wire::ClockRequest clock;
+    clock.stamp = stamp;
+    clock.kind = wire::ClockRequest::Kind::kHello;
+    send(1, clock);
+    clock.order = 1;
+    clock.kind = wire::ClockRequest::Kind::kTick;
+    send(2, clock);
+    wire::PullRequest pull;
+    pull.stamp = stamp;
+    pull.clock = 100;
+    pull.bound = 99;
+    send(3, pull);
+  }
+
   void Inject(const Fault& fault) {
+    if (fault.kind == Fault::kStranger) {
+      trace_.Line(loop_.now(), NameOf(fault.kind), {{"at", fault.server}});
+      return LetStrangerIn(fault);
+    }
     SimWorker* worker = TargetOf(fault);
     SimServer* server = servers_[fault.server % servers_.size()].get();
     const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause ||
@@ -106,6 +132,8 @@ class Simulation {
         return network_.Cut(worker->id(), scheduler_->id(), end);
       case Fault::kDisconnect:
         return worker->Disconnect(static_cast<int>(fault.server % servers_.size()));
+      case Fault::kStranger:
+        return;
     }
   }
 

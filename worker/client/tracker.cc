@@ -9,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-// Room in a message for everything but keys, values and counts.
+// Room in a message for everything but keys, values and counts; of a small one, half.
 constexpr size_t kHeaderBytesMax = 64 << 10;
 constexpr TimeMs kAttemptTimeoutMsMax = 60'000;
 
@@ -22,7 +22,8 @@ Tracker::Tracker(TrackerOptions options)
       announcer_({.timeout_ms = options.clock_timeout_ms}) {}
 
 size_t Tracker::KeyBytesMax() const {
-  return std::max(options_.message_limit_bytes, 2 * kHeaderBytesMax) - kHeaderBytesMax;
+  const size_t limit = options_.message_limit_bytes;
+  return limit - std::min(kHeaderBytesMax, limit / 2);
 }
 
 wire::Stamp Tracker::StampNow() const {
