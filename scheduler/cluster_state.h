@@ -55,6 +55,7 @@ struct SchedulerOptions {
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
+  int64_t started_unix_ms = 0;       // the wall clock at Start, for people
   // Steps between two meetings with the scheduler at staleness 0: the first group's; later ones adapt to
   // last a second or more, up to the maximum.
   uint64_t sync_group_steps = 64;
@@ -148,11 +149,14 @@ class ClusterState {
 
   ClusterState(SchedulerOptions options, SchedulerState stored);
 
-  // cluster_state.cc: what members say.
+  // cluster_state.cc, heartbeat_flow.cc, work_flow.cc: what members say.
   SchedulerEffects Finish(TimeMs now, SchedulerEffects effects);
   void Reply(CallToken token, SchedulerResponse response, SchedulerEffects* effects);
   void Refuse(CallToken token, absl::Status status, SchedulerEffects* effects);
   void Event(TimeMs now, const std::string& text, SchedulerEffects* effects);
+  absl::Status CheckReports(const HeartbeatRequest& request, const MemberRecord& member);
+  absl::Status CheckReport(const WorkDone& done, Incarnation worker);
+  Clock FirstClockMax() const;
   void TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
                    SchedulerEffects* effects);
   void TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done, SchedulerEffects* effects);
@@ -189,6 +193,7 @@ class ClusterState {
   void AfterSaving(TimeMs now, SchedulerEffects* effects);
   void SendCommand(Command command);
   void OrderManifest(SchedulerEffects* effects);
+  void End(TimeMs now, Phase phase);
   void Fail(TimeMs now, const std::string& why, SchedulerEffects* effects);
   void CountTime(TimeMs now);
   bool TrainingDone() const;

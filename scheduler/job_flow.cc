@@ -276,7 +276,7 @@ SchedulerEffects ClusterState::ManifestWritten(TimeMs now, const absl::Status& s
 void ClusterState::AfterSaving(TimeMs now, SchedulerEffects* effects) {
   effects->persist = true;
   if (state_.last_epoch()) {
-    state_.set_phase(FINISHED);
+    End(now, FINISHED);
     Event(now, absl::StrCat("finished after epoch ", state_.epoch()), effects);
   } else if (state_.next_lr_scale() != state_.lr_scale()) {
     state_.set_phase(ADJUSTING);
@@ -288,9 +288,14 @@ void ClusterState::AfterSaving(TimeMs now, SchedulerEffects* effects) {
   }
 }
 
+void ClusterState::End(TimeMs now, Phase phase) {
+  state_.set_phase(phase);
+  state_.set_ended_unix_ms(options_.started_unix_ms + (now - started_at_));
+}
+
 void ClusterState::Fail(TimeMs now, const std::string& why, SchedulerEffects* effects) {
   if (Ended()) return;
-  state_.set_phase(FAILED);
+  End(now, FAILED);
   state_.set_message(why);
   effects->persist = true;
   Event(now, absl::StrCat("failed: ", why), effects);

@@ -49,12 +49,13 @@ const char* Outcome(const SchedulerState& state) {
 
 }  // namespace
 
-std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& state) {
+std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& state,
+                        const std::string& failure) {
   Struct summary;
   auto& fields = *summary.mutable_fields();
   fields["job"] = Text(status.job());
-  fields["outcome"] = Text(Outcome(state));
-  fields["message"] = Text(state.message());
+  fields["outcome"] = Text(failure.empty() ? Outcome(state) : "failed");
+  fields["message"] = Text(failure.empty() ? state.message() : failure);
   fields["samples"] = Number(static_cast<double>(status.samples_total()));
   fields["seconds"] = Number(status.seconds());
   fields["samples_per_second"] =

@@ -8,7 +8,8 @@
 
 namespace tidegate {
 
-// One object, as text. NaN and infinity become null.
-std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& state);
+// One object, as text. NaN and infinity become null. `failure`: why the scheduler ends before the job.
+std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& state,
+                        const std::string& failure = "");
 
 }  // namespace tidegate

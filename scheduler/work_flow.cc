@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/clock_limit.h"
 #include "scheduler/cluster_state.h"
+#include "scheduler/request_check.h"
 
 namespace tidegate {
 namespace {
@@ -30,6 +32,14 @@ const auto kWait = &AcquireWorkResponse::mutable_wait;
 
 }  // namespace
 
+// At staleness 0 all workers of a group start at the highest clock among them, and the others tick up to
+// it: it must be one that this job can have come to. Every group began at a clock that was stored.
+Clock ClusterState::FirstClockMax() const {
+  if (!options_.synchronous || state_.max_clock() == 0) return kClockLimit;
+  const uint64_t steps = std::max(options_.sync_group_steps, options_.sync_group_steps_max);
+  return std::min(kClockLimit, state_.max_clock() + static_cast<Clock>(steps) + 1);
+}
+
 SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const AcquireWorkRequest& request) {
   SchedulerEffects effects;
   CountTime(now);
@@ -43,6 +53,14 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Acquire
       response.set_rejoin(false);
     }
     Reply(token, std::move(response), &effects);
+    return Finish(now, std::move(effects));
+  }
+  absl::Status status = CheckAcquireWork(request, FirstClockMax());
+  for (const WorkDone& done : request.done()) {
+    if (status.ok()) status = CheckReport(done, worker);
+  }
+  if (!status.ok()) {
+    Refuse(token, std::move(status), &effects);
     return Finish(now, std::move(effects));
   }
   detector_.Heard(worker, now);

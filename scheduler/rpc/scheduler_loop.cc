@@ -3,11 +3,23 @@
 #include <chrono>
 #include <utility>
 
+#include "common/logging.h"
+
 namespace tidegate {
+namespace {
+
+constexpr TimeMs kStoreRetryMs = 250;
+
+}  // namespace
+
 
 SchedulerLoop::SchedulerLoop(ClusterState* core, StateStore* store, const ClockSource* clock,
-                             Hooks hooks)
-    : core_(core), store_(store), clock_(clock), hooks_(std::move(hooks)) {}
+                             Hooks hooks, TimeMs store_patience_ms)
+    : core_(core),
+      store_(store),
+      clock_(clock),
+      hooks_(std::move(hooks)),
+      store_patience_ms_(store_patience_ms) {}
 
 SchedulerLoop::~SchedulerLoop() { Stop(); }
 
@@ -17,9 +29,9 @@ absl::Status SchedulerLoop::Start(TimeMs tick_ms) {
     std::lock_guard<std::mutex> lock(mutex_);
     running_ = true;
     Apply(core_->Start(clock_->NowMs()), &ready);
-    if (!health_.ok()) {
+    if (unstored_) {
       running_ = false;
-      return health_;
+      return store_error_;
     }
   }
   Deliver(std::move(ready));
@@ -43,8 +55,36 @@ void SchedulerLoop::Stop() {
 }
 
 void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
-  if (effects.persist && health_.ok()) health_ = store_->Store(core_->Durable());
-  if (!health_.ok()) return;  // answers of this and every later call stay here
+  unstored_ = unstored_ || effects.persist;
+  held_.push_back(std::move(effects));
+  if (unstored_) Store();
+  if (unstored_) return;
+  for (SchedulerEffects& held : std::exchange(held_, {})) Release(std::move(held), ready);
+}
+
+void SchedulerLoop::Store() {
+  const TimeMs now = clock_->NowMs();
+  if (!health_.ok() || now < retry_at_) return;
+  const absl::Status status = store_->Store(core_->Durable());
+  if (status.ok()) {
+    if (!store_error_.ok()) {
+      TG_LOG(WARNING) << "the state is stored again, after " << now - failing_since_ << " ms";
+    }
+    unstored_ = false;
+    store_error_ = status;
+    return;
+  }
+  if (store_error_.ok()) {
+    failing_since_ = now;
+    TG_LOG(ERROR) << "the state cannot be stored, so nothing is answered; trying again for "
+                  << store_patience_ms_ / 1000 << " s: " << status.message();
+  }
+  store_error_ = status;
+  retry_at_ = now + kStoreRetryMs;
+  if (now - failing_since_ >= store_patience_ms_) health_ = status;
+}
+
+void SchedulerLoop::Release(SchedulerEffects effects, std::vector<Ready>* ready) {
   if (effects.manifest) manifests_.push_back(*std::move(effects.manifest));
   if (!effects.remove_checkpoint.empty()) removals_.push_back(std::move(effects.remove_checkpoint));
   if (!manifests_.empty() || !removals_.empty()) wake_.notify_all();
@@ -66,6 +106,18 @@ void SchedulerLoop::Deliver(std::vector<Ready> ready) {
   for (Ready& r : ready) r.answer(r.status, std::move(r.response));
 }
 
+void SchedulerLoop::CallCore(const std::vector<absl::Status>& manifests_written,
+                             std::vector<Ready>* ready) {
+  for (const absl::Status& status : manifests_written) {
+    Apply(core_->ManifestWritten(clock_->NowMs(), status), ready);
+  }
+  if (unstored_) {
+    Apply({}, ready);  // tries to store again
+  } else {
+    Apply(core_->Tick(clock_->NowMs()), ready);
+  }
+}
+
 void SchedulerLoop::Run(TimeMs tick_ms) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (running_) {
@@ -79,10 +131,7 @@ void SchedulerLoop::Run(TimeMs tick_ms) {
     std::vector<absl::Status> written;
     for (const ManifestOrder& order : manifests) written.push_back(hooks_.write_manifest(order));
     lock.lock();
-    for (const absl::Status& status : written) {
-      Apply(core_->ManifestWritten(clock_->NowMs(), status), &ready);
-    }
-    Apply(core_->Tick(clock_->NowMs()), &ready);
+    CallCore(written, &ready);
     lock.unlock();
     Deliver(std::move(ready));
     lock.lock();
@@ -102,11 +151,11 @@ SchedulerState SchedulerLoop::Durable() {
 }
 bool SchedulerLoop::Ended() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return core_->Ended();
+  return !unstored_ && core_->Ended();
 }
 bool SchedulerLoop::Drained() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return core_->Drained();
+  return !unstored_ && core_->Drained();
 }
 absl::Status SchedulerLoop::Health() {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -2,6 +2,9 @@
 // Runs the scheduler's core: one lock around it, its state stored before an answer leaves, a thread that
 // ticks. Knows nothing of gRPC.
 //
+// While the state cannot be stored nothing leaves: storing is tried again, and what was to leave waits for
+// it; so does the core's clock, so that no member is declared dead for being unheard.
+//
 // Thread-safe. Answers are called without the lock, from the thread of any call or the loop's own, once
 // per Submit, in the order in which the core gave them to that thread.
 
@@ -30,8 +33,9 @@ class SchedulerLoop {
     std::function<void(const MetricsRecord& record)> metrics;
   };
 
-  // core, store and clock outlive the loop.
-  SchedulerLoop(ClusterState* core, StateStore* store, const ClockSource* clock, Hooks hooks);
+  // core, store and clock outlive the loop. `store_patience_ms`: how long storing is tried again.
+  SchedulerLoop(ClusterState* core, StateStore* store, const ClockSource* clock, Hooks hooks,
+                TimeMs store_patience_ms = 30'000);
   ~SchedulerLoop();  // as Stop
 
   // Counts the term and begins to tick. The store's error, if it cannot be stored.
@@ -59,7 +63,7 @@ class SchedulerLoop {
   SchedulerState Durable();
   bool Ended();
   bool Drained();
-  // Not OK once the state could not be stored: nothing leaves any more, the process should end.
+  // Not OK once storing was given up: nothing leaves any more, the process should end.
   absl::Status Health();
 
  private:
@@ -71,6 +75,9 @@ class SchedulerLoop {
 
   // REQUIRES: mutex_ held.
   void Apply(SchedulerEffects effects, std::vector<Ready>* ready);
+  void Store();
+  void Release(SchedulerEffects effects, std::vector<Ready>* ready);
+  void CallCore(const std::vector<absl::Status>& manifests_written, std::vector<Ready>* ready);
   static void Deliver(std::vector<Ready> ready);
   void Run(TimeMs tick_ms);
 
@@ -78,11 +85,17 @@ class SchedulerLoop {
   StateStore* const store_;
   const ClockSource* const clock_;
   const Hooks hooks_;
+  const TimeMs store_patience_ms_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
   bool running_ = false;
   absl::Status health_;
+  bool unstored_ = false;  // the core is ahead of the store
+  absl::Status store_error_;
+  TimeMs failing_since_ = 0;
+  TimeMs retry_at_ = 0;
+  std::vector<SchedulerEffects> held_;  // until it is stored what they follow from
   CallToken last_token_ = 0;
   std::unordered_map<CallToken, Answer> waiting_;
   std::vector<ManifestOrder> manifests_;      // for the loop's thread

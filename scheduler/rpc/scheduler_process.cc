@@ -12,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "common/checkpoint/manifest.h"
 #include "common/clock.h"
 #include "common/exit_codes.h"
@@ -135,6 +136,22 @@ uint64_t NewGeneration() {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
+int64_t UnixMs() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+// A job that had ended before this process started: members that have not heard of it still can.
+void TellOfEnd(const SchedulerState& state, const std::string& folder) {
+  TG_LOG(WARNING) << "job \"" << state.job() << "\" of --state=" << folder
+                  << (state.phase() == FINISHED ? " finished" : " failed") << " at "
+                  << absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", absl::FromUnixMillis(state.ended_unix_ms()),
+                                      absl::UTCTimeZone())
+                  << " in epoch " << state.epoch()
+                  << (state.message().empty() ? "" : ": ") << state.message()
+                  << "; nothing is left to run. A new job wants an empty --state";
+}
+
 struct Job {
   std::string state_folder;
   SchedulerOptions options;
@@ -184,6 +201,7 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
                                   : std::filesystem::absolute(options.checkpoint_dir, error).string();
   core.version = kVersion;
   core.generation = NewGeneration();
+  core.started_unix_ms = UnixMs();
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
   auto store = DirectoryStore::Open(files, job.state_folder);
@@ -203,6 +221,15 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   return job;
 }
 
+// Of what the store holds: what could not be stored is no result.
+std::string StoredSummary(const Job& job, const std::string& failure) {
+  auto stored = job.store->Load();
+  if (!stored.ok()) stored = SchedulerState();
+  auto core = ClusterState::Create(job.options, *stored);
+  if (!core.ok()) core = ClusterState::Create(job.options, SchedulerState());
+  return SummaryJson((*core)->Status(0), (*core)->Durable(), failure);
+}
+
 }  // namespace
 
 int SchedulerProcess::Run() {
@@ -216,6 +243,7 @@ int SchedulerProcess::RunJob() {
     TG_LOG(ERROR) << job.status().message();
     return kExitUsage;
   }
+  if (job->core->Ended()) TellOfEnd(job->core->Durable(), job->state_folder);
   const RealClock clock;
   SchedulerLoop::Hooks hooks;
   hooks.write_manifest = [this](const ManifestOrder& order) -> absl::Status {
@@ -235,7 +263,8 @@ int SchedulerProcess::RunJob() {
     writer.log = *std::move(log);
     hooks.metrics = [&writer](const MetricsRecord& record) { writer.Write(record); };
   }
-  SchedulerLoop loop(job->core.get(), job->store.get(), &clock, std::move(hooks));
+  SchedulerLoop loop(job->core.get(), job->store.get(), &clock, std::move(hooks),
+                     options_.store_patience_ms);
   SchedulerServiceImpl service(&loop);
 
   ListenOptions listen;
@@ -289,9 +318,16 @@ int SchedulerProcess::RunJob() {
     if (ended_at >= 0 && clock.NowMs() - ended_at > options_.leave_grace_ms) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
   }
-  const SchedulerState state = loop.Durable();
-  const std::string summary = SummaryJson(loop.Status(), state);
   const absl::Status health = loop.Health();
+  const SchedulerState state = loop.Durable();
+  const std::string unstored =
+      health.ok() ? ""
+                  : absl::StrCat("the state in ", job->state_folder, " cannot be stored: ",
+                                 std::string(health.message()),
+                                 "; make room, and start the scheduler again with --state=",
+                                 job->state_folder, ": the job goes on from what was stored");
+  const std::string summary =
+      health.ok() ? SummaryJson(loop.Status(), state) : StoredSummary(*job, unstored);
   loop.Stop();
   listening->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   if (!options_.summary.empty()) {
@@ -299,7 +335,7 @@ int SchedulerProcess::RunJob() {
     if (!written.ok()) TG_LOG(ERROR) << "--summary: " << written.message();
   }
   if (!health.ok()) {
-    TG_LOG(ERROR) << "the state cannot be stored, so nothing more is promised: " << health.message();
+    TG_LOG(ERROR) << unstored;
     return kExitFailed;
   }
   if (state.phase() == FINISHED) return kExitFinished;

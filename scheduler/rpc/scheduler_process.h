@@ -27,6 +27,7 @@ struct SchedulerProcessOptions {
   TimeMs lease_ms = 3000;
   int metrics_port = 0;
   TimeMs leave_grace_ms = 10'000;  // after the end, for members to hear of it
+  TimeMs store_patience_ms = 30'000;  // of a state that cannot be stored
 };
 
 class SchedulerProcess {

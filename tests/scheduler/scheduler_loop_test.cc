@@ -29,17 +29,17 @@ struct Fixture {
   std::unique_ptr<ClusterState> core;
   std::unique_ptr<SchedulerLoop> loop;
 
-  Fixture() {
+  explicit Fixture(TimeMs store_patience_ms = 60'000, TimeMs lease_ms = 60'000) {
     SchedulerOptions options;
     options.synchronous = false;
     options.train_splits.resize(1);
     options.train_splits[0].set_end(1);
     options.heartbeat_interval_ms = 10;
-    options.lease_ms = 60'000;
+    options.lease_ms = lease_ms;
     core = *ClusterState::Create(options, SchedulerState());
     SchedulerLoop::Hooks hooks;
     hooks.write_manifest = [](const ManifestOrder&) { return absl::OkStatus(); };
-    loop = std::make_unique<SchedulerLoop>(core.get(), &store, &clock, hooks);
+    loop = std::make_unique<SchedulerLoop>(core.get(), &store, &clock, hooks, store_patience_ms);
   }
   template <typename Response, typename Request>
   std::pair<absl::Status, Response> Call(const Request& request) {
@@ -103,8 +103,47 @@ TEST_CASE("stopping answers what waits, and all that comes later, as unavailable
   CHECK(absl::IsUnavailable(f.Call<JoinResponse>(Worker(2)).first));
 }
 
-TEST_CASE("when the state cannot be stored nothing is answered any more") {
+TEST_CASE("what waits for the state to be stored leaves once it is, in order") {
   Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  f.store.broken = true;
+  std::vector<std::promise<uint64_t>> joined(3);
+  for (uint64_t i = 0; i < joined.size(); ++i) {
+    f.loop->Submit(Worker(i + 1), [&joined, i](const absl::Status& s, SchedulerResponse response) {
+      joined[i].set_value(s.ok() ? std::get<JoinResponse>(response).incarnation() : 0);
+    });
+  }
+  // Also what follows from nothing new: it might speak of what is not stored.
+  std::promise<int> members;
+  f.loop->Submit(GetStatusRequest(), [&](const absl::Status&, SchedulerResponse response) {
+    members.set_value(std::get<GetStatusResponse>(response).members_size());
+  });
+  auto told = members.get_future();
+  CHECK(told.wait_for(std::chrono::milliseconds(300)) == std::future_status::timeout);
+  CHECK(f.loop->Health().ok());
+  CHECK(f.store.last_incarnation == 0);
+  f.store.broken = false;
+  for (uint64_t i = 0; i < joined.size(); ++i) CHECK(joined[i].get_future().get() == i + 1);
+  CHECK(told.get() == 3);
+  CHECK(f.store.last_incarnation == 3);
+}
+
+TEST_CASE("a member is not dead for what it said while the state could not be stored") {
+  Fixture f(60'000, 400);
+  REQUIRE(f.loop->Start(2).ok());
+  const auto [status, joined] = f.Call<JoinResponse>(Worker(1));
+  REQUIRE(status.ok());
+  f.store.broken = true;
+  std::promise<void> stored;
+  f.loop->Submit(Worker(2), [&](const absl::Status&, SchedulerResponse) { stored.set_value(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));  // more than the lease
+  f.store.broken = false;
+  stored.get_future().get();
+  for (int i = 0; i < 5; ++i) CHECK(f.loop->Status().members(0).alive());
+}
+
+TEST_CASE("when storing is given up nothing is answered any more") {
+  Fixture f(0);
   REQUIRE(f.loop->Start(2).ok());
   f.store.broken = true;
   std::promise<absl::Status> answer;

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <grpcpp/client_context.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 
@@ -12,6 +13,7 @@
 #include "common/rpc/channel.h"
 #include "proto/job.pb.h"
 #include "proto/scheduler_service.grpc.pb.h"
+#include "scheduler/store/state_store.h"
 
 namespace tidegate {
 namespace {
@@ -25,6 +27,7 @@ train { epochs: 1 staleness: "2" } cluster { servers: 1 workers: 1 })";
 
 struct Running {
   SchedulerProcessOptions options;
+  FileSystem* files = &RealFileSystem();
   std::unique_ptr<SchedulerProcess> process;
   std::thread thread;
   int code = -1;
@@ -50,7 +53,7 @@ struct Running {
     thread.join();
   }
   void Start() {
-    process = std::make_unique<SchedulerProcess>(options, &RealFileSystem());
+    process = std::make_unique<SchedulerProcess>(options, files);
     REQUIRE(RealFileSystem().Remove(options.address_file).ok());
     thread = std::thread([this] { code = process->Run(); });
     absl::StatusOr<std::string> address = absl::NotFoundError("");
@@ -182,10 +185,78 @@ TEST_CASE("a finished job leaves a manifest and a summary, and the process ends 
   CHECK(manifest->files_size() == 1);
   CHECK(manifest->epoch() == 1);
 
-  // Started again on a finished job it ends at once.
+  // Started again on a finished job it ends at once, with the same result.
+  REQUIRE(RealFileSystem().Remove(run.options.summary).ok());
   run.Start();
   run.Wait();
   CHECK(run.code == kExitFinished);
+  CHECK_THAT(run.Summary(), Catch::Contains("\"finished\"") && Catch::Contains("\"samples\": 4000"));
+  auto store = *DirectoryStore::Open(&RealFileSystem(), run.options.state);
+  const int64_t now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+  const int64_t ended_ms = store->Load()->ended_unix_ms();
+  CHECK(ended_ms <= now_ms);
+  CHECK(ended_ms > now_ms - 600'000);
+}
+
+// Files as on a disk that fills up.
+class FullDisk final : public FileSystem {
+ public:
+  std::atomic<bool> full{false};
+
+  absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
+    if (full && path.find("scheduler.state") != std::string::npos) {
+      return absl::ResourceExhaustedError("cannot write " + path + ": No space left on device");
+    }
+    return RealFileSystem().Create(path);
+  }
+  absl::StatusOr<std::string> Read(const std::string& path, uint64_t max_bytes) override {
+    return RealFileSystem().Read(path, max_bytes);
+  }
+  absl::StatusOr<uint64_t> Size(const std::string& path) override { return RealFileSystem().Size(path); }
+  absl::Status CreateDirectories(const std::string& path) override {
+    return RealFileSystem().CreateDirectories(path);
+  }
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
+    return RealFileSystem().List(path);
+  }
+  absl::StatusOr<std::vector<std::string>> Glob(const std::string& pattern) override {
+    return RealFileSystem().Glob(pattern);
+  }
+  absl::Status Remove(const std::string& path) override { return RealFileSystem().Remove(path); }
+  absl::StatusOr<std::unique_ptr<FileLock>> LockDirectory(const std::string& path) override {
+    return RealFileSystem().LockDirectory(path);
+  }
+};
+
+TEST_CASE("a disk that stays full ends the process; the summary is of what was stored, and says why") {
+  Running run;
+  FullDisk disk;
+  run.files = &disk;
+  run.options.store_patience_ms = 100;
+  run.Start();
+  run.Join(WORKER, 1);
+  disk.full = true;
+  std::thread unanswered([&] {
+    JoinRequest request;
+    request.set_role(WORKER);
+    request.set_nonce(2);
+    JoinResponse response;
+    grpc::ClientContext context;
+    CHECK_FALSE(run.stub->Join(&context, request, &response).ok());
+  });
+  run.Wait();
+  unanswered.join();
+  CHECK(run.code == kExitFailed);
+  const std::string summary = run.Summary();
+  CHECK_THAT(summary, Catch::Contains("\"failed\"") && Catch::Contains("No space left on device") &&
+                          Catch::Contains(run.options.state) && !Catch::Contains("worker 2"));
+  // With room again the job goes on from there.
+  disk.full = false;
+  run.Start();
+  CHECK(run.Join(WORKER, 1) == 1);
+  CHECK(run.Join(WORKER, 3) == 2);
 }
 
 TEST_CASE("a config that does not parse, a held state and a taken port end the start with usage errors") {

@@ -1,0 +1,165 @@
+// What members report with their heartbeats, and what they are told.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/cluster_state.h"
+#include "scheduler/request_check.h"
+
+namespace tidegate {
+namespace {
+
+constexpr TimeMs kRateWindowMs = 5000;
+
+}  // namespace
+
+absl::Status ClusterState::CheckReports(const HeartbeatRequest& request, const MemberRecord& member) {
+  absl::Status status = CheckHeartbeat(request, member.member().role(), state_.routing().shards());
+  for (const WorkDone& progress : request.progress()) {
+    if (status.ok()) status = CheckReport(progress, request.incarnation());
+  }
+  return status;
+}
+
+absl::Status ClusterState::CheckReport(const WorkDone& done, Incarnation worker) {
+  const LeaseRecord* lease = FindLease(state_.mutable_current(), worker, done.lease());
+  return CheckWorkDone(done, lease == nullptr ? Work() : lease->work());
+}
+
+SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const HeartbeatRequest& request) {
+  SchedulerEffects effects;
+  CountTime(now);
+  const Incarnation incarnation = request.incarnation();
+  MemberRecord* record = Sender(request);
+  if (record == nullptr) {
+    HeartbeatResponse response;
+    response.set_rejoin(true);
+    response.set_generation(state_.generation());
+    response.set_phase(state_.phase());
+    response.set_message(state_.message());
+    Reply(token, std::move(response), &effects);
+    return Finish(now, std::move(effects));
+  }
+  if (absl::Status status = CheckReports(request, *record); !status.ok()) {
+    Refuse(token, std::move(status), &effects);
+    return Finish(now, std::move(effects));
+  }
+  detector_.Heard(incarnation, now);
+  Soft& soft = soft_[incarnation];
+  if (request.has_server_load()) soft.server_load = request.server_load();
+  if (request.has_worker_load()) {
+    const WorkerLoad& load = request.worker_load();
+    if (load.clock() != soft.worker_load.clock() ||
+        load.samples_total() != soft.worker_load.samples_total()) {
+      soft.advanced_at = now;
+      soft.stall_told = false;
+    }
+    if (load.samples_total() > soft.worker_load.samples_total()) {
+      observed_samples_ += load.samples_total() - soft.worker_load.samples_total();
+    }
+    progressive_.Take(incarnation, load);
+    if (load.samples_total() >= soft.worker_load.samples_total()) soft.worker_load = load;
+    soft.worker_load.clear_progressive();
+    if (rate_window_.empty() || now - rate_window_.back().first >= options_.heartbeat_interval_ms) {
+      rate_window_.emplace_back(now, observed_samples_);
+      while (now - rate_window_.front().first > kRateWindowMs) rate_window_.erase(rate_window_.begin());
+    }
+  }
+  for (const WorkDone& progress : request.progress()) {
+    WorkDone report = progress;
+    report.set_in_progress(true);
+    TakeWorkDone(now, incarnation, report, &effects);
+  }
+  TakeResults(now, incarnation, request, &effects);
+  if (!request.fatal_error().empty()) {
+    Fail(now, absl::StrCat(DescribeMember(record->member()), ": ", request.fatal_error()), &effects);
+  }
+  HeartbeatPoll poll{token, now, request};
+  poll.request.clear_results();
+  poll.request.clear_server_load();
+  poll.request.clear_worker_load();
+  poll.request.clear_progress();
+  if (soft.heartbeat) {
+    Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
+  }
+  soft.heartbeat = std::move(poll);
+  return Finish(now, std::move(effects));
+}
+
+void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
+                               SchedulerEffects* effects) {
+  for (const CommandResult& result : request.results()) {
+    if (!state_.has_command() || state_.command().command().id() != result.id() || Ended()) continue;
+    PendingCommand* pending = state_.mutable_command();
+    auto* waiting = pending->mutable_waiting();
+    const auto it = std::find(waiting->begin(), waiting->end(), server);
+    if (it == waiting->end()) continue;  // said before
+    effects->persist = true;
+    if (result.code() != 0) {
+      const char* what = pending->command().has_write_checkpoint() ? "write its part of the checkpoint"
+                         : pending->command().has_open_tables()    ? "open the tables"
+                                                                   : "change the learning rate";
+      Fail(now,
+           absl::StrCat(DescribeMember(membership_.FindActive(server)->member()), " could not ", what,
+                        ": ", result.error()),
+           effects);
+      return;
+    }
+    waiting->erase(it);
+    pending->mutable_files()->MergeFrom(result.files());
+    pending->set_answered(waiting->empty());
+  }
+}
+
+bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member,
+                           const Soft& soft) const {
+  const HeartbeatRequest& request = poll.request;
+  if (request.seen_term() != state_.term() || soft.phase_told != PhaseFor(member)) return true;
+  const HeartbeatResponse response = MakeHeartbeat(request, member);
+  return response.has_routing() || response.has_workers() || response.commands_size() > 0;
+}
+
+// Servers hear of the end when the last worker has: none of them loses its connection in mid-sentence.
+Phase ClusterState::PhaseFor(const MemberRecord& member) const {
+  const bool early = state_.phase() == FINISHED && member.member().role() == SERVER &&
+                     membership_.CountActive(WORKER) > 0;
+  return early ? SAVING : state_.phase();
+}
+
+HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
+                                              const MemberRecord& member) const {
+  HeartbeatResponse response;
+  response.set_phase(PhaseFor(member));
+  response.set_message(state_.message());
+  if (state_.routing().epoch() > request.routing_epoch()) {
+    *response.mutable_routing() = state_.routing();
+  }
+  if (member.member().role() != SERVER) return response;
+  if (state_.worker_set_version() > request.worker_set_version()) {
+    *response.mutable_workers() = membership_.Workers();
+  }
+  const PendingCommand& pending = state_.command();
+  const auto& waiting = pending.waiting();
+  if (!Ended() && pending.command().id() > request.last_command() &&
+      std::find(waiting.begin(), waiting.end(), member.member().incarnation()) != waiting.end()) {
+    *response.add_commands() = pending.command();
+  }
+  return response;
+}
+
+void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
+  for (auto& [incarnation, soft] : soft_) {
+    if (!soft.heartbeat) continue;
+    const MemberRecord& member = *membership_.FindActive(incarnation);
+    const HeartbeatPoll& poll = *soft.heartbeat;
+    if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms &&
+        !HasNews(poll, member, soft)) {
+      continue;
+    }
+    soft.phase_told = PhaseFor(member);
+    Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
+    soft.heartbeat.reset();
+  }
+}
+
+}  // namespace tidegate
