@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/bench_figure.h"
+#include "cli/bench_parse.h"
 #include "cli/bench_train.h"
 #include "cli/bench_wire.h"
 #include "cli/command.h"
@@ -40,6 +41,8 @@ absl::Status RunWire() {
   return RunBenchWire(options, Print);
 }
 
+absl::Status RunParse() { return BenchParse({FLAGS_quick, FLAGS_only, RunFolder()}, Print); }
+
 absl::Status RunTrain() {
   BenchTrainOptions options;
   options.quick = FLAGS_quick;
@@ -55,10 +58,12 @@ int RunBench(const Arguments& arguments) {
     status = RunTable();
   } else if (what == "wire") {
     status = RunWire();
+  } else if (what == "parse") {
+    status = RunParse();
   } else if (what == "train") {
     status = RunTrain();
   } else {
-    std::cerr << "usage: tidegate bench table|wire|train [--quick] [--json]\n";
+    std::cerr << "usage: tidegate bench table|wire|train|parse [--quick] [--json]\n";
     return kUsage;
   }
   if (status.ok()) return kOk;
@@ -70,11 +75,11 @@ int RunBench(const Arguments& arguments) {
 
 Command BenchCommand() {
   return {"bench",
-          "table|wire|train",
+          "table|wire|train|parse",
           "measure this machine; every figure beside a ceiling of the same run",
           {{"quick", "", "smaller and shorter"},
            {"json", "", "a JSON object a line"},
-           {"only", "TEXT", "wire: figures with TEXT in their names"},
+           {"only", "TEXT", "wire, parse: figures with TEXT in their names"},
            {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"}},
           RunBench};
 }

@@ -128,7 +128,8 @@ absl::Status LocalCluster::StartMembers() {
     std::vector<std::string> argv = {Binary(binary), "--scheduler=" + address_, "--name=" + name,
                                      absl::StrCat("--metrics_port=", metrics_port)};
     argv.insert(argv.end(), args.begin(), args.end());
-    auto process = ChildProcess::Start(name, argv);
+    const bool worker = name.rfind("worker", 0) == 0;
+    auto process = ChildProcess::Start(name, argv, worker && options_.worker_stdin);
     if (!process.ok()) return process.status();
     members_.push_back(*std::move(process));
     return absl::OkStatus();

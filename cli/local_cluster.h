@@ -39,6 +39,7 @@ struct LocalClusterOptions {
   int start_timeout_s = 30;    // until the scheduler listens
   int grace_s = 15;            // for members to end by themselves, and after SIGTERM
   bool show_progress = true;
+  bool worker_stdin = false;   // workers read this process's standard input
 };
 
 class LocalCluster {

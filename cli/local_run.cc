@@ -1,5 +1,6 @@
 #include "cli/local_run.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -51,6 +52,8 @@ absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options) {
   cluster_options.server_args = options.server_args;
   cluster_options.worker_args = options.worker_args;
   cluster_options.show_progress = options.show_progress;
+  const auto& files = run.config.data().train().files();
+  cluster_options.worker_stdin = std::find(files.begin(), files.end(), "-") != files.end();
   Terminal terminal(options.verbosity, options.run_dir + "/logs", options.is_terminal);
   for (const std::string& warning : JobConfigWarnings(run.config)) terminal.Say("tidegate: warning: " + warning);
 

@@ -19,12 +19,11 @@ namespace {
 constexpr int kExecFailed = 127;
 
 // Between fork and exec: only async-signal-safe calls.
-[[noreturn]] void RunChild(char* const* argv, int output, int failure, pid_t parent) {
+[[noreturn]] void RunChild(char* const* argv, bool keep_stdin, int output, int failure, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(kExecFailed);
-  const int null = open("/dev/null", O_RDONLY);
-  dup2(null, STDIN_FILENO);
+  if (!keep_stdin) dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
   dup2(output, STDOUT_FILENO);
   dup2(output, STDERR_FILENO);
   for (int signal : {SIGINT, SIGTERM, SIGPIPE, SIGHUP}) ::signal(signal, SIG_DFL);
@@ -37,7 +36,8 @@ constexpr int kExecFailed = 127;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(std::string name,
-                                                                  const std::vector<std::string>& argv) {
+                                                                  const std::vector<std::string>& argv,
+                                                                  bool keep_stdin) {
   std::vector<char*> pointers;
   for (const std::string& word : argv) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(std::string na
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) RunChild(pointers.data(), output[1], failure[1], parent);
+  if (pid == 0) RunChild(pointers.data(), keep_stdin, output[1], failure[1], parent);
   const int fork_error = errno;
   close(output[1]);
   close(failure[1]);

@@ -16,8 +16,9 @@ namespace tidegate::cli {
 
 class ChildProcess {
  public:
-  // argv[0] is the binary's path. `name` is for people.
-  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(std::string name, const std::vector<std::string>& argv);
+  // argv[0] is the binary's path. `name` is for people. Its standard input is empty, or this process's own.
+  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(std::string name, const std::vector<std::string>& argv,
+                                                             bool keep_stdin = false);
   ~ChildProcess();  // kills it if it is still there
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;

@@ -48,8 +48,24 @@ absl::Status PlanRows(const JobConfig& job, const std::string& field, const Sour
   return absl::OkStatus();
 }
 
+// A stream is one split, leased to one worker at a time; nothing of it is looked at here.
+void PlanStreams(const Source& source, std::vector<Split>* splits) {
+  for (int i = 0; i < source.files_size(); ++i) {
+    Split split;
+    split.set_source(static_cast<uint32_t>(i));
+    split.set_file(source.files(i));
+    split.set_sequential(true);
+    splits->push_back(std::move(split));
+  }
+}
+
 absl::Status PlanFiles(FileSystem* files, const JobConfig& job, const std::string& field,
-                       Source* source, std::vector<Split>* splits) {
+                       DataConfig::Format format, Source* source, std::vector<Split>* splits) {
+  const bool whole = format == DataConfig::NPZ || format == DataConfig::PARQUET;
+  if (source->sequential()) {
+    PlanStreams(*source, splits);
+    return absl::OkStatus();
+  }
   std::vector<std::string> paths;
   for (const std::string& pattern : source->files()) {
     const auto matches = files->Glob(pattern);
@@ -84,7 +100,7 @@ absl::Status PlanFiles(FileSystem* files, const JobConfig& job, const std::strin
   source->clear_files();
   for (size_t i = 0; i < paths.size(); ++i) {
     source->add_files(paths[i]);
-    Cut(static_cast<uint32_t>(i), paths[i], 0, sizes[i], IsCompressed(paths[i]) ? sizes[i] : step,
+    Cut(static_cast<uint32_t>(i), paths[i], 0, sizes[i], whole || IsCompressed(paths[i]) ? sizes[i] : step,
         splits);
   }
   return absl::OkStatus();
@@ -93,7 +109,7 @@ absl::Status PlanFiles(FileSystem* files, const JobConfig& job, const std::strin
 absl::Status PlanSource(FileSystem* files, const JobConfig& job, const std::string& field,
                         DataConfig::Format format, Source* source, std::vector<Split>* splits) {
   if (format == DataConfig::GENERATED) return PlanRows(job, field, *source, splits);
-  return PlanFiles(files, job, field, source, splits);
+  return PlanFiles(files, job, field, format, source, splits);
 }
 
 }  // namespace

@@ -95,7 +95,8 @@ double WorkQueue::DoneShare() const {
   for (uint32_t s : progress_->done()) {
     done += static_cast<double>((*splits_)[s].end() - (*splits_)[s].begin());
   }
-  return total > 0 ? done / total : 1;
+  if (total > 0) return done / total;
+  return progress_->done_size() == static_cast<int>(splits_->size()) ? 1 : 0;  // streams: none or all
 }
 
 }  // namespace tidegate

@@ -107,6 +107,7 @@ class DataChecker {
     }
     if (data_.format() == DataConfig::GENERATED || ValidFormat() == DataConfig::GENERATED) Generator(data_.generator());
     Csv();
+    Streams();
     const Columns train(data_, data_.format());
     Negatives(train);
     SideOf(train, data_.has_negatives());
@@ -136,6 +137,36 @@ class DataChecker {
     }
     if (s.shuffle_window() > kWindowMax) {
       Problem(field, ".shuffle_window is ", s.shuffle_window(), "; at most 2^28");
+    }
+  }
+
+  // A stream is read once, in order, by one worker at a time.
+  void Streams() {
+    if (data_.valid().sequential()) Problem("data.valid.sequential: only data.train can be a stream");
+    const Source& s = data_.train();
+    const std::string at = "data.train.sequential";
+    const bool from_stdin = std::find(s.files().begin(), s.files().end(), "-") != s.files().end();
+    if (!s.sequential()) {
+      if (from_stdin) Problem("data.train.files: \"-\" (standard input) needs sequential: true");
+      return;
+    }
+    const DataConfig::Format f = data_.format();
+    if (f != DataConfig::LIBSVM && f != DataConfig::LIBFFM && f != DataConfig::CRITEO_TSV && f != DataConfig::CSV) {
+      Problem(at, ": ", DataConfig::Format_Name(f), " cannot be read from a stream");
+    }
+    if (f == DataConfig::CSV && data_.csv().header()) {
+      Problem(at, ": CSV from a stream has no header: say csv { header: false } and its columns");
+    }
+    const auto staleness = ParseStaleness(config_.train().staleness());
+    if (staleness.ok() && staleness->sync) {
+      Problem(at, ": a stream needs train.staleness above 0 (at 0 every worker reads all the data)");
+    }
+    if (config_.train().epochs() != 1) Problem(at, ": a stream is read once: train.epochs is ", config_.train().epochs());
+    if (!data_.negatives().exclude_seen_by().empty()) {
+      Problem(at, ": data.negatives.exclude_seen_by would read the stream twice");
+    }
+    if (from_stdin && config_.cluster().workers() != 1) {
+      Problem(at, ": standard input is one worker's: cluster.workers is ", config_.cluster().workers());
     }
   }
 

@@ -183,6 +183,7 @@ class Resolver {
                       data->has_valid() ? data->mutable_valid() : nullptr}) {
       if (s == nullptr) continue;
       for (std::string& file : *s->mutable_files()) {
+        if (file == "-") continue;  // standard input
         auto path = ResolvePath(file);
         if (path.ok()) {
           file = *path;

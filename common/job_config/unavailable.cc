@@ -16,14 +16,11 @@ using google::protobuf::Reflection;
 const std::set<std::string>& Unavailable() {
   static const auto* names = new std::set<std::string>{
       // fields
-      "tidegate.Source.sequential",
       "tidegate.TrainConfig.init_from",
       "tidegate.TrainConfig.limit_steps",
       "tidegate.TrainConfig.overfit_one_batch",
       "tidegate.TrainConfig.checkpoint",
-      // enum values
-      "tidegate.DataConfig.NPZ",
-      "tidegate.DataConfig.PARQUET",
+      // enum values: none now
   };
   return *names;
 }

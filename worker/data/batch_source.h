@@ -16,6 +16,9 @@ class BatchSource {
   // many rows, as of NCF_NEGATIVES, may pass it). False: no more data, *batch is empty. An error is final. A source that deals in steps (SyncSource)
   // ignores `max_rows` and may return true with zero rows.
   virtual absl::StatusOr<bool> Next(size_t max_rows, Batch* batch) = 0;
+
+  // From any thread: a Next() that waits for a stream's bytes ends, CANCELLED.
+  virtual void Cancel() {}
 };
 
 }  // namespace tidegate

@@ -5,9 +5,13 @@
 #include <utility>
 
 namespace tidegate {
+namespace {
+constexpr std::chrono::milliseconds kLookAtStop(100);
+}  // namespace
 
-Prefetcher::Prefetcher(BatchSource* source, size_t max_rows, size_t depth)
-    : source_(source), max_rows_(max_rows), ring_(std::max<size_t>(1, depth)) {
+Prefetcher::Prefetcher(BatchSource* source, size_t max_rows, size_t depth,
+                       const std::atomic<bool>* stop)
+    : source_(source), max_rows_(max_rows), stopped_(stop), ring_(std::max<size_t>(1, depth)) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -15,6 +19,7 @@ Prefetcher::~Prefetcher() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
+    if (!done_) source_->Cancel();
   }
   changed_.notify_all();
   thread_.join();
@@ -48,7 +53,12 @@ absl::StatusOr<bool> Prefetcher::Next(Batch* batch) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (read_ == taken_ && !done_) {
       const auto start = std::chrono::steady_clock::now();
-      changed_.wait(lock, [this] { return read_ > taken_ || done_; });
+      const auto ready = [this] { return read_ > taken_ || done_; };
+      while (!changed_.wait_for(lock, kLookAtStop, ready)) {
+        if (stopped_ == nullptr || !stopped_->load(std::memory_order_relaxed)) continue;
+        batch->Clear();
+        return absl::CancelledError("stopped while waiting for data");
+      }
       waited_seconds_ +=
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }

@@ -3,6 +3,7 @@
 // thread. The source is not ours and must not be touched until Next() has returned false or an
 // error, or the Prefetcher is gone.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -18,7 +19,8 @@ namespace tidegate {
 class Prefetcher {
  public:
   // Asks `source` for batches of `max_rows`, at most `depth` (>= 1) of them ahead.
-  Prefetcher(BatchSource* source, size_t max_rows, size_t depth);
+  // Once *stop (may be null), Next() waits no longer: CANCELLED.
+  Prefetcher(BatchSource* source, size_t max_rows, size_t depth, const std::atomic<bool>* stop = nullptr);
   ~Prefetcher();  // stops reading after the batch in hand
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
@@ -35,6 +37,7 @@ class Prefetcher {
 
   BatchSource* const source_;
   const size_t max_rows_;
+  const std::atomic<bool>* const stopped_;
   double waited_seconds_ = 0;
 
   std::mutex mutex_;

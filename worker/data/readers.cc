@@ -8,6 +8,7 @@
 #include "common/strings.h"
 #include "worker/data/csv_header.h"
 #include "worker/data/npz_text.h"
+#include "worker/data/parquet_text.h"
 #include "worker/data/split_source.h"
 #include "worker/data/text_rows.h"
 
@@ -29,6 +30,13 @@ TextRows::CheckHeader HeaderOf(const std::shared_ptr<const DataSchema>& schema) 
 TextRows::OpenText TextOf(const std::shared_ptr<const DataSchema>& schema) {
   if (schema->format == DataConfig::NPZ) {
     return [schema](const TextRows::Piece& piece) { return OpenNpzText(piece.file, schema->csv.names); };
+  }
+  if (schema->format == DataConfig::PARQUET) {
+    return [schema](const TextRows::Piece& piece) -> absl::StatusOr<std::unique_ptr<ByteReader>> {
+      auto program = ParquetProgram();
+      if (!program.ok()) return program.status();
+      return OpenParquetText(*program, piece.file, schema->csv.names);
+    };
   }
   return nullptr;
 }
@@ -129,6 +137,7 @@ absl::StatusOr<std::unique_ptr<RowStream>> Readers::SplitRows(const Side& side,
     return std::make_unique<GeneratedRows>(split.begin(), split.end());
   }
   if (split.file().empty()) return absl::InvalidArgumentError("split: names no file");
+  if (split.sequential()) return TextRows::OfStream(split.source(), split.file());
   return std::make_unique<TextRows>(
       std::vector<TextRows::Piece>{{split.source(), split.file(), split.begin(), split.end()}},
       HeaderOf(side.schema), TextOf(side.schema));

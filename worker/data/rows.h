@@ -34,6 +34,8 @@ class RowStream {
   virtual absl::StatusOr<bool> Next(Row* row) = 0;
   // Passes over up to `rows` rows; returns how many there were.
   virtual absl::StatusOr<uint64_t> Skip(uint64_t rows) = 0;
+  // From any thread: a Next() that waits for bytes ends, CANCELLED.
+  virtual void Cancel() {}
   // Of Row::source, for messages.
   virtual std::string NameOf(uint32_t source) const = 0;
 };

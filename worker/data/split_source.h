@@ -19,6 +19,7 @@ class SplitSource final : public BatchSource {
               uint64_t shuffle_window, uint64_t shuffle_seed);
 
   absl::StatusOr<bool> Next(size_t max_rows, Batch* batch) override;
+  void Cancel() override { stream_->Cancel(); }
 
  private:
   absl::StatusOr<const Row*> NextRow();  // null at the end

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "worker/data/stream_reader.h"
 
 namespace tidegate {
 namespace {
@@ -110,6 +111,14 @@ absl::StatusOr<bool> LineReader::Next(Line* line) {
 
 TextRows::TextRows(std::vector<Piece> pieces, CheckHeader header, OpenText open)
     : pieces_(std::move(pieces)), header_(std::move(header)), open_(std::move(open)) {}
+
+std::unique_ptr<TextRows> TextRows::OfStream(uint32_t source, const std::string& file) {
+  auto rows = std::make_unique<TextRows>(std::vector<Piece>{{source, file, 0, LineReader::kToEnd}});
+  rows->open_ = [cancelled = rows->cancelled_](const Piece& piece) {
+    return OpenStream(piece.file, cancelled);
+  };
+  return rows;
+}
 
 absl::Status TextRows::TakeHeader(const std::string& file) {
   LineReader::Line line;

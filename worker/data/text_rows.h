@@ -3,6 +3,7 @@
 // cover a file give each line once. Line ends may be LF or CRLF, the last may lack its own; blank
 // lines are passed over; a byte order mark at the start is dropped.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -63,10 +64,13 @@ class TextRows final : public RowStream {
   // Pieces in order. Files are opened as they are reached.
   explicit TextRows(std::vector<Piece> pieces, CheckHeader header = nullptr,
                     OpenText open = nullptr);
+  // A stream, "-" or a named pipe (stream_reader.h).
+  static std::unique_ptr<TextRows> OfStream(uint32_t source, const std::string& file);
 
   absl::StatusOr<bool> Next(Row* row) override;
   absl::StatusOr<uint64_t> Skip(uint64_t rows) override;
   std::string NameOf(uint32_t source) const override;
+  void Cancel() override { cancelled_->store(true); }
 
  private:
   absl::Status Open(const Piece& piece);
@@ -74,7 +78,8 @@ class TextRows final : public RowStream {
 
   const std::vector<Piece> pieces_;
   const CheckHeader header_;
-  const OpenText open_;
+  OpenText open_;
+  const std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
   size_t next_piece_ = 0;
   std::unique_ptr<LineReader> lines_;
   uint32_t source_ = 0;

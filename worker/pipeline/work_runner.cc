@@ -17,8 +17,8 @@ constexpr size_t kPrefetchedBatches = 4;
 // Empty pushes for the clocks before the first step (staleness 0), then the source's batches.
 class SourceFeed final : public BatchFeed {
  public:
-  SourceFeed(BatchSource* source, size_t rows, Clock ticks)
-      : prefetch_(source, rows, kPrefetchedBatches), ticks_(ticks) {}
+  SourceFeed(BatchSource* source, size_t rows, Clock ticks, const std::atomic<bool>* stop)
+      : prefetch_(source, rows, kPrefetchedBatches, stop), ticks_(ticks) {}
 
   absl::StatusOr<Kind> Next(Batch* batch) override {
     if (ticks_ > 0) {
@@ -111,7 +111,7 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSplit(const Work& work, Clo
                                                            const std::atomic<bool>* stop) {
   auto source = readers_->OpenTrainSplit(work.split(), work.epoch());
   if (!source.ok()) return source.status();
-  SourceFeed feed(source->get(), batch_rows_, 0);
+  SourceFeed feed(source->get(), batch_rows_, 0, stop);
   auto trained = pipeline_.Train(feed, clock, stop);
   if (!trained.ok()) return trained.status();
   Outcome out;
@@ -139,7 +139,7 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSteps(const Work& work, Clo
   };
   TrainOutcome trained;
   {
-    SourceFeed feed(*source, 0, start - clock);
+    SourceFeed feed(*source, 0, start - clock, stop);
     auto result = pipeline_.Train(feed, clock, stop, on_acknowledged);
     if (!result.ok()) return result.status();
     trained = *result;
@@ -169,7 +169,7 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::Evaluate(const Work& work, Clock
   for (size_t t = 0; t < tasks.size(); ++t) scores[t].set_task(tasks[t]);
   for (const TaskConfig& task : job_.model().task()) groups = groups || NeedsGroups(task);
   uint64_t rows = 0;
-  SourceFeed feed(source->get(), batch_rows_, 0);
+  SourceFeed feed(source->get(), batch_rows_, 0, stop);
   auto status = pipeline_.Evaluate(feed, stop, [&](const Batch& batch, const StepResult& result) {
     rows += batch.rows;
     for (size_t t = 0; t < tasks.size(); ++t) {

@@ -186,7 +186,8 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.shards=3", "a power of two"},
       {"cluster.shards=2", "fewer than cluster.servers"},
       {"train.limit_steps=5", "train.limit_steps is not in this version"},
-      {"data.format=PARQUET", "data.format: PARQUET is not in this version"},
+      {"data.train.files=-", "needs sequential: true"},
+      {"data.valid.sequential=true", "only data.train"},
       {"cluster.replicas=2", "replication is not in this version"},
       {"cluster.durability=SYNC", "replication is not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
@@ -243,6 +244,9 @@ TEST_CASE("csv columns are checked where the config names them") {
       {"data.negatives.per_positive=1001", "per_positive is 1001"},
       {"data.negatives.values=0", "say how many"},
       {"train.global_batch=4", "fewer samples than a positive and its negatives"},
+      {"data.train.sequential=true", "train.staleness above 0"},
+      {"data.train.sequential=true", "exclude_seen_by would read the stream twice"},
+      {"data.format=NPZ", "csv is for format CSV"},
       {"feature.user.column=nobody", "CSV has user, item"},
       {"data.weight=w", "data.weight: no numeric column \"w\": CSV has user, item"},
       {"data.valid_format=CSV", "label: no numeric column \"label\": CSV has user, item"},
@@ -253,6 +257,19 @@ TEST_CASE("csv columns are checked where the config names them") {
     INFO(e);
     CHECK(e.find(message) != std::string::npos);
   }
+}
+
+TEST_CASE("a stream is checked for what it cannot do") {
+  const std::string text = R"(data { format: LIBSVM train { files: "-" sequential: true } }
+    feature { name: "all" column: "*" id { multi_valued: true } table: "t" }
+    table { name: "t" part { name: "w" dim: 1 sgd {} } }
+    model { preset { kind: LR wide: "t.w" } } train { staleness: "inf" })";
+  auto good = ParseJobConfig(text, "x");
+  REQUIRE(good.status() == absl::OkStatus());
+  CHECK(good->data().train().files(0) == "-");
+  CHECK(ErrorOf(text, {"train.epochs=2"}).find("read once") != std::string::npos);
+  CHECK(ErrorOf(text, {"cluster.workers=2"}).find("one worker's") != std::string::npos);
+  CHECK(ErrorOf(text, {"data.format=CSV", "data.csv={column: [\"a\"]}"}).find("no header") != std::string::npos);
 }
 
 TEST_CASE("bad ranges are refused, not expanded") {
