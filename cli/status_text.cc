@@ -63,6 +63,18 @@ double MeanLoss(const GetStatusResponse& status) {
   return n == 0 ? NAN : sum / n;
 }
 
+// Mean over the workers, of text a second that their readers worked; 0: nothing known yet.
+double ParseRate(const GetStatusResponse& status) {
+  double sum = 0;
+  int workers = 0;
+  for (const MemberStatus& member : status.members()) {
+    if (!member.alive() || member.worker_load().parse_bytes() <= 0) continue;
+    sum += member.worker_load().parse_bytes();
+    ++workers;
+  }
+  return workers == 0 ? 0 : sum / workers;
+}
+
 }  // namespace
 
 std::string PhaseName(Phase phase) { return absl::AsciiStrToLower(Phase_Name(phase)); }
@@ -128,6 +140,8 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
       absl::StrAppendFormat(&out, "  lr x %.3g", status.learning_rate_factor());
     }
     const Limit limit = LargestWait(status);
+    const double parse = ParseRate(status);
+    if (parse > 0) absl::StrAppend(&out, "  parses ", ShortBytes(parse), "/s");
     if (limit.share > 0 && status.phase() == TRAINING) {
       absl::StrAppendFormat(&out, "  limited by %s (%.0f%%)", limit.name, limit.share * 100);
     }

@@ -107,7 +107,8 @@ absl::StatusOr<std::unique_ptr<RowCollector>> Readers::NewCollector(const Side& 
     parts.negatives = std::make_shared<const NegativeSampler>(
         negatives, RandomBits(EpochSeed(config_, epoch), 0x6e65676174697665ull), seen_);
   }
-  return std::make_unique<RowCollector>(side.schema, std::move(parts), &bad_lines_);
+  return std::make_unique<RowCollector>(side.schema, std::move(parts), &bad_lines_,
+                                        &read_stats_);
 }
 
 absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side) const {

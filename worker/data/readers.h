@@ -45,6 +45,7 @@ class Readers {
 
   const DataSchema& schema() const { return *train_.schema; }  // of data.train
   BadLines& bad_lines() { return bad_lines_; }
+  const ReadStats& read_stats() const { return read_stats_; }
 
  private:
   // What belongs to data.train or data.valid.
@@ -64,6 +65,7 @@ class Readers {
   std::shared_ptr<const Generator> generator_;  // GENERATED
   std::shared_ptr<const SeenPairs> seen_;       // once it is needed
   BadLines bad_lines_;
+  ReadStats read_stats_;
   std::unique_ptr<SyncSource> sync_;
   uint64_t sync_epoch_ = 0;
 };

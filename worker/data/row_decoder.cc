@@ -32,12 +32,15 @@ std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> sch
 }
 
 RowCollector::RowCollector(std::shared_ptr<const DataSchema> schema, DecoderParts parts,
-                           BadLines* bad_lines)
+                           BadLines* bad_lines, ReadStats* stats)
     : schema_(std::move(schema)),
       decoder_(MakeRowDecoder(schema_, std::move(parts))),
-      bad_lines_(bad_lines) {}
+      bad_lines_(bad_lines),
+      stats_(stats) {}
 
 absl::Status RowCollector::Add(const Row& row, const RowStream& stream, Batch* batch) {
+  stats_->bytes.store(stats_->bytes.load(std::memory_order_relaxed) + row.size + 1,
+                      std::memory_order_relaxed);
   if (row.too_long) {
     what_ = "the line is longer than 1 MiB";
   } else if (decoder_->Decode(row, batch, &what_)) {

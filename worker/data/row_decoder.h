@@ -11,6 +11,7 @@
 #include "worker/data/batch.h"
 #include "worker/data/generator.h"
 #include "worker/data/negatives.h"
+#include "worker/data/read_stats.h"
 #include "worker/data/rows.h"
 #include "worker/data/schema.h"
 
@@ -35,9 +36,12 @@ std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> sch
 // Decodes and counts what is bad. Not thread-safe.
 class RowCollector {
  public:
-  RowCollector(std::shared_ptr<const DataSchema> schema, DecoderParts parts, BadLines* bad_lines);
+  // `stats` counts what it is given.
+  RowCollector(std::shared_ptr<const DataSchema> schema, DecoderParts parts, BadLines* bad_lines,
+               ReadStats* stats);
 
   void Prepare(Batch* batch) const { schema_->Prepare(batch); }
+  ReadStats* stats() const { return stats_; }
   size_t rows_per_line() const { return schema_->rows_per_line(); }
   // A bad row is counted and left out; an error once there are too many, or when nothing of what
   // was seen has the format.
@@ -49,6 +53,7 @@ class RowCollector {
   const std::shared_ptr<const DataSchema> schema_;
   const std::unique_ptr<RowDecoder> decoder_;
   BadLines* const bad_lines_;
+  ReadStats* const stats_;
   uint64_t good_ = 0;
   uint64_t bad_ = 0;
   std::string what_;

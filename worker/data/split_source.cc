@@ -44,6 +44,7 @@ size_t SplitSource::LinesOfNext(size_t max_lines) const {
 }
 
 absl::StatusOr<bool> SplitSource::Next(size_t max_rows, Batch* batch) {
+  const ReadStats::Timer timer(collector_->stats());
   collector_->Prepare(batch);
   const size_t per_line = collector_->rows_per_line();
   size_t lines = std::max<size_t>(1, max_rows / per_line);

@@ -66,6 +66,7 @@ absl::Status SyncSource::FillWindow() {
 }
 
 absl::StatusOr<bool> SyncSource::Next(size_t, Batch* batch) {
+  const ReadStats::Timer timer(options_.collector->stats());
   options_.collector->Prepare(batch);
   if (stream_ == nullptr) return absl::FailedPreconditionError("sync source: no range is set");
   if (next_step_ >= end_step_) return false;

@@ -54,6 +54,7 @@ struct WorkerProcess::Session {
   // Of the last load report: what the shares are measured since.
   struct Sample {
     double at = 0, reader = 0, pull = 0, compute = 0, push = 0, loss = 0, weight = 0;
+    double read_bytes = 0, read_seconds = 0;
   };
   Sample last;
   double loss = 0;
@@ -355,6 +356,9 @@ void WorkerProcess::AddMetrics(MetricsPage& page) {
   for (const auto& [name, seconds] : parts) {
     page.Counter("tidegate_worker_step_seconds_total", help, seconds, {{"part", name}});
   }
+  const ReadStats& read = session->readers->read_stats();
+  page.Counter("tidegate_worker_read_bytes_total", "Bytes of text turned into rows", static_cast<double>(read.bytes));
+  page.Counter("tidegate_worker_read_seconds_total", "Seconds that the reader's thread worked for them", read.seconds);
   page.Counter("tidegate_worker_bad_lines_total", "Lines of data that could not be read",
                session->readers->bad_lines().count());
   const ClusterClient::Stats client = session->client->stats();
@@ -387,8 +391,15 @@ void WorkerProcess::FillHeartbeat(Session* session, HeartbeatRequest* request) {
   load->set_pull_wait((now.pull - last.pull) / seconds);
   load->set_compute((now.compute - last.compute) / seconds);
   load->set_push_wait((now.push - last.push) / seconds);
+  const ReadStats& read = session->readers->read_stats();
+  const double read_bytes = static_cast<double>(read.bytes), read_seconds = read.seconds;
+  if (read_seconds > last.read_seconds) {
+    load->set_parse_bytes((read_bytes - last.read_bytes) / (read_seconds - last.read_seconds));
+  }
   load->set_bad_lines(session->readers->bad_lines().count());
   last = now;
+  last.read_bytes = read_bytes;
+  last.read_seconds = read_seconds;
   if (now.at - session->progressive_at >= kProgressivePeriodS) {
     session->progressive_at = now.at;
     for (TaskProgress& counts : session->runner->Progressive()) *load->add_progressive() = std::move(counts);
