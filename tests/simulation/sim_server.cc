@@ -335,7 +335,7 @@ void SimServer::Reply(const Open& open) {
     response.min_clock = open.min_clock;
     for (ShardId shard : open.refused_shards) response.refused_shards.push_back(shard);
     for (size_t t = 0; t < pull->tables.size(); ++t) {
-      response.tables.push_back({pull->tables[t].table, open.rows[t]});
+      response.tables.push_back({pull->tables[t].table, wire::Bytes(open.rows[t])});
     }
     Send(open, response);
   } else if (std::holds_alternative<wire::PushRequest>(open.call.request)) {
