@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 
@@ -67,8 +68,8 @@ int RunBench(const Arguments& arguments) {
     return kUsage;
   }
   if (status.ok()) return kOk;
-  std::cerr << "tidegate bench " << what << ": " << status.message() << "\n";
-  return kFailed;
+  std::cerr << "tidegate bench " << what << ": " << status.message() << std::endl;
+  std::_Exit(kFailed);  // a thread may still wait for the cluster that has ended
 }
 
 }  // namespace

@@ -131,6 +131,7 @@ absl::Status BenchTrain(const BenchTrainOptions& options, const std::function<vo
   run_options.run_dir = options.run_dir;
   run_options.verbosity = Verbosity::kQuiet;
   run_options.show_progress = false;
+  run_options.time_limit_s = options.quick ? 300 : 1800;
   auto config = LoadJobConfig(path);
   if (!config.ok()) return config.status();
   // The machine may be busy with other things for a while: the better of before and after is the ceiling.

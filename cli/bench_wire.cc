@@ -1,8 +1,10 @@
 #include "cli/bench_wire.h"
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <thread>
 #include <utility>
 
@@ -36,17 +38,30 @@ absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<v
   bench.only = options.only;
   bench.scheduler = cluster.address();
   bench.server_pid = cluster.ServerPids().front();
-  absl::Status status;
-  std::atomic<bool> done{false};
-  std::thread thread([&] {
-    status = BenchWire(bench, [&](const WireFigure& f) {
+  struct Outcome {
+    absl::Status status;
+    std::atomic<bool> done{false};
+  };
+  auto outcome = std::make_shared<Outcome>();
+  std::thread thread([bench, report, outcome] {
+    outcome->status = BenchWire(bench, [&](const WireFigure& f) {
       report({f.name, f.value, f.unit, f.ceiling, f.cpu_us_per_unit, f.cpu_us_per_unit_least});
     });
-    done = true;
+    outcome->done = true;
   });
-  bool alive = true;
-  while (!done && alive) alive = cluster.Step(100);
-  thread.join();
+  while (!outcome->done && cluster.Step(100) && cluster.endings().empty()) {
+  }
+  for (int i = 0; i < 50 && !outcome->done; ++i) {  // time to say what went wrong
+    cluster.Step(0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  absl::Status status = absl::AbortedError("the cluster ended before the figures were taken");
+  if (outcome->done) {
+    thread.join();
+    status = outcome->status;
+  } else {
+    thread.detach();
+  }
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat(std::string(status.message()), " (logs: ", options.run_dir, "/logs)"));
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/json.h"
+#include "common/file_system.h"
 #include "common/job_config/job_config.h"
 #include "worker/model/model.h"
 #include "worker/model/preset.h"
@@ -15,6 +16,19 @@ DEFINE_bool(expand, false, "");
 
 namespace tidegate::cli {
 namespace {
+
+// Data may come later, and elsewhere: worth a word, not an error.
+void NoteMissingData(const std::string& file, const JobConfig& config) {
+  auto note = [&](const char* field, const Source& source) {
+    for (const std::string& pattern : source.files()) {
+      const auto found = RealFileSystem().Glob(pattern);
+      if (found.ok() && !found->empty()) continue;
+      std::cerr << file << ": note: " << field << ".files: nothing matches " << pattern << "\n";
+    }
+  };
+  note("data.train", config.data().train());
+  note("data.valid", config.data().valid());
+}
 
 int RunConfig(const Arguments& arguments) {
   std::vector<std::string> files = arguments.positional;
@@ -48,6 +62,7 @@ int RunConfig(const Arguments& arguments) {
       std::cerr << file << ": warning: " << warning << "\n";
     }
     if (FLAGS_check) {
+      NoteMissingData(file, *config);
       std::cout << file << ": ok (" << config->feature_size() << " features, " << tables
                 << " tables with the model's tensors)\n";
     }

@@ -34,10 +34,10 @@ absl::StatusOr<GeneratorConfig> ConfigByFlags(const std::vector<std::string>& se
   GeneratorConfig config;
   config.set_seed(FLAGS_seed);
   config.set_numeric_fields(FLAGS_numeric_fields);
-  for (const auto& word : absl::StrSplit(FLAGS_cardinalities, ',', absl::SkipEmpty())) {
+  for (const auto& word : absl::StrSplit(FLAGS_cardinalities, ',')) {
     uint64_t cardinality = 0;
-    if (!absl::SimpleAtoi(word, &cardinality)) {
-      return absl::InvalidArgumentError("--cardinalities=" + FLAGS_cardinalities + ": not numbers with commas between");
+    if (!absl::SimpleAtoi(word, &cardinality) || cardinality == 0) {
+      return absl::InvalidArgumentError("--cardinalities=" + FLAGS_cardinalities + ": numbers from 1 with commas between, such as 100000,500");
     }
     config.add_cardinality(cardinality);
   }
@@ -59,7 +59,6 @@ int RunGen(const Arguments& arguments) {
   auto generator = Generator::Create(*config);
   if (!generator.ok()) return Fail(generator.status());
   const uint64_t end = FLAGS_first_row + FLAGS_rows;
-  if (FLAGS_rows == 0 || end < FLAGS_first_row) return Fail(absl::InvalidArgumentError("--rows: none, or too many"));
   const bool progress = !FLAGS_quiet && isatty(STDERR_FILENO) != 0;
   const absl::Status written = WriteRows(*generator, FLAGS_first_row, end, FLAGS_out, [&](uint64_t rows) {
     if (progress) std::cerr << "\r" << rows * 100 / FLAGS_rows << "%" << std::flush;
@@ -88,11 +87,11 @@ Command GenCommand() {
           "",
           "write a generated click log, and print the best attainable AUC and log loss as JSON",
           {{"out", "FILE", "where to; .gz and .zst compress"},
-           {"rows", "N", "rows to write"},
-           {"first_row", "N", "row N is the same in every file of a seed"},
+           Ranged({"rows", "N", "rows to write"}, 1, int64_t{1} << 40),
+           Ranged({"first_row", "N", "row N is the same in every file of a seed"}, 0, int64_t{1} << 60),
            {"seed", "N", "of the planted model and the rows"},
            {"cardinalities", "N,N,...", "categorical fields"},
-           {"numeric_fields", "N", "numeric fields"},
+           Ranged({"numeric_fields", "N", "numeric fields"}, 0, 4096),
            {"config", "FILE", "take data.generator of a job config instead"},
            {"set", "path=value", "override a field of the config", true},
            {"quiet", "", "no progress"}},

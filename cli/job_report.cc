@@ -126,7 +126,7 @@ absl::StatusOr<std::string> WithField(std::string json, const std::string& name,
   if (end == std::string::npos || json[end] != '}') return absl::InvalidArgumentError("not a JSON object");
   const size_t before = json.find_last_not_of(" \n\r\t", end - 1);
   const bool empty = before == std::string::npos || json[before] == '{';
-  return absl::StrCat(json.substr(0, before + 1), empty ? "" : ", ", JsonQuoted(name), ": ", value_json, "}\n");
+  return absl::StrCat(json.substr(0, before + 1), empty ? "\n  " : ",\n  ", JsonQuoted(name), ": ", value_json, "\n}\n");
 }
 
 std::string JobTable(const Struct& summary, const std::optional<AttainableMetrics>& attainable) {

@@ -28,6 +28,10 @@ DEFINE_string(checkpoint_dir, "", "");
 DEFINE_string(summary, "", "");
 DEFINE_string(run_dir, "", "");
 DEFINE_int32(metrics_port, -1, "");
+DEFINE_int32(http_port, 0, "");
+DEFINE_uint64(limit_steps, 0, "");
+DEFINE_bool(overfit_one_batch, false, "");
+DEFINE_int32(profile, 0, "");
 
 namespace tidegate::cli {
 namespace {
@@ -105,6 +109,8 @@ std::string NextCommand(const LocalRun& run, const std::string& checkpoint) {
 
 int Report(const LocalRun& run) {
   const std::string full = FullSummary(run);
+  const absl::Status kept = RealFileSystem().WriteAtomically(run.run_dir + "/summary.json", full);
+  if (!kept.ok()) std::cerr << "tidegate local: " << kept.message() << "\n";
   if (!FLAGS_summary.empty()) {
     const absl::Status status = RealFileSystem().WriteAtomically(Absolute(FLAGS_summary), full);
     if (!status.ok()) {
@@ -116,6 +122,7 @@ int Report(const LocalRun& run) {
   if (summary.ok() && run.exit_status == 0) {
     std::cout << "\n" << JobTable(*summary, run.attainable);
     const std::string next = NextCommand(run, TextField(*summary, "checkpoint"));
+    std::cout << "run folder        " << Nearby(run.run_dir) << (run.trace.empty() ? "" : ", with trace.json") << "\n";
     if (!next.empty()) std::cout << "next              " << next << "\n";
   }
   if (run.exit_status != 0) {
@@ -126,30 +133,48 @@ int Report(const LocalRun& run) {
   return run.exit_status;
 }
 
+// What is written at the end is refused at the start.
+absl::Status CheckWritable(const LocalRunOptions& options) {
+  FileSystem& files = RealFileSystem();
+  auto named = [](const char* flag, const absl::Status& s) {
+    return s.ok() ? s : absl::Status(s.code(), absl::StrCat("--", flag, ": ", std::string(s.message())));
+  };
+  absl::Status status = named("run_dir", files.CheckWritableFolder(options.run_dir));
+  if (status.ok() && !options.checkpoint_dir.empty()) {
+    status = named("checkpoint_dir", files.CheckWritableFolder(options.checkpoint_dir));
+  }
+  if (status.ok() && !FLAGS_summary.empty()) status = named("summary", files.CheckWritableFile(Absolute(FLAGS_summary)));
+  return status;
+}
+
 int RunLocal(const Arguments& arguments) {
   if (FLAGS_config.empty() || !arguments.positional.empty()) {
     std::cerr << "usage: tidegate local --config=FILE [--servers=N] [--workers=M] [--staleness=S] [--set path=value ...]\n";
-    return kUsage;
-  }
-  if (FLAGS_servers < 0 || FLAGS_workers < 0 || FLAGS_servers > 64 || FLAGS_workers > 64) {
-    std::cerr << "tidegate local: --servers and --workers are at most 64 on one machine\n";
     return kUsage;
   }
   LocalRunOptions options;
   options.config = FLAGS_config;
   options.sets = arguments.Repeated("set");
   if (!FLAGS_staleness.empty()) options.sets.push_back("train.staleness=\"" + FLAGS_staleness + "\"");
+  if (FLAGS_limit_steps > 0) options.sets.push_back(absl::StrCat("train.limit_steps=", FLAGS_limit_steps));
+  if (FLAGS_overfit_one_batch) options.sets.push_back("train.overfit_one_batch=true");
   options.servers = FLAGS_servers;
   options.workers = FLAGS_workers;
   options.bin_dir = FLAGS_bin_dir;
   options.run_dir = Absolute(FLAGS_run_dir.empty() ? NewRunDir() : FLAGS_run_dir);
   options.checkpoint_dir = Absolute(FLAGS_checkpoint_dir);
   options.metrics_port = FLAGS_metrics_port;
+  options.http_port = FLAGS_http_port;
+  options.profile_steps = FLAGS_profile;
   options.scheduler_args = arguments.Repeated("scheduler_arg");
   options.server_args = arguments.Repeated("server_arg");
   options.worker_args = arguments.Repeated("worker_arg");
   options.verbosity = VerbosityByFlags();
   options.is_terminal = isatty(STDERR_FILENO) != 0;
+  if (absl::Status s = CheckWritable(options); !s.ok()) {
+    std::cerr << "tidegate local: " << s.message() << "\n";
+    return kUsage;
+  }
   CatchSignals();
   options.signals = [] { return static_cast<int>(g_signals); };
   auto run = RunLocalJob(options);
@@ -168,14 +193,18 @@ Command LocalCommand() {
           "",
           "run a job on this machine: a scheduler, servers and workers as processes",
           {{"config", "FILE", "job config, text-format protobuf"},
-           {"servers", "N", "server processes (default: the config's)"},
-           {"workers", "M", "worker processes (default: the config's)"},
+           Ranged({"servers", "N", "server processes (default: the config's)"}, 1, 64),
+           Ranged({"workers", "M", "worker processes (default: the config's)"}, 1, 64),
            {"staleness", "S", "0 (synchronous), N or inf (default: the config's)"},
            {"set", "path=value", "override a field of the config", true},
+           Ranged({"limit_steps", "N", "end the job when a worker has made N steps"}, 1, int64_t{1} << 60),
+           {"overfit_one_batch", "", "every worker trains on its first batch again and again: its loss must go to 0"},
+           Ranged({"profile", "N", "write a Chrome trace of the first N steps of all processes to <run_dir>/trace.json"}, 1, 100000),
            {"checkpoint_dir", "DIR", "write checkpoints there"},
            {"summary", "FILE", "write a JSON summary at the end"},
-           {"run_dir", "DIR", "state, logs (default: a new folder under tidegate-run/)"},
-           {"metrics_port", "PORT", "Prometheus: first of consecutive ports, 0: any free ones, -1: off"},
+           {"run_dir", "DIR", "config, versions, summary, state, logs (default: a new folder under tidegate-run/)"},
+           Ranged({"http_port", "PORT", "status page of the scheduler, 0: any free one (logged), -1: off"}, -1, 65535),
+           Ranged({"metrics_port", "PORT", "Prometheus: first of consecutive ports, 0: any free ones, -1: off"}, -1, 65535 - 129),
            {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"},
            {"quiet", "", "of the processes' lines only warnings and errors (also -q)"},
            {"verbose", "", "log lines as the processes write them (also -v)"},

@@ -88,7 +88,9 @@ absl::Status LocalCluster::StartScheduler() {
                                    "--state=" + options_.run_dir + "/state", "--summary=" + summary_path(),
                                    "--metrics_dir=" + options_.run_dir,
                                    "--address_file=" + options_.run_dir + "/address",
-                                   absl::StrCat("--metrics_port=", options_.metrics_port)};
+                                   absl::StrCat("--metrics_port=", options_.metrics_port),
+                                   absl::StrCat("--http_port=", options_.http_port)};
+  AddProfileFlags("scheduler", &argv);
   for (const std::string& set : options_.sets) argv.push_back("--set=" + set);
   argv.push_back(absl::StrCat("--set=cluster.servers=", options_.servers));
   argv.push_back(absl::StrCat("--set=cluster.workers=", options_.workers + options_.external_workers));
@@ -100,6 +102,15 @@ absl::Status LocalCluster::StartScheduler() {
   if (!process.ok()) return process.status();
   scheduler_ = *std::move(process);
   return absl::OkStatus();
+}
+
+void LocalCluster::AddProfileFlags(const std::string& name, std::vector<std::string>* argv) {
+  if (options_.profile_steps <= 0) return;
+  std::string file = name;
+  std::replace(file.begin(), file.end(), '/', '-');
+  trace_files_.push_back(absl::StrCat(options_.run_dir, "/trace-", file, ".json"));
+  argv->push_back(absl::StrCat("--profile=", options_.profile_steps));
+  argv->push_back("--profile_file=" + trace_files_.back());
 }
 
 absl::Status LocalCluster::WaitForAddress() {
@@ -127,6 +138,7 @@ absl::Status LocalCluster::StartMembers() {
     if (metrics_port > 0) ++metrics_port;
     std::vector<std::string> argv = {Binary(binary), "--scheduler=" + address_, "--name=" + name,
                                      absl::StrCat("--metrics_port=", metrics_port)};
+    AddProfileFlags(name, &argv);
     argv.insert(argv.end(), args.begin(), args.end());
     const bool worker = name.rfind("worker", 0) == 0;
     auto process = ChildProcess::Start(name, argv, worker && options_.worker_stdin);
@@ -219,9 +231,11 @@ void LocalCluster::OnMemberEnd(ChildProcess* process) {
   if (stops_ > 0 || ended_) return;
   terminal_->Say(absl::StrCat("tidegate: ", process->name(), " ended: ", process->Ending(),
                               worker && workers_alive_ > 0 ? "; the job goes on without it" : ""));
-  if (worker && workers_alive_ == 0) {
+  const std::optional<GetStatusResponse> status = last_status();
+  const bool starting = !status || status->phase() == STARTING;
+  if (worker ? workers_alive_ == 0 : starting) {
     gave_up_ = true;
-    Stop("no worker is left");
+    Stop(worker ? "no worker is left" : process->name() + " ended before the job started");
   }
 }
 

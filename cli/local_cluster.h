@@ -33,6 +33,8 @@ struct LocalClusterOptions {
   int external_workers = 0;    // that join by themselves
   std::string checkpoint_dir;  // empty: none
   int metrics_port = -1;       // -1: off; 0: free ports; N: scheduler N, then servers, then workers
+  int http_port = -1;          // of the scheduler's page
+  int profile_steps = 0;       // > 0: each process traces so many and writes a file in run_dir
   std::vector<std::string> scheduler_args;
   std::vector<std::string> server_args;
   std::vector<std::string> worker_args;
@@ -60,6 +62,8 @@ class LocalCluster {
   const std::string& address() const { return address_; }
   std::string summary_path() const { return options_.run_dir + "/summary.json"; }
   std::vector<pid_t> ServerPids() const;
+  // Of the processes that were started with profile_steps; a process that was killed has written none.
+  const std::vector<std::string>& trace_files() const { return trace_files_; }
   // What happened to processes, for the summary: "worker/1: killed by signal 9 (Killed)".
   const std::vector<std::string>& endings() const { return endings_; }
   int scheduler_restarts() const { return restarts_; }
@@ -78,6 +82,7 @@ class LocalCluster {
   void ShowProgress();
   void SignalAll(int signal);
   bool AnyAlive();
+  void AddProfileFlags(const std::string& name, std::vector<std::string>* argv);
   std::string Binary(const char* name) const { return options_.bin_dir + "/" + name; }
 
   const LocalClusterOptions options_;
@@ -86,6 +91,7 @@ class LocalCluster {
   std::unique_ptr<ChildProcess> scheduler_;
   std::vector<std::unique_ptr<ChildProcess>> members_;
   std::vector<std::string> endings_;
+  std::vector<std::string> trace_files_;
   int restarts_ = 0;
   int workers_alive_ = 0;
   bool ended_ = false;

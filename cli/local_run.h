@@ -22,12 +22,15 @@ struct LocalRunOptions {
   std::string run_dir;
   std::string checkpoint_dir;
   int metrics_port = -1;
+  int http_port = -1;
+  int profile_steps = 0;  // 0: none
   std::vector<std::string> scheduler_args;
   std::vector<std::string> server_args;
   std::vector<std::string> worker_args;
   Verbosity verbosity = Verbosity::kNormal;
   bool is_terminal = false;
   bool show_progress = true;
+  int time_limit_s = 0;  // the job is stopped then; 0: none
   std::function<int()> signals;  // how many signals to stop have come; empty: none ever
 };
 
@@ -40,6 +43,7 @@ struct LocalRun {
   int servers = 0;
   int workers = 0;
   std::string run_dir;
+  std::string trace;  // file; empty: none
   std::optional<AttainableMetrics> attainable;
 };
 

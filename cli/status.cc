@@ -17,12 +17,16 @@ int RunStatus(const Arguments& arguments) {
     std::cerr << "usage: tidegate status --scheduler=HOST:PORT [--json]\n";
     return kUsage;
   }
+  if (absl::Status s = CheckAddress(FLAGS_scheduler); !s.ok()) {
+    std::cerr << "tidegate status: " << s.message() << "\n";
+    return kUsage;
+  }
   auto status = StatusClient(FLAGS_scheduler).Get(FLAGS_timeout * 1000);
   if (!status.ok()) {
     std::cerr << "tidegate status: " << status.status().message() << " (waited " << FLAGS_timeout << " s)\n";
     return kFailed;
   }
-  std::cout << (FLAGS_json ? StatusJson(*status) + "\n" : StatusReport(*status));
+  std::cout << (FLAGS_json ? StatusObject(*status).Build() + "\n" : StatusReport(*status));
   return kOk;
 }
 
@@ -34,7 +38,7 @@ Command StatusCommand() {
           "members, shards, rows, bytes and rates of a running job",
           {{"scheduler", "HOST:PORT", "the scheduler's address"},
            {"json", "", "as one JSON object"},
-           {"timeout", "SECONDS", "how long to wait for the scheduler"}},
+           Ranged({"timeout", "SECONDS", "how long to wait for the scheduler"}, 1, 3600)},
           RunStatus};
 }
 

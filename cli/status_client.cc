@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "common/host_port.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/status.h"
 #include "proto/scheduler_service.grpc.pb.h"
@@ -29,6 +30,13 @@ void SetDeadline(grpc::ClientContext* context, int timeout_ms) {
   context->set_wait_for_ready(true);
 }
 }  // namespace
+
+absl::Status CheckAddress(const std::string& scheduler) {
+  auto at = SplitHostPort(scheduler);
+  if (at.ok() && at->port != 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--scheduler=", scheduler, ": ", at.ok() ? "port 0 cannot be reached" : std::string(at.status().message())));
+}
 
 StatusClient::StatusClient(const std::string& scheduler) : impl_(std::make_unique<Impl>()) {
   impl_->address = scheduler;

@@ -9,6 +9,9 @@
 
 namespace tidegate::cli {
 
+// INVALID_ARGUMENT: --scheduler is no HOST:PORT that can be reached.
+absl::Status CheckAddress(const std::string& scheduler);
+
 class StatusClient {
  public:
   explicit StatusClient(const std::string& scheduler);

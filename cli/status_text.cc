@@ -5,11 +5,9 @@
 #include <cstdio>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "cli/json.h"
 
 namespace tidegate::cli {
 namespace {
@@ -51,18 +49,6 @@ std::string MembersIn(const GetStatusResponse& status) {
                       workers == 1 ? " worker have joined" : " workers have joined");
 }
 
-double MeanLoss(const GetStatusResponse& status) {
-  double sum = 0;
-  int n = 0;
-  for (const MemberStatus& member : status.members()) {
-    if (member.alive() && member.has_worker_load() && member.worker_load().samples_total() > 0) {
-      sum += member.worker_load().loss();
-      ++n;
-    }
-  }
-  return n == 0 ? NAN : sum / n;
-}
-
 // Mean over the workers, of text a second that their readers worked; 0: nothing known yet.
 double ParseRate(const GetStatusResponse& status) {
   double sum = 0;
@@ -76,8 +62,6 @@ double ParseRate(const GetStatusResponse& status) {
 }
 
 }  // namespace
-
-std::string PhaseName(Phase phase) { return absl::AsciiStrToLower(Phase_Name(phase)); }
 
 std::string ShortNumber(double value) {
   const char* const units[] = {"", "k", "M", "G", "T"};
@@ -129,6 +113,9 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
     out = absl::StrCat("epoch ", status.epoch(), "/", status.epochs());
     if (status.phase() != TRAINING) absl::StrAppend(&out, " ", PhaseName(status.phase()));
     if (progress >= 0) absl::StrAppendFormat(&out, " %s %3.0f%%", Bar(progress), progress * 100);
+    if (progress < 0 && status.phase() == TRAINING) {
+      absl::StrAppend(&out, "  ", ShortNumber(static_cast<double>(status.samples_total())), " samples");
+    }
     if (status.phase() == TRAINING) absl::StrAppend(&out, "  ", ShortNumber(status.samples_per_second()), " samples/s");
     const double loss = MeanLoss(status);
     if (std::isfinite(loss)) absl::StrAppendFormat(&out, "  loss %.4f", loss);
@@ -191,83 +178,6 @@ std::string StatusReport(const GetStatusResponse& status) {
   }
   if (!status.checkpoint().empty()) absl::StrAppend(&out, "checkpoint: ", status.checkpoint(), "\n");
   return out;
-}
-
-namespace {
-
-std::string MemberJson(const MemberStatus& m) {
-  JsonObject object;
-  object.Text("role", m.member().role() == SERVER ? "server" : "worker")
-      .Integer("incarnation", static_cast<int64_t>(m.member().incarnation()))
-      .Text("name", m.member().name())
-      .Text("address", m.member().address())
-      .Text("state", m.state())
-      .Bool("alive", m.alive())
-      .Integer("silent_ms", m.silent_ms());
-  if (m.member().role() == SERVER) {
-    object.Integer("shards", m.shards())
-        .Integer("rows", static_cast<int64_t>(m.server_load().rows()))
-        .Integer("bytes", static_cast<int64_t>(m.server_load().bytes()))
-        .Integer("pulled_rows_total", static_cast<int64_t>(m.server_load().pulled_rows_total()))
-        .Integer("pushed_rows_total", static_cast<int64_t>(m.server_load().pushed_rows_total()))
-        .Integer("refused_pushes_total", static_cast<int64_t>(m.server_load().refused_pushes_total()));
-  } else {
-    object.Integer("clock", m.worker_load().clock())
-        .Integer("samples_total", static_cast<int64_t>(m.worker_load().samples_total()))
-        .Number("loss", m.worker_load().loss())
-        .Number("reader_wait", m.worker_load().reader_wait())
-        .Number("pull_wait", m.worker_load().pull_wait())
-        .Number("compute", m.worker_load().compute())
-        .Number("push_wait", m.worker_load().push_wait())
-        .Integer("bad_lines", static_cast<int64_t>(m.worker_load().bad_lines()));
-  }
-  return object.Build();
-}
-
-std::string MetricsJson(const google::protobuf::RepeatedPtrField<MetricValue>& metrics) {
-  JsonObject object;
-  for (const MetricValue& metric : metrics) object.Number(metric.name(), metric.value());
-  return object.Build();
-}
-
-}  // namespace
-
-std::string StatusJson(const GetStatusResponse& status) {
-  std::vector<std::string> members;
-  for (const MemberStatus& m : status.members()) members.push_back(MemberJson(m));
-  std::vector<std::string> results;
-  for (const EpochResult& result : status.results()) {
-    JsonObject object;
-    object.Integer("epoch", result.epoch()).Number("seconds", result.seconds());
-    object.Integer("samples", static_cast<int64_t>(result.samples())).Number("lr_scale", result.lr_scale());
-    for (const MetricValue& metric : result.metrics()) object.Number(metric.name(), metric.value());
-    results.push_back(object.Build());
-  }
-  std::vector<std::string> events;
-  for (const std::string& event : status.events()) events.push_back(JsonQuoted(event));
-  return JsonObject()
-      .Text("job", status.job())
-      .Text("phase", PhaseName(status.phase()))
-      .Text("message", status.message())
-      .Integer("term", static_cast<int64_t>(status.term()))
-      .Integer("epoch", status.epoch())
-      .Integer("epochs", status.epochs())
-      .Number("progress", status.progress())
-      .Integer("splits_done", static_cast<int64_t>(status.splits_done()))
-      .Integer("splits_total", static_cast<int64_t>(status.splits_total()))
-      .Integer("samples_total", static_cast<int64_t>(status.samples_total()))
-      .Number("samples_per_second", status.samples_per_second())
-      .Number("seconds", status.seconds())
-      .Integer("clock", status.clock())
-      .Number("learning_rate_factor", status.learning_rate_factor())
-      .Raw("progressive", MetricsJson(status.progressive()))
-      .Integer("shards", status.routing().shards())
-      .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))
-      .Text("checkpoint", status.checkpoint())
-      .Raw("members", JsonArray(members))
-      .Raw("results", JsonArray(results))
-      .Raw("events", JsonArray(events))
-      .Build();
 }
 
 }  // namespace tidegate::cli

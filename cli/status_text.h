@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "common/status_json.h"
 #include "proto/scheduler_messages.pb.h"
 
 namespace tidegate::cli {
@@ -19,9 +20,7 @@ std::string ProgressLine(const GetStatusResponse& status, int width);
 
 // Several lines: job, members, shards, rows, bytes, rates.
 std::string StatusReport(const GetStatusResponse& status);
-std::string StatusJson(const GetStatusResponse& status);
 
-std::string PhaseName(Phase phase);          // "training"
 std::string ShortNumber(double value);       // 1.2k, 34M
 std::string ShortBytes(double bytes);        // 1.2 MB
 

@@ -32,9 +32,9 @@ int Help(const std::vector<Command>& commands, const std::vector<std::string>& w
 }
 
 int Run(std::vector<std::string> words) {
-  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), PlanCommand(), DataCommand(), EvaluateCommand(), PredictCommand(),
-                                         ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(), BenchCommand(),
-                                         VersionCommand()};
+  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), PlanCommand(), DataCommand(), EvaluateCommand(),
+                                         PredictCommand(), ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(),
+                                         BenchCommand(), VersionCommand()};
   if (words.empty()) {
     std::cerr << Overview(commands);
     return kUsage;

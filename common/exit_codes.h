@@ -1,6 +1,8 @@
 #pragma once
 // Exit codes of the three daemons (docs/operations.md). Stopped by a signal: 128 + its number.
 
+#include <string_view>
+
 namespace tidegate {
 
 inline constexpr int kExitFinished = 0;     // the job is done
@@ -8,5 +10,9 @@ inline constexpr int kExitFailed = 1;       // the job failed, or this process d
 inline constexpr int kExitUsage = 2;        // flags, addresses, files named by flags
 inline constexpr int kExitJoinTimeout = 3;  // no scheduler within --join_timeout
 inline constexpr int kExitRemoved = 4;      // the scheduler gave this process up
+
+// A job that was asked to stop ends as failed, with a message that begins so: no error to shout about.
+inline constexpr std::string_view kStoppedPrefix = "stopped: ";
+inline bool WasStopped(std::string_view message) { return message.substr(0, kStoppedPrefix.size()) == kStoppedPrefix; }
 
 }  // namespace tidegate

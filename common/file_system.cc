@@ -237,6 +237,19 @@ absl::Status FileSystem::WriteAtomically(const std::string& path, std::string_vi
   return (*file)->Commit();
 }
 
+absl::Status FileSystem::CheckWritableFile(const std::string& path) {
+  if (List(path).ok()) return absl::FailedPreconditionError(absl::StrCat(path, " is a folder"));
+  if (Size(path).status().code() == absl::StatusCode::kFailedPrecondition) return Size(path).status();
+  auto file = Create(path);
+  if (!file.ok()) return file.status();
+  return (*file)->Append("?");  // not committed: gone with the object
+}
+
+absl::Status FileSystem::CheckWritableFolder(const std::string& path) {
+  if (absl::Status s = CreateDirectories(path); !s.ok()) return s;
+  return CheckWritableFile(JoinPath(path, "probe"));
+}
+
 FileSystem& RealFileSystem() {
   static PosixFileSystem* const system = new PosixFileSystem;
   return *system;

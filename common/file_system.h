@@ -50,6 +50,10 @@ class FileSystem {
   virtual absl::StatusOr<std::unique_ptr<FileLock>> LockDirectory(const std::string& directory) = 0;
 
   absl::Status WriteAtomically(const std::string& path, std::string_view content);
+  // Whether it seems that the file, or files in the folder (which is created), can be written: to be
+  // asked early about what is written late. Nothing else is left behind.
+  absl::Status CheckWritableFile(const std::string& path);
+  absl::Status CheckWritableFolder(const std::string& path);
 };
 
 // The machine's own; lives as long as the process.

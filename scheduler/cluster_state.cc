@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/counted.h"
 #include "common/logging.h"
 
 namespace tidegate {
@@ -186,8 +187,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
         return Finish(now, std::move(effects));
       }
       if (state_.routing().epoch() != 0) {
-        return refuse(absl::StrCat("the job's shards are placed on ", state_.routing().servers_size(),
-                                   " servers already: servers cannot join a running job in this "
+        return refuse(absl::StrCat("the job's shards are placed on ",
+                                   Counted(static_cast<uint64_t>(state_.routing().servers_size()), "server"),
+                                   " already: servers cannot join a running job in this "
                                    "version; set cluster.servers before the job starts"));
       }
       if (const MemberRecord* old = membership_.FindActiveServer(request.address())) {
@@ -195,8 +197,8 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
                      "another process joined with its address", &effects);
       }
       if (membership_.CountActive(SERVER) >= std::max(1u, options_.job.cluster().servers())) {
-        return refuse(absl::StrCat("the job has its ", options_.job.cluster().servers(),
-                                   " servers (cluster.servers) already"));
+        return refuse(absl::StrCat("the job has its ", Counted(options_.job.cluster().servers(), "server"),
+                                   " (cluster.servers) already"));
       }
     }
     record = membership_.Add(request);

@@ -208,6 +208,9 @@ class ClusterState {
 
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
   uint64_t SamplesSoFar() const;
+  // train.limit_steps: no work is given out any more.
+  bool LimitReached() const;
+  double SamplesPerUnit() const;  // of the training data's bytes or rows; 0: not known yet
   std::string WaitsFor() const;  // while STARTING
   TimeMs StallTimeoutMs() const {
     return static_cast<TimeMs>(options_.job.train().stall_timeout_s() * 1000.0f);

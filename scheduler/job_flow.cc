@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "common/counted.h"
 #include "common/stable_hash.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/policy/epoch_policy.h"
@@ -44,7 +45,13 @@ void ClusterState::CountTime(TimeMs now) {
 }
 
 bool ClusterState::TrainingDone() const {
-  return options_.synchronous ? sync_.AllDone() : train_.AllDone();
+  if (options_.synchronous) return sync_.AllDone();
+  return train_.AllDone() || (LimitReached() && state_.current().leases().empty());
+}
+
+bool ClusterState::LimitReached() const {
+  const uint64_t limit = options_.job.train().limit_steps();
+  return limit > 0 && state_.max_clock() >= static_cast<Clock>(limit);
 }
 
 void ClusterState::Advance(TimeMs now, SchedulerEffects* effects) {
@@ -115,7 +122,7 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
     Command command;
     *command.mutable_open_tables()->mutable_tables() = state_.tables();
     SendCommand(std::move(command));
-    Event(now, absl::StrCat(routing->shards(), " shards placed on ", servers.size(), " servers"),
+    Event(now, Counted(routing->shards(), "shard") + " placed on " + Counted(servers.size(), "server"),
           effects);
     return true;
   }
@@ -132,7 +139,12 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
 void ClusterState::BeginEpoch(TimeMs now, SchedulerEffects* effects) {
   state_.set_epoch(state_.epoch() + 1);
   state_.set_phase(TRAINING);
-  state_.mutable_current()->Clear();
+  EpochProgress* current = state_.mutable_current();
+  current->Clear();
+  if (const uint64_t limit = options_.job.train().limit_steps(); limit > 0 && options_.synchronous) {
+    current->set_end_known(true);  // the latest; the data may end before
+    current->set_end_step(limit - std::min(limit, static_cast<uint64_t>(state_.max_clock())));
+  }
   BeginQueues();
   forming_since_ = -1;
   counted_at_ = now;

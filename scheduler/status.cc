@@ -27,6 +27,14 @@ uint64_t ClusterState::SamplesSoFar() const {
   return samples;
 }
 
+double ClusterState::SamplesPerUnit() const {
+  if (options_.job.data().format() == DataConfig::GENERATED) return 1;
+  if (state_.results().empty()) return 0;
+  double units = 0;
+  for (const Split& split : options_.train_splits) units += static_cast<double>(split.end() - split.begin());
+  return units > 0 ? static_cast<double>(state_.results().rbegin()->samples()) / units : 0;
+}
+
 std::string ClusterState::WaitsFor() const {
   const auto missing = [this](Role role, size_t wanted) {
     return std::max<size_t>(1, wanted) - std::min(std::max<size_t>(1, wanted), membership_.CountActive(role));
@@ -84,7 +92,7 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
   } else {
     status.set_splits_done(static_cast<uint64_t>(state_.current().done_size()));
     status.set_splits_total(options_.train_splits.size());
-    status.set_progress(train_.DoneShare());
+    status.set_progress(train_.DoneShare(SamplesPerUnit()));
   }
 
   for (const MemberRecord& record : state_.members()) {

@@ -172,7 +172,7 @@ std::optional<AcquireWorkResponse> ClusterState::TrainingAnswer(TimeMs now, Inca
     return Answer(kAnnounce);
   }
   if (lease != nullptr) return poll.live ? AnswerWork(*lease) : Answer(kAnnounce);
-  if (!train_.AnyFree()) return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
+  if (!train_.AnyFree() || LimitReached()) return poll.live ? std::optional(Answer(kPark)) : std::nullopt;
   if (!poll.live) return Answer(kAnnounce);
   effects->persist = true;
   Soft& soft = soft_.at(worker);

@@ -89,14 +89,23 @@ bool WorkQueue::AnyFree() const {
   return std::find(taken_.begin(), taken_.end(), 0) != taken_.end();
 }
 
-double WorkQueue::DoneShare() const {
+double WorkQueue::DoneShare(double samples_per_unit) const {
+  const auto units = [this](uint32_t s) { return static_cast<double>((*splits_)[s].end() - (*splits_)[s].begin()); };
   double total = 0, done = 0;
-  for (const Split& split : *splits_) total += static_cast<double>(split.end() - split.begin());
-  for (uint32_t s : progress_->done()) {
-    done += static_cast<double>((*splits_)[s].end() - (*splits_)[s].begin());
+  for (uint32_t s = 0; s < splits_->size(); ++s) total += units(s);
+  for (uint32_t s : progress_->done()) done += units(s);
+  if (total <= 0) return progress_->done_size() == static_cast<int>(splits_->size()) ? 1 : 0;  // streams: none or all
+  if (samples_per_unit <= 0 && done > 0) samples_per_unit = static_cast<double>(progress_->samples()) / done;
+  bool unknown = false;
+  for (const LeaseRecord& lease : progress_->leases()) {
+    const double samples = static_cast<double>(lease.progress().samples());
+    if (samples_per_unit > 0) {
+      done += std::min(units(lease.split()), samples / samples_per_unit);
+    } else {
+      unknown |= samples > 0;
+    }
   }
-  if (total > 0) return done / total;
-  return progress_->done_size() == static_cast<int>(splits_->size()) ? 1 : 0;  // streams: none or all
+  return unknown ? -1 : done / total;
 }
 
 }  // namespace tidegate

@@ -37,8 +37,9 @@ class WorkQueue {
 
   bool AnyFree() const;
   bool AllDone() const { return static_cast<size_t>(progress_->done_size()) == splits_->size(); }
-  // Share of the bytes (rows) of finished splits.
-  double DoneShare() const;
+  // Share of the bytes (rows) that is done, with what is reported of leased splits. samples_per_unit: of a
+  // byte or row; 0: by the splits that are finished. Negative: work is under way, but not known how far.
+  double DoneShare(double samples_per_unit = 0) const;
   size_t size() const { return splits_->size(); }
 
  private:

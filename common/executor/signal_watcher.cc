@@ -22,10 +22,15 @@ sigset_t Watched() {
 
 }  // namespace
 
-SignalWatcher::SignalWatcher(std::function<void(int)> on_signal) {
+void BlockStopSignals() {
   const sigset_t set = Watched();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+}
+
+SignalWatcher::SignalWatcher(std::function<void(int)> on_signal) {
+  BlockStopSignals();
+  const sigset_t set = Watched();
   thread_ = std::thread([set, on_signal = std::move(on_signal)] {
     for (int seen = 0;;) {
       int number = 0;

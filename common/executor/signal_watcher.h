@@ -10,6 +10,10 @@
 
 namespace tidegate {
 
+// Stop signals become the watcher's, in this thread and those it starts. The watcher does it too; call it
+// earlier where threads start before the watcher.
+void BlockStopSignals();
+
 class SignalWatcher {
  public:
   explicit SignalWatcher(std::function<void(int signal)> on_signal);

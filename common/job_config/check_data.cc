@@ -115,7 +115,7 @@ class DataChecker {
       SideOf(Columns(data_, ValidFormat()), false);
     }
     for (const TableConfig& t : config_.table()) tables_.push_back(t.name());
-    for (const FeatureConfig& f : config_.feature()) Feature(f);
+    Features();
   }
 
  private:
@@ -263,8 +263,27 @@ class DataChecker {
     }
   }
 
+  // What is wrong with all features of a range is said once.
+  void Features() {
+    std::vector<std::pair<std::string, std::vector<std::string>>> found;  // problem, features
+    for (const FeatureConfig& f : config_.feature()) {
+      const size_t before = problems_.size();
+      Feature(f);
+      for (size_t i = before; i < problems_.size(); ++i) {
+        auto same = std::find_if(found.begin(), found.end(), [&](const auto& p) { return p.first == problems_[i]; });
+        if (same == found.end()) same = found.insert(same, {problems_[i], {}});
+        same->second.push_back(f.name());
+      }
+      problems_.resize(before);
+    }
+    for (const auto& [problem, names] : found) {
+      Problem("feature \"", names[0], "\"",
+              names.size() > 1 ? absl::StrCat(" and ", names.size() - 1, " more (to \"", names.back(), "\")") : "", ": ", problem);
+    }
+  }
+
   void Feature(const FeatureConfig& f) {
-    const std::string at = absl::StrCat("feature \"", f.name(), "\": ");
+    const std::string at;
     Column(f, at, Columns(data_, data_.format()));
     if (data_.has_valid() && ValidFormat() != data_.format()) {
       Column(f, at, Columns(data_, ValidFormat()));

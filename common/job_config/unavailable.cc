@@ -17,8 +17,6 @@ const std::set<std::string>& Unavailable() {
   static const auto* names = new std::set<std::string>{
       // fields
       "tidegate.TrainConfig.init_from",
-      "tidegate.TrainConfig.limit_steps",
-      "tidegate.TrainConfig.overfit_one_batch",
       "tidegate.TrainConfig.checkpoint",
       // enum values: none now
   };

@@ -1,20 +1,15 @@
 #include "common/metrics/metrics.h"
 
-#include <httplib.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <limits>
 #include <mutex>
-#include <thread>
-
-#include "absl/strings/str_cat.h"
 
 namespace tidegate {
 namespace {
@@ -113,46 +108,15 @@ std::string MetricsRegistry::Text() const {
   return page.Text();
 }
 
-struct MetricsServer::Impl {
-  httplib::Server http;
-  std::thread thread;
-};
+MetricsServer::MetricsServer(std::unique_ptr<HttpServer> http) : http_(std::move(http)) {}
+MetricsServer::~MetricsServer() = default;
 
-MetricsServer::MetricsServer(std::unique_ptr<Impl> impl, int port)
-    : impl_(std::move(impl)), port_(port) {}
-
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
-    const MetricsRegistry* registry, const std::string& host, int port) {
-  auto impl = std::make_unique<Impl>();
-  httplib::Server& http = impl->http;
-  http.new_task_queue = [] { return new httplib::ThreadPool(1); };
-  http.set_keep_alive_max_count(1);
-  http.set_read_timeout(5);
-  http.set_write_timeout(5);
-  http.set_payload_max_length(1 << 16);
-  // Without SO_REUSEPORT, which httplib sets by itself: a taken port must be an error.
-  http.set_socket_options([](socket_t socket) {
-    const int on = 1;
-    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  });
-  http.Get("/metrics", [registry](const httplib::Request&, httplib::Response& response) {
-    response.set_content(registry->Text(), "text/plain; version=0.0.4; charset=utf-8");
-  });
-  const int bound = port == 0 ? http.bind_to_any_port(host.c_str())
-                              : (http.bind_to_port(host.c_str(), port) ? port : -1);
-  if (bound <= 0) {
-    return absl::UnavailableError(absl::StrCat("--metrics_port=", port, ": cannot listen on ", host,
-                                               ":", port, "; is the port in use?"));
-  }
-  impl->thread = std::thread([&http] { http.listen_after_bind(); });
-  // stop() before the thread has come so far would be lost.
-  while (!http.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(impl), bound));
-}
-
-MetricsServer::~MetricsServer() {
-  impl_->http.stop();
-  impl_->thread.join();
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const MetricsRegistry* registry,
+                                                                    const std::string& host, int port) {
+  auto http = HttpServer::Start("--metrics_port", host, port,
+                                {{"/metrics", "text/plain; version=0.0.4; charset=utf-8", [registry] { return registry->Text(); }}});
+  if (!http.ok()) return http.status();
+  return std::unique_ptr<MetricsServer>(new MetricsServer(*std::move(http)));
 }
 
 }  // namespace tidegate

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/metrics/http_server.h"
 
 namespace tidegate {
 
@@ -48,20 +49,19 @@ class MetricsRegistry {
   std::unique_ptr<Impl> impl_;
 };
 
-// Serves /metrics over HTTP on two threads of its own.
+// Serves /metrics.
 class MetricsServer {
  public:
   // Port 0: any free one. UNAVAILABLE when the port is taken: names --metrics_port.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const MetricsRegistry* registry,
                                                               const std::string& host, int port);
   ~MetricsServer();
-  int port() const { return port_; }
+  int port() const { return http_->port(); }
+  std::string url() const { return http_->url() + "/metrics"; }
 
  private:
-  struct Impl;
-  explicit MetricsServer(std::unique_ptr<Impl> impl, int port);
-  std::unique_ptr<Impl> impl_;
-  int port_;
+  explicit MetricsServer(std::unique_ptr<HttpServer> http);
+  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace tidegate

@@ -13,8 +13,8 @@
 #include <cstring>
 #include <mutex>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/host_port.h"
 #include "common/strings.h"
 
 namespace tidegate {
@@ -23,34 +23,6 @@ namespace {
 // Flow control window of a stream: several messages may be under way without waiting for the reader.
 // gRPC's 64 KiB, grown by its probe only, stop a 512 KiB answer eight times.
 constexpr int kLookaheadBytes = 4 << 20;
-
-struct HostPort {
-  std::string host;  // without brackets
-  int port = 0;
-};
-
-absl::StatusOr<HostPort> SplitHostPort(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  HostPort out;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &out.port) || out.port < 0 || out.port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\" is no HOST:PORT (port 0 picks a free one)"));
-  }
-  out.host = address.substr(0, colon);
-  if (out.host.size() > 2 && out.host.front() == '[' && out.host.back() == ']') {
-    out.host = out.host.substr(1, out.host.size() - 2);
-  } else if (out.host.find(':') != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\": write an IPv6 address in brackets"));
-  }
-  return out;
-}
-
-std::string JoinHostPort(const std::string& host, int port) {
-  const bool v6 = host.find(':') != std::string::npos;
-  return v6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
-}
 
 struct Resolved {
   addrinfo* list = nullptr;

@@ -49,6 +49,10 @@ EpochDecision DecideAfterEpoch(const TrainConfig& train, const SchedulerState& s
   decision.stop = state.stop();
   decision.lr_scale = state.lr_scale();
   decision.last = result.epoch() >= train.epochs();
+  if (!decision.last && train.limit_steps() > 0 && state.max_clock() >= static_cast<int64_t>(train.limit_steps())) {
+    decision.last = true;
+    decision.reason = absl::StrCat("train.limit_steps: ", train.limit_steps(), " steps are done");
+  }
 
   const EarlyStop& stop = train.stop();
   const std::optional<double> watched = FindMetric(result, stop.monitor());

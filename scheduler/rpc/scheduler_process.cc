@@ -24,6 +24,7 @@
 #include "scheduler/data_plan.h"
 #include "scheduler/rpc/scheduler_loop.h"
 #include "scheduler/rpc/scheduler_service.h"
+#include "scheduler/rpc/status_page.h"
 #include "scheduler/store/metrics_log.h"
 #include "scheduler/store/state_store.h"
 #include "scheduler/summary.h"
@@ -285,12 +286,22 @@ int SchedulerProcess::RunJob() {
   });
   std::unique_ptr<MetricsServer> metrics;
   if (options_.metrics_port >= 0) {
-    auto started = MetricsServer::Start(&registry, "127.0.0.1", options_.metrics_port);
+    auto started = MetricsServer::Start(&registry, options_.metrics_host, options_.metrics_port);
     if (!started.ok()) {
       TG_LOG(ERROR) << started.status().message();
       return kExitUsage;
     }
     metrics = *std::move(started);
+  }
+  StatusPage page(&loop, &clock);
+  std::unique_ptr<HttpServer> http;
+  if (options_.http_port >= 0) {
+    auto started = HttpServer::Start("--http_port", options_.http_host, options_.http_port, page.Pages());
+    if (!started.ok()) {
+      TG_LOG(ERROR) << started.status().message();
+      return kExitUsage;
+    }
+    http = *std::move(started);
   }
   absl::Status status = loop.Start();
   if (status.ok() && !options_.address_file.empty()) {
@@ -303,7 +314,8 @@ int SchedulerProcess::RunJob() {
   }
   TG_LOG(INFO) << "job \"" << job->options.job.name() << "\" at " << listening->address << ", state in "
                << job->state_folder << ", checkpoints in " << job->options.checkpoint_directory
-               << (metrics ? absl::StrCat(", metrics at port ", metrics->port()) : "");
+               << (metrics ? absl::StrCat(", metrics at ", metrics->url()) : "")
+               << (http ? absl::StrCat(", status page at ", http->url(), "/") : "");
 
   bool told = false;
   TimeMs ended_at = -1;
@@ -314,6 +326,7 @@ int SchedulerProcess::RunJob() {
       stop.set_reason(absl::StrCat("the scheduler got signal ", signal_.load()));
       loop.Submit(stop, [](const absl::Status&, SchedulerResponse) {});
     }
+    if (http) page.Observe();
     if (ended_at < 0 && loop.Ended()) ended_at = clock.NowMs();
     if (ended_at >= 0 && clock.NowMs() - ended_at > options_.leave_grace_ms) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
@@ -339,7 +352,11 @@ int SchedulerProcess::RunJob() {
     return kExitFailed;
   }
   if (state.phase() == FINISHED) return kExitFinished;
-  TG_LOG(ERROR) << "the job failed: " << state.message();
+  if (WasStopped(state.message())) {
+    TG_LOG(INFO) << "the job was " << state.message();
+  } else {
+    TG_LOG(ERROR) << "the job failed: " << state.message();
+  }
   return kExitFailed;
 }
 

@@ -25,7 +25,10 @@ struct SchedulerProcessOptions {
   std::string address_file;    // gets HOST:PORT once it listens; empty: none
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
-  int metrics_port = 0;
+  std::string metrics_host = "127.0.0.1";
+  int metrics_port = 0;  // 0: any free one; negative: none
+  std::string http_host = "127.0.0.1";
+  int http_port = -1;  // of the status page; as above
   TimeMs leave_grace_ms = 10'000;  // after the end, for members to hear of it
   TimeMs store_patience_ms = 30'000;  // of a state that cannot be stored
 };

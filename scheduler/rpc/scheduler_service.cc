@@ -1,14 +1,31 @@
 #include "scheduler/rpc/scheduler_service.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "common/executor/trace.h"
 #include "common/rpc/status.h"
 
 namespace tidegate {
+namespace {
+
+// Of the worker that calls, for traces; -1: not worth a span.
+Clock ClockOf(const AcquireWorkRequest& request) { return request.clock(); }
+Clock ClockOf(const HeartbeatRequest& request) {
+  return request.has_worker_load() ? std::max<Clock>(0, request.worker_load().clock()) : -1;
+}
+Clock ClockOf(const GetStatusRequest&) { return -1; }
+template <typename Request>
+Clock ClockOf(const Request&) {
+  return 0;
+}
+
+}  // namespace
 
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* SchedulerServiceImpl::Forward(Context* context, const Request* request,
                                                         Response* response) {
+  const TraceSpan span(Request::descriptor()->name().c_str(), ClockOf(*request));
   Reactor* reactor = context->DefaultReactor();
   loop_->Submit(*request, [reactor, response](const absl::Status& status, SchedulerResponse answer) {
     if (status.ok()) *response = std::move(std::get<Response>(answer));

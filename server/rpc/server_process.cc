@@ -31,10 +31,6 @@ int Executors(const ServerOptions& options) {
                     ShardEngine::kMaxStrands);
 }
 
-std::string HostOf(const std::string& address) {
-  return address.substr(0, address.rfind(':'));
-}
-
 }  // namespace
 
 class ServerProcess::Impl {
@@ -126,12 +122,11 @@ int ServerProcess::Impl::Run() {
   int code = kExitUsage;
   bool ready = true;
   if (options_.metrics_port >= 0) {
-    auto started = MetricsServer::Start(&metrics_, HostOf(options_.listen), options_.metrics_port);
+    auto started = MetricsServer::Start(&metrics_, options_.metrics_host, options_.metrics_port);
     ready = started.ok();
     if (ready) {
       metrics_server = *std::move(started);
-      TG_LOG(INFO) << "metrics at http://" << HostOf(options_.listen) << ":"
-                   << metrics_server->port() << "/metrics";
+      TG_LOG(INFO) << "metrics at " << metrics_server->url();
     } else {
       TG_LOG(ERROR) << started.status().message();
     }
@@ -175,6 +170,8 @@ int ServerProcess::Impl::JoinAndServe() {
   const Outcome outcome = WaitForEnd();
   if (outcome.exit_code == kExitFinished) {
     TG_LOG(INFO) << "the job is finished";
+  } else if (outcome.exit_code > 128 || WasStopped(outcome.reason)) {
+    TG_LOG(INFO) << outcome.reason;
   } else {
     TG_LOG(ERROR) << outcome.reason;
   }
@@ -211,7 +208,7 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
   callbacks.workers = [this](const WorkerSet& workers) { engine_.SetWorkers(workers); };
   callbacks.phase = [this](Phase phase, const std::string& message) {
     if (phase == FINISHED) End(kExitFinished, "finished");
-    if (phase == FAILED) End(kExitFailed, absl::StrCat("the job failed: ", message));
+    if (phase == FAILED) End(kExitFailed, WasStopped(message) ? message : "the job failed: " + message);
   };
   callbacks.lost = [this](const std::string& why) { End(kExitFailed, why); };
   callbacks.rejoin = [this] {

@@ -19,6 +19,7 @@ struct ServerOptions {
   std::string name;
   int executors = 0;                    // 0: one per core
   uint64_t memory_limit_bytes = 0;      // of tables; 0: none
+  std::string metrics_host = "127.0.0.1";
   int metrics_port = 0;                 // 0: any free one; negative: none
   int join_timeout_s = 60;
   int scheduler_timeout_s = 600;        // without an answer of its; 0: for ever

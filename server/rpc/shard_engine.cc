@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/executor/trace.h"
 #include "common/logging.h"
 #include "common/stable_hash.h"
 #include "server/rpc/shard_engine_lane.h"
@@ -20,6 +21,19 @@ const wire::Stamp& StampOf(const wire::Request& request) {
 bool IsHello(const wire::Request& request) {
   const auto* clock = std::get_if<wire::ClockRequest>(&request);
   return clock != nullptr && clock->kind == wire::ClockRequest::Kind::kHello;
+}
+
+// For traces.
+const char* NameOf(const wire::Request& request) {
+  constexpr const char* kNames[] = {"pull", "push", "clock"};
+  return std::holds_alternative<wire::PullRequest>(request)   ? kNames[0]
+         : std::holds_alternative<wire::PushRequest>(request) ? kNames[1]
+                                                              : kNames[2];
+}
+Clock ClockOf(const wire::Request& request) {
+  if (const auto* pull = std::get_if<wire::PullRequest>(&request)) return pull->eval ? -1 : pull->clock;
+  if (const auto* push = std::get_if<wire::PushRequest>(&request)) return push->clock;
+  return std::get<wire::ClockRequest>(request).clock;
 }
 
 }  // namespace
@@ -309,6 +323,7 @@ void ShardEngine::Dispatch(const std::shared_ptr<ShardCall>& call, uint64_t lane
   for (const auto& lane : lanes_) {
     if ((lanes & lane->bit()) == 0) continue;
     lane->strand.Run([this, call, lane = lane.get()] {
+      const TraceSpan span(NameOf(call->request), ClockOf(call->request));
       RunOn(*lane, call);
       Deliver(*lane);
     });

@@ -8,6 +8,7 @@
 
 DEFINE_int32(test_number, 3, "");
 DEFINE_bool(test_switch, false, "");
+DEFINE_int32(test_ranged, 1, "");
 DEFINE_string(test_text, "", "");
 
 namespace tidegate::cli {
@@ -20,6 +21,7 @@ Command Example() {
           {{"test_number", "N", "a number"},
            {"test_switch", "", "a switch"},
            {"test_text", "TEXT", "words"},
+           Ranged({"test_ranged", "N", "within bounds"}, -1, 64),
            {"set", "path=value", "override", true}},
           nullptr};
 }
@@ -57,6 +59,14 @@ TEST_CASE("an unknown flag, one of another command and a bad value are refused b
   CHECK(Error({"--help_me"}).find("--help_me") != std::string::npos);
   CHECK(Error({"--test_number=many"}) == "--test_number=many: not a number");
   CHECK(Error({"--test_number"}) == "--test_number needs a value: N");
+}
+
+TEST_CASE("a number out of its range is refused by flag and range, and changes nothing") {
+  REQUIRE(ParseArguments(Example(), {"--test_ranged=64"}).ok());
+  for (const char* bad : {"65", "-2", "many", "", "99999999999999999999"}) {
+    CHECK(Error({"--test_ranged", bad}) == std::string("--test_ranged=") + bad + ": a whole number from -1 to 64");
+  }
+  CHECK(FLAGS_test_ranged == 64);
 }
 
 TEST_CASE("help lists every flag with its default") {

@@ -55,8 +55,8 @@ TEST_CASE("a summary without epochs still makes a table") {
 }
 
 TEST_CASE("a field is added at the end of an object") {
-  CHECK(*WithField("{}", "a", "1") == "{\"a\": 1}\n");
-  CHECK(*WithField("{\"b\": {}\n}\n", "a", "[]") == "{\"b\": {}, \"a\": []}\n");
+  CHECK(*WithField("{}", "a", "1") == "{\n  \"a\": 1\n}\n");
+  CHECK(*WithField("{\"b\": {}\n}\n", "a", "[]") == "{\"b\": {},\n  \"a\": []\n}\n");
   CHECK_FALSE(WithField("", "a", "1").ok());
   CHECK_FALSE(WithField("[1]", "a", "1").ok());
 }

@@ -52,7 +52,7 @@ TEST_CASE("the progress line has the training stream's metric, a learning rate t
   CHECK(line.find("loss 0.5000  train AUC 0.7500  hr@10 0.7812  lr x 0.125  limited by") != std::string::npos);
   status.set_clock(77);
   CHECK(StatusReport(status).find("clock 77, learning rates x 0.125\n  train/click/auc 0.7500\n") != std::string::npos);
-  auto json = ParseJson(StatusJson(status));
+  auto json = ParseJson(StatusObject(status).Build());
   REQUIRE(json.ok());
   CHECK(NumberField(*json, "learning_rate_factor", 0) == 0.125);
   CHECK(NumberField(Field(*json, "progressive")->struct_value(), "train/click/auc", 0) == 0.75);
@@ -75,12 +75,13 @@ TEST_CASE("before the start it says who is there") {
 }
 
 TEST_CASE("the JSON status parses and has the members") {
-  auto json = ParseJson(StatusJson(Training()));
+  auto json = ParseJson(StatusObject(Training()).Build());
   REQUIRE(json.ok());
   CHECK(TextField(*json, "phase") == "training");
   CHECK(NumberField(*json, "epoch", 0) == 3);
   CHECK(Field(*json, "members")->list_value().values_size() == 2);
-  CHECK(NumberField(Field(*json, "results")->list_value().values(0).struct_value(), "valid/click/auc", 0) == 0.78125);
+  const auto& result = Field(*json, "results")->list_value().values(0).struct_value();
+  CHECK(NumberField(Field(result, "metrics")->struct_value(), "valid/click/auc", 0) == 0.78125);
 }
 
 TEST_CASE("numbers are short") {

@@ -93,6 +93,24 @@ TEST_CASE("a folder is locked by one holder at a time, who is named") {
   CHECK(RealFileSystem().LockDirectory(folder).ok());
 }
 
+TEST_CASE("what cannot be written is noticed before it is written, and a check leaves nothing") {
+  const std::string folder = NewFolder();
+  FileSystem& files = RealFileSystem();
+  CHECK(files.CheckWritableFile(folder + "/summary.json").ok());
+  CHECK(files.CheckWritableFolder(folder + "/deep/run").ok());
+  REQUIRE(files.WriteAtomically(folder + "/kept", "as it was").ok());
+  CHECK(files.CheckWritableFile(folder + "/kept").ok());
+  CHECK(*files.Read(folder + "/kept", 100) == "as it was");
+  CHECK(*files.List(folder) == std::vector<std::string>{"deep", "kept"});
+  CHECK(files.List(folder + "/deep/run")->empty());
+  for (const absl::Status& status :
+       {files.CheckWritableFile(folder), files.CheckWritableFile(folder + "/kept/x"), files.CheckWritableFile(folder + "/no/x"),
+        files.CheckWritableFile("/dev/null"), files.CheckWritableFolder(folder + "/kept"), files.CheckWritableFolder("/proc/x")}) {
+    CHECK(!status.ok());
+    CHECK(status.message().size() > 10);
+  }
+}
+
 TEST_CASE("a holder that died holds no lock") {
   const std::string folder = NewFolder();
   const pid_t child = fork();

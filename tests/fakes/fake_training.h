@@ -36,6 +36,7 @@ class FakeModel final : public Model {
   absl::StatusOr<StepResult> Train(Step* step) override {
     if (fail_at > 0 && ++trained == fail_at) return absl::InternalError("no model today");
     step->tables[0].gradients = {static_cast<float>(step->batch.rows)};
+    first_samples.push_back(step->batch.sample_id.empty() ? 0 : step->batch.sample_id[0]);
     StepResult r;
     r.weight_sum = static_cast<double>(step->batch.rows);
     r.loss_sum = 2 * r.weight_sum;
@@ -49,6 +50,7 @@ class FakeModel final : public Model {
   }
   int fail_at = 0;
   int trained = 0;
+  std::vector<uint64_t> first_samples;  // of each batch
 
  private:
   std::vector<TableSpec> tables_;
@@ -89,7 +91,10 @@ class FakeClient final : public ParameterClient {
     newest_push = clock;
     pushes.push_back({clock, weight, tables.empty() ? -1.f : tables[0].gradients[0]});
     absl::Status status = push_status;
-    Post([done, status] { done(status); });
+    Post([this, done, status] {
+      done(status);
+      if (on_push_done) on_push_done();
+    });
   }
   void EndClock(Clock clock) override {
     std::lock_guard l(mu_);
@@ -103,6 +108,7 @@ class FakeClient final : public ParameterClient {
   std::vector<std::pair<Clock, Clock>> pulls;
   std::vector<PushSeen> pushes;
   std::vector<Clock> ended;
+  std::function<void()> on_push_done;  // after each, from the client's thread
   absl::Status push_status;
   Clock newest_push = -1;
   int64_t unpushed_pulls_max = 0;

@@ -60,6 +60,23 @@ def wait_for(condition, what, timeout=60):
     raise AssertionError("waited %d s for %s" % (timeout, what))
 
 
+def start_training(local, path, *flags, rows, seconds=2, samples=1, **job_fields):
+    """A job of one epoch in the midst of training, with work for at least `seconds` left at the speed seen so far:
+    on a machine that is too fast for `rows`, another one with more. job.rows has how many there are."""
+    for _ in range(8):
+        job = local(write_job(path, rows=rows, epochs=1, **job_fields), *flags)
+        status = job.wait_for_training(samples)
+        speed = status["samples_total"] / status["seconds"] if status and status["seconds"] > 0 else 0
+        if status and rows - status["samples_total"] >= speed * seconds:
+            job.rows = rows
+            return job
+        if not status:
+            assert job.wait() == 0, job.log()
+        job.close()
+        rows *= 4
+    raise AssertionError("no job lasts: %d rows at %g/s" % (rows, speed))
+
+
 class Local:
     """`tidegate local` in the background."""
 
@@ -102,15 +119,18 @@ class Local:
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def wait_for_training(self, samples=1, timeout=60):
+        """The status once so many samples are done; {} if the job ended before that was seen."""
         def training():
-            assert self.process.poll() is None, "the job ended: " + self.log()
+            if self.process.poll() is not None:
+                return self
             status = self.status()
             if not status or status["phase"] != "training":
                 return None
             done = sum(m.get("samples_total", 0) for m in status["members"])
             return status if done >= samples else None
 
-        return wait_for(training, "training", timeout)
+        found = wait_for(training, "training", timeout)
+        return {} if found is self else found
 
     def kill(self, name, number=signal.SIGKILL, which=0):
         pid = sorted(self.children(name))[which]

@@ -6,7 +6,7 @@ least what it is after a run that nothing disturbed; more where a split that was
 
 import checkpoint
 import pytest
-from cluster import Local, wait_for, write_job
+from cluster import Local, start_training, wait_for, write_job
 
 ROWS = 500000
 
@@ -23,33 +23,39 @@ def counters(stubs, job):
 
 @pytest.fixture(scope="module")
 def undisturbed(stubs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    job = Local(folder, write_job(folder / "job.textproto", rows=ROWS, epochs=1, staleness="inf"))
-    try:
-        assert job.wait() == 0, job.log()
-        found = counters(stubs, job)
-    finally:
-        job.close()
-    assert sum(found.values()) == 4 * ROWS, "four categorical fields, each sample once"
-    return found
+    """undisturbed(rows): the counters after a job with so many rows that nothing disturbed."""
+    known = {}
+
+    def count(rows):
+        if rows not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            job = Local(folder, write_job(folder / "job.textproto", rows=rows, epochs=1, staleness="inf"))
+            try:
+                assert job.wait() == 0, job.log()
+                known[rows] = counters(stubs, job)
+            finally:
+                job.close()
+            assert sum(known[rows].values()) == 4 * rows, "four categorical fields, each sample once"
+        return known[rows]
+
+    return count
 
 
 @pytest.mark.parametrize("killed", ["tidegate-worker", "tidegate-scheduler"])
 @pytest.mark.parametrize("staleness", ["0", "4"])
 def test_no_row_is_lost(local, stubs, undisturbed, tmp_path, staleness, killed):
-    job = local(write_job(tmp_path / "job.textproto", rows=ROWS, epochs=1), "--staleness=" + staleness,
-                "--scheduler_arg=--lease_ms=1500")
-    job.wait_for_training(samples=20000)
+    job = start_training(local, tmp_path / "job.textproto", "--staleness=" + staleness, "--scheduler_arg=--lease_ms=1500",
+                         rows=ROWS, samples=20000)
     pid = job.kill(killed)
     if killed == "tidegate-scheduler":
         wait_for(lambda: [p for p in job.children(killed) if p != pid], "the scheduler's return")
     assert job.wait() == 0, job.log()
-    found = counters(stubs, job)
-    assert set(found) == set(undisturbed)
-    lost = {key: (found[key], n) for key, n in undisturbed.items() if found[key] < n}
+    found, expected = counters(stubs, job), undisturbed(job.rows)
+    assert set(found) == set(expected)
+    lost = {key: (found[key], n) for key, n in expected.items() if found[key] < n}
     assert not lost, "%d keys of %d" % (len(lost), len(found))
     # What a killed worker had done of its leases may be there twice, but not more.
-    assert sum(found.values()) <= 4 * ROWS * 1.2
-    assert job.summary()["samples"] >= ROWS
+    assert sum(found.values()) <= 4 * job.rows * 1.2
+    assert job.summary()["samples"] >= job.rows
     says = job.summary()
     assert says["scheduler_terms"] == 2 if killed == "tidegate-scheduler" else any("dead" in e for e in says["events"])

@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 import pytest
-from cluster import BIN, run, wait_for, write_job
+from cluster import BIN, run, start_training, wait_for, write_job
 
 ROWS = 40000
 
@@ -51,13 +51,12 @@ def test_the_same_seed_gives_the_same_model_with_any_number_of_servers(local, tm
 
 @pytest.mark.parametrize("staleness", ["0", "4"])
 def test_a_killed_worker_costs_no_data(local, tmp_path, staleness):
-    job = local(write_job(tmp_path / "job.textproto", rows=1000000, epochs=1), "--staleness=" + staleness)
-    job.wait_for_training(samples=20000)
+    job = start_training(local, tmp_path / "job.textproto", "--staleness=" + staleness, rows=1000000, samples=20000)
     job.kill("tidegate-worker")
     assert job.wait() == 0, job.log()
     summary = job.summary()
     assert summary["outcome"] == "finished"
-    assert summary["samples"] == 1000000
+    assert summary["samples"] == job.rows
     assert any("worker" in e and "dead" in e for e in summary["events"]), summary["events"]
     assert summary["local"]["endings"] == ["worker/0: killed by signal 9 (Killed)"] or \
         summary["local"]["endings"] == ["worker/1: killed by signal 9 (Killed)"]
@@ -65,20 +64,18 @@ def test_a_killed_worker_costs_no_data(local, tmp_path, staleness):
 
 @pytest.mark.parametrize("staleness", ["0", "4"])
 def test_a_killed_scheduler_comes_back_and_the_job_goes_on(local, tmp_path, staleness):
-    job = local(write_job(tmp_path / "job.textproto", rows=1000000, epochs=1), "--staleness=" + staleness)
-    job.wait_for_training(samples=20000)
+    job = start_training(local, tmp_path / "job.textproto", "--staleness=" + staleness, rows=1000000, samples=20000)
     first = job.kill("tidegate-scheduler")
     wait_for(lambda: [p for p in job.children("tidegate-scheduler") if p != first], "the scheduler's return")
     assert job.wait() == 0, job.log()
     summary = job.summary()
     assert (summary["outcome"], summary["scheduler_terms"]) == ("finished", 2)
     assert summary["local"]["scheduler_restarts"] == 1
-    assert summary["samples"] >= 1000000
+    assert summary["samples"] >= job.rows
 
 
 def test_a_killed_server_fails_the_job_with_a_reason(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=5000000, epochs=1))
-    job.wait_for_training()
+    job = start_training(local, tmp_path / "job.textproto", rows=5000000)
     job.kill("tidegate-server")
     assert job.wait() == 1
     assert "server" in job.summary()["message"]
@@ -86,9 +83,8 @@ def test_a_killed_server_fails_the_job_with_a_reason(local, tmp_path):
 
 
 def test_a_worker_may_join_late(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=2000000, epochs=1), "--workers=1",
-                "--worker_arg=--compute_threads=1")
-    job.wait_for_training()
+    job = start_training(local, tmp_path / "job.textproto", "--workers=1", "--worker_arg=--compute_threads=1", rows=2000000,
+                         seconds=4)
     late = subprocess.Popen([os.path.join(BIN, "tidegate-worker"), "--scheduler=" + job.address(), "--name=late",
                              "--compute_threads=1"],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -97,7 +93,7 @@ def test_a_worker_may_join_late(local, tmp_path):
                              for m in (job.status() or {"members": []})["members"]), "the late worker's samples")
         assert job.wait() == 0, job.log()
         assert late.wait(30) == 0
-        assert job.summary()["samples"] == 2000000
+        assert job.summary()["samples"] == job.rows
     finally:
         late.kill()
         late.wait()
@@ -105,19 +101,20 @@ def test_a_worker_may_join_late(local, tmp_path):
 
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_everything_cleanly(local, tmp_path, number, status):
-    job = local(write_job(tmp_path / "job.textproto", rows=50000000, epochs=1))
-    job.wait_for_training()
+    job = start_training(local, tmp_path / "job.textproto", rows=50000000)
     children = job.children()
     assert len(children) == 5
     job.process.send_signal(number)
     assert job.wait(60) == status
     assert job.summary()["outcome"] == "stopped"
+    assert list(job.summary())[:3] == ["job", "outcome", "message"]
+    noise = [line for line in job.log().split("\n") if "| E " in line or "connection to server" in line]
+    assert noise == []
     assert not [p for p in children if os.path.exists("/proc/%d" % p)]
 
 
 def test_children_die_with_their_parent(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=50000000, epochs=1))
-    job.wait_for_training()
+    job = start_training(local, tmp_path / "job.textproto", rows=50000000)
     children = job.children()
     job.process.kill()
     job.wait()
@@ -240,6 +237,80 @@ def test_the_command_line_is_checked():
     for command in ("local", "gen", "status", "evaluate", "bench", "config", "version"):
         done = run(command, "--help")
         assert done.returncode == 0 and done.stdout.startswith("tidegate " + command)
+
+
+@pytest.mark.parametrize("binary", ["tidegate-scheduler", "tidegate-server", "tidegate-worker"])
+def test_the_daemons_take_flags_alike(binary):
+    def start(*flags):
+        return subprocess.run([os.path.join(BIN, binary), *flags], capture_output=True, text=True, timeout=60)
+
+    shown = start("--help")
+    assert shown.returncode == 0 and shown.stdout.startswith("usage: " + binary), shown
+    assert "--metrics_port=PORT" in shown.stdout and "(default 0)" in shown.stdout and "--metrics_host=HOST" in shown.stdout
+    assert "--flagfile" not in shown.stdout and "--logtostderr" not in shown.stdout
+    assert start("--version").stdout == binary + " " + run("version", "--json").stdout.split('"')[3] + "\n"
+    for flags, words in ((["--metrics_prot=1"], ["--metrics_prot", "did you mean --metrics_port?"]),
+                         (["stray"], ['"stray"']), (["--metrics_port=65536"], ["--metrics_port=65536", "from -1 to 65535"]),
+                         (["--metrics_port"], ["--metrics_port needs a value"]), ([], ["is required"]),
+                         (["--logtostderr"], ["has no flag --logtostderr"])):
+        done = start(*flags)
+        assert done.returncode == 2 and all(w in done.stderr for w in words), (flags, done)
+        assert "usage: " + binary in done.stderr
+    if binary != "tidegate-scheduler":
+        for flags, words in ((["--scheduler=nowhere"], ["--scheduler=nowhere", "HOST:PORT"]), (["--scheduler=a:0"], ["port 0"]),
+                             (["--scheduler=a:1", "--join_timeout=-1"], ["--join_timeout=-1", "from 0"])):
+            done = start(*flags)
+            assert done.returncode == 2 and all(w in done.stderr for w in words), (flags, done)
+
+
+@pytest.mark.parametrize("flags,words", [
+    (["--servers=0"], ["--servers=0", "from 1 to 64"]), (["--workers=0"], ["--workers=0", "from 1 to 64"]),
+    (["--workers=65"], ["--workers=65"]), (["--metrics_port=-2"], ["--metrics_port=-2"]),
+    (["--summary=/proc/x/summary"], ["--summary", "/proc/x/summary"]), (["--run_dir=/proc/run"], ["--run_dir", "/proc/run"]),
+    (["--checkpoint_dir=/proc/c"], ["--checkpoint_dir", "/proc/c"]), (["--summary=/"], ["--summary", "folder"]),
+])
+def test_flags_of_local_that_cannot_work_are_refused_before_anything_starts(tmp_path, flags, words):
+    done = run("local", "--config=" + write_job(tmp_path / "job.textproto"), "--run_dir=%s/run" % tmp_path, *flags)
+    assert done.returncode == 2 and all(w in done.stderr for w in words), done.stderr
+    assert "scheduler |" not in done.stderr
+
+
+def test_a_status_of_no_address_fails_at_once():
+    for address in ("nowhere", "host:port", ":1", "host:70000", "::1:5"):
+        done = run("status", "--scheduler=" + address, "--timeout=3600", timeout=20)
+        assert done.returncode == 2 and "--scheduler=" + address in done.stderr, done.stderr
+
+
+def test_gen_refuses_what_it_cannot_make_and_to_replace_what_is_no_file(tmp_path):
+    for cardinalities in (",,", "10,,5", "0", "10,x", ""):
+        done = run("gen", "--out=%s/a.tsv" % tmp_path, "--cardinalities=" + cardinalities)
+        assert done.returncode == 1 and "--cardinalities=" + cardinalities in done.stderr, done.stderr
+    assert run("gen", "--out=%s/a.tsv" % tmp_path, "--rows=0").returncode == 2
+    (tmp_path / "folder.tsv").mkdir()
+    os.mkfifo(tmp_path / "pipe.tsv")
+    for out in ("folder.tsv", "pipe.tsv"):
+        done = run("gen", "--out=%s/%s" % (tmp_path, out), "--rows=10")
+        assert done.returncode == 1 and out in done.stderr and "no regular file" in done.stderr, done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["folder.tsv", "pipe.tsv"]
+
+
+def test_check_notes_data_that_is_not_there_and_passes(tmp_path):
+    path = libsvm_job(tmp_path, tmp_path / "later*.txt")
+    done = run("config", "--check", path)
+    assert done.returncode == 0 and "note: data.train.files" in done.stderr and "later*.txt" in done.stderr
+    (tmp_path / "later1.txt").write_text("1 2:1\n")
+    done = run("config", "--check", path)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_bench_whose_cluster_fails_says_so_and_names_the_logs(tmp_path):
+    for name in ("tidegate-scheduler", "tidegate-worker"):
+        os.symlink(os.path.join(BIN, name), tmp_path / name)
+    (tmp_path / "tidegate-server").write_text("#!/bin/sh\necho no server today\nexit 7\n")
+    (tmp_path / "tidegate-server").chmod(0o755)
+    for what in ("wire", "train"):
+        done = run("bench", what, "--quick", "--bin_dir=%s" % tmp_path, timeout=100, cwd=tmp_path)
+        assert done.returncode == 1 and "/logs" in done.stderr, (what, done.stderr)
 
 
 def test_gen_writes_the_same_rows_for_a_seed_and_reports_what_can_be_reached(tmp_path):

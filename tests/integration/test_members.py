@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from cluster import BIN, wait_for, write_job
+from cluster import BIN, start_training, wait_for, write_job
 
 ROWS = 1500000
 
@@ -27,9 +27,8 @@ def workers(job):
 
 @pytest.mark.parametrize("staleness", ["0", "4", "inf"])
 def test_a_worker_that_was_stopped_beyond_its_lease_comes_back_as_a_new_one(local, tmp_path, staleness):
-    job = local(write_job(tmp_path / "job.textproto", rows=ROWS, epochs=1), "--staleness=" + staleness,
-                "--scheduler_arg=--lease_ms=1000")
-    job.wait_for_training(samples=10000)
+    job = start_training(local, tmp_path / "job.textproto", "--staleness=" + staleness, "--scheduler_arg=--lease_ms=1000",
+                         rows=ROWS, samples=10000, seconds=4 if staleness == "inf" else 2)
     before = set(workers(job))
     stopped = job.kill("tidegate-worker", signal.SIGSTOP)
     try:
@@ -43,14 +42,13 @@ def test_a_worker_that_was_stopped_beyond_its_lease_comes_back_as_a_new_one(loca
     assert job.wait() == 0, job.log()
     summary = job.summary()
     assert summary["outcome"] == "finished"
-    assert summary["samples"] == ROWS
+    assert summary["samples"] == job.rows
     assert any("worker" in e and "dead" in e for e in summary["events"]), summary["events"]
     assert summary["local"]["endings"] == []
 
 
 def test_a_worker_that_pauses_within_its_lease_stays_a_member(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=ROWS // 3, epochs=1), "--scheduler_arg=--lease_ms=20000")
-    job.wait_for_training(samples=10000)
+    job = start_training(local, tmp_path / "job.textproto", "--scheduler_arg=--lease_ms=20000", rows=ROWS, samples=10000)
     before = set(workers(job))
     stopped = job.kill("tidegate-worker", signal.SIGSTOP)
     try:
@@ -60,7 +58,7 @@ def test_a_worker_that_pauses_within_its_lease_stays_a_member(local, tmp_path):
         os.kill(stopped, signal.SIGCONT)
     assert set(workers(job)) == before
     assert job.wait() == 0, job.log()
-    assert job.summary()["samples"] == ROWS // 3
+    assert job.summary()["samples"] == job.rows
     assert not any("dead" in e for e in job.summary()["events"])
 
 
@@ -135,8 +133,7 @@ def test_a_worker_that_sleeps_through_the_end_of_its_job_gives_up_with_the_reaso
 
 
 def test_tidegate_local_leaves_no_process(local, tmp_path):
-    job = local(write_job(tmp_path / "job.textproto", rows=2000000, epochs=1))
-    job.wait_for_training()
+    job = start_training(local, tmp_path / "job.textproto", rows=2000000)
     children = job.children()
     assert len(children) == 5
     assert job.wait() == 0, job.log()

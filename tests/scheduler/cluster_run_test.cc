@@ -45,6 +45,31 @@ TEST_CASE("a job with any number of workers does every split or step of every ep
   CHECK(cluster.stored().checkpoint() == "ckpt/epoch-00002");
 }
 
+TEST_CASE("train.limit_steps ends the job in the epoch in which a worker's clock reaches it") {
+  const bool synchronous = GENERATE(false, true);
+  const uint64_t limit = GENERATE(5u, 130u);
+  CAPTURE(synchronous, limit);
+  HarnessOptions options;
+  options.synchronous = synchronous;
+  options.epochs = 1000;
+  options.adjust = [limit](SchedulerOptions* o) { o->job.mutable_train()->set_limit_steps(limit); };
+  ClusterHarness cluster(options);
+  REQUIRE(cluster.RunToEnd());
+  const SchedulerState& state = cluster.stored();
+  REQUIRE(state.phase() == FINISHED);
+  CHECK(state.checkpoint() == "ckpt/epoch-" + std::string(state.epoch() < 10 ? "0000" : "000") + std::to_string(state.epoch()));
+  CHECK(cluster.HasEvent("train.limit_steps"));
+  uint64_t samples = 0;
+  for (const EpochResult& result : state.results()) samples += result.samples();
+  if (synchronous) {
+    CHECK(samples == limit * options.samples_per_step);
+    CHECK(state.epoch() == (limit + options.steps - 1) / options.steps);
+  } else {
+    CHECK(state.max_clock() >= static_cast<Clock>(limit));
+    CHECK(state.max_clock() < static_cast<Clock>(limit) + 3);  // a split of the harness is 3 clocks
+  }
+}
+
 TEST_CASE("servers open the tables once before anything else, and know the shards by then") {
   ClusterHarness cluster(HarnessOptions{});
   REQUIRE(cluster.RunToEnd());

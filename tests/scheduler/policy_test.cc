@@ -95,6 +95,17 @@ TEST_CASE("a plateau lowers the rate after `patience` epochs without a better me
   CHECK(run.decision.reason.empty());
 }
 
+TEST_CASE("the epoch in which train.limit_steps is reached is the last, and saved") {
+  Run run;
+  run.train.set_limit_steps(40);
+  run.state.set_max_clock(39);
+  CHECK_FALSE(run.Epoch(.7).last);
+  run.state.set_max_clock(40);
+  CHECK(run.Epoch(.7).last);
+  CHECK(run.decision.save);
+  CHECK_THAT(run.decision.reason, Catch::Contains("train.limit_steps: 40"));
+}
+
 TEST_CASE("early stop ends after `patience` epochs without a better metric and keeps the best") {
   Run run;
   run.train.mutable_stop()->set_patience(2);

@@ -4,7 +4,10 @@
 #include <catch2/catch.hpp>
 #include <grpcpp/client_context.h>
 
+#include <unistd.h>
+
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
@@ -91,6 +94,22 @@ struct Running {
     return Call<AcquireWorkResponse>(&SchedulerService::Stub::AcquireWork, request);
   }
 };
+
+// What the scheduler logs when it refuses to start with these options.
+std::string Refused(const SchedulerProcessOptions& options) {
+  std::FILE* log = std::tmpfile();
+  const int kept = dup(STDERR_FILENO);
+  dup2(fileno(log), STDERR_FILENO);
+  const int code = SchedulerProcess(options, &RealFileSystem()).Run();
+  dup2(kept, STDERR_FILENO);
+  close(kept);
+  std::rewind(log);
+  std::string text(1 << 16, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), log));
+  std::fclose(log);
+  CHECK(code == kExitUsage);
+  return text;
+}
 
 std::string Floats(std::initializer_list<float> values) {
   return std::string(reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(float));
@@ -259,18 +278,18 @@ TEST_CASE("a disk that stays full ends the process; the summary is of what was s
   CHECK(run.Join(WORKER, 3) == 2);
 }
 
-TEST_CASE("a config that does not parse, a held state and a taken port end the start with usage errors") {
+TEST_CASE("a config that does not parse, a held state and a taken port end the start, each named") {
   Running run;
   run.Start();
   SchedulerProcessOptions second = run.options;
-  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);  // state is held
+  CHECK_THAT(Refused(second), Catch::Contains(run.options.state) && Catch::Contains("in use by another process"));
   second.state += "-2";
-  second.listen = RealFileSystem().Read(run.options.address_file, 1000)->substr(0, 15);
-  second.listen = second.listen.substr(0, second.listen.find('\n'));
-  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  const std::string address = *RealFileSystem().Read(run.options.address_file, 1000);
+  second.listen = address.substr(0, address.find('\n'));
+  CHECK_THAT(Refused(second), Catch::Contains("--listen=" + second.listen) && Catch::Contains("the port is in use"));
   second.listen = "127.0.0.1:0";
   second.overrides = {"train.epochz=3"};
-  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  CHECK_THAT(Refused(second), Catch::Contains("epochz") && Catch::Contains("did you mean \"epochs\""));
 }
 
 TEST_CASE("a checkpoint folder that another job writes to, or that cannot be made, is refused at the start") {
@@ -279,10 +298,10 @@ TEST_CASE("a checkpoint folder that another job writes to, or that cannot be mad
   run.Start();
   SchedulerProcessOptions second = run.options;
   second.state += "-2";
-  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  CHECK_THAT(Refused(second), Catch::Contains("--checkpoint_dir: " + run.options.checkpoint_dir) && Catch::Contains("in use"));
   second.state += "-3";
   second.checkpoint_dir = run.options.config;  // a file
-  CHECK(SchedulerProcess(second, &RealFileSystem()).Run() == kExitUsage);
+  CHECK_THAT(Refused(second), Catch::Contains("--checkpoint_dir: " + run.options.config) && Catch::Contains("no folder"));
   run.process->Stop(2);
   run.Wait();
   Running next;
@@ -297,7 +316,7 @@ TEST_CASE("a state of another config is refused") {
   run.Wait();
   SchedulerProcessOptions other = run.options;
   other.overrides = {"train.epochs=7"};
-  CHECK(SchedulerProcess(other, &RealFileSystem()).Run() == kExitUsage);
+  CHECK_THAT(Refused(other), Catch::Contains("--state=" + run.options.state) && Catch::Contains("config"));
 }
 
 }  // namespace

@@ -55,6 +55,26 @@ TEST_CASE("a split is leased once until it is given back, then again, and done o
   CHECK(progress.samples() == 11);
 }
 
+TEST_CASE("the done share counts what leased splits have done, as soon as their size in samples can be told") {
+  EpochProgress progress;
+  const auto splits = Splits(4);  // of 10 bytes
+  WorkQueue queue(&progress, &splits, Work::TRAIN);
+  queue.Begin(1, 0);
+  CHECK(queue.DoneShare() == 0);
+  REQUIRE(queue.Lease(7, 100) != nullptr);
+  CHECK(queue.DoneShare() == 0);
+  FindLease(&progress, 7, 100)->mutable_progress()->set_samples(3);
+  CHECK(queue.DoneShare() < 0);  // 3 of how many?
+  CHECK(queue.DoneShare(1) == Approx(.075));
+  CHECK(queue.DoneShare(.1) == Approx(.25));  // never beyond the split
+  REQUIRE(queue.Complete(7, DoneOf(100, 5)));
+  REQUIRE(queue.Lease(7, 101) != nullptr);
+  FindLease(&progress, 7, 101)->mutable_progress()->set_samples(2);
+  CHECK(queue.DoneShare() == Approx(.25 + .1));  // half a sample a byte
+  CHECK(queue.GiveBack(7));
+  CHECK(queue.DoneShare() == Approx(.25));
+}
+
 TEST_CASE("a queue over stored progress leases only what is neither done nor leased") {
   EpochProgress progress;
   const auto splits = Splits(3);

@@ -1,6 +1,7 @@
 #include "worker/data/generator_writer.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -187,6 +188,10 @@ absl::Status WriteRows(const Generator& generator, uint64_t begin, uint64_t end,
                        const std::string& path, const std::function<void(uint64_t)>& progress) {
   if (begin >= end) {
     return absl::InvalidArgumentError(absl::StrCat("no rows to write: [", begin, ", ", end, ")"));
+  }
+  struct stat there;
+  if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": there is something that is no regular file"));
   }
   const std::string temporary = absl::StrCat(path, ".tmp", getpid());
   FILE* file = fopen(temporary.c_str(), "wb");

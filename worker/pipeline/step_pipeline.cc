@@ -9,6 +9,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "common/executor/trace.h"
 #include "common/logging.h"
 
 namespace tidegate {
@@ -115,7 +116,12 @@ std::shared_ptr<StepPipeline::Slot> StepPipeline::TakeSlot() {
 
 void StepPipeline::StartPull(const std::shared_ptr<Slot>& slot, bool evaluate) {
   slot->step.dropout_seed = options_.seed;
-  gather_(&slot->step);
+  const Clock clock = evaluate ? -1 : slot->clock;
+  {
+    const TraceSpan span("gather", clock);
+    gather_(&slot->step);
+  }
+  const int64_t asked_us = Trace::Wants(clock) ? Trace::NowUs() : -1;
   slot->pulls.clear();
   for (size_t t = 0; t < slot->step.tables.size(); ++t) {
     TableStep& table = slot->step.tables[t];
@@ -126,7 +132,8 @@ void StepPipeline::StartPull(const std::shared_ptr<Slot>& slot, bool evaluate) {
   }
   slot->pulled = false;
   // The callback owns the slot too: an aborted run leaves, and late rows still have where to go.
-  auto done = [board = board_, slot](ParameterClient::PullResult result) {
+  auto done = [board = board_, slot, clock, asked_us](ParameterClient::PullResult result) {
+    if (asked_us >= 0) Trace::AddAsync("pull", clock, asked_us, Trace::NowUs());
     {
       std::lock_guard lock(board->mu);
       slot->result = std::move(result);
@@ -143,6 +150,7 @@ void StepPipeline::StartPull(const std::shared_ptr<Slot>& slot, bool evaluate) {
 
 absl::Status StepPipeline::AwaitPull(Slot* slot, const std::atomic<bool>* stop) {
   Stopwatch watch(&stats_->pull_wait_s);
+  const TraceSpan span("wait for pull", slot->clock);
   // Where an own push was refused, the clock that releases the pull may never come.
   auto s = board_->Await("a pull", stop,
                          [&] { return slot->pulled || !board_->push_status.ok(); });
@@ -179,6 +187,7 @@ void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables,
     board_->newest_pushed = slot->clock;
     board_->sums[slot->clock] = sum;
   }
+  const TraceSpan span("push", slot->clock);
   client_->Push(slot->clock, weight, slot->pushes,
                 [board = board_, clock = slot->clock](absl::Status status) {
                   board->OnPushDone(clock, status);
@@ -197,12 +206,16 @@ absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* s
   StepResult result;
   {
     Stopwatch watch(&stats_->compute_s);
+    const TraceSpan span("compute", slot->clock);
     auto trained = model_->Train(&slot->step);
     if (!trained.ok()) return trained.status();
     result = *std::move(trained);
   }
   if (options_.on_trained) options_.on_trained(slot->step.batch, result);
-  if (auto s = AwaitPushes(options_.pushes_in_flight_max - 1, stop); !s.ok()) return s;
+  {
+    const TraceSpan span("wait for pushes", slot->clock);
+    if (auto s = AwaitPushes(options_.pushes_in_flight_max - 1, stop); !s.ok()) return s;
+  }
   outcome->samples += slot->step.batch.rows;
   outcome->loss_sum += result.loss_sum;
   outcome->weight_sum += result.weight_sum;
@@ -231,6 +244,7 @@ absl::StatusOr<TrainOutcome> StepPipeline::Train(BatchFeed& feed, Clock first,
       absl::StatusOr<BatchFeed::Kind> kind;
       {
         Stopwatch watch(&stats_->reader_wait_s);
+        const TraceSpan span("wait for reader", next);
         slot->step.batch.Clear();
         kind = feed.Next(&slot->step.batch);
       }
@@ -280,6 +294,7 @@ absl::Status StepPipeline::Evaluate(BatchFeed& feed, const std::atomic<bool>* st
         end = true;
       } else if (*kind == BatchFeed::Kind::kRows) {
         slot->empty = false;
+        slot->clock = -1;
         StartPull(slot, true);
         pulled.push_back(std::move(slot));
       }

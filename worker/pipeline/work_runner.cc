@@ -14,26 +14,39 @@ namespace {
 
 constexpr size_t kPrefetchedBatches = 4;
 
-// Empty pushes for the clocks before the first step (staleness 0), then the source's batches.
+constexpr uint64_t kNoLimit = ~0ull;
+
+// Empty pushes for the clocks before the first step (staleness 0), then the source's batches, at most
+// `steps` of them. With `repeated`, that batch (where it is empty yet: the first one) in place of each.
 class SourceFeed final : public BatchFeed {
  public:
-  SourceFeed(BatchSource* source, size_t rows, Clock ticks, const std::atomic<bool>* stop)
-      : prefetch_(source, rows, kPrefetchedBatches, stop), ticks_(ticks) {}
+  SourceFeed(BatchSource* source, size_t rows, Clock ticks, const std::atomic<bool>* stop, uint64_t steps = kNoLimit,
+             Batch* repeated = nullptr)
+      : prefetch_(source, rows, kPrefetchedBatches, stop), ticks_(ticks), steps_(steps), repeated_(repeated) {}
 
   absl::StatusOr<Kind> Next(Batch* batch) override {
     if (ticks_ > 0) {
       --ticks_;
       return Kind::kNothing;
     }
+    if (steps_ == 0) return Kind::kEnd;
     auto more = prefetch_.Next(batch);
     if (!more.ok()) return more.status();
     if (!*more) return Kind::kEnd;
-    return batch->rows > 0 ? Kind::kRows : Kind::kNothing;
+    --steps_;
+    if (batch->rows == 0) return Kind::kNothing;
+    if (repeated_ != nullptr) {
+      if (repeated_->rows == 0) *repeated_ = *batch;
+      *batch = *repeated_;
+    }
+    return Kind::kRows;
   }
 
  private:
   Prefetcher prefetch_;
   Clock ticks_;
+  uint64_t steps_;
+  Batch* const repeated_;
 };
 
 void AppendFloats(const std::vector<float>& values, std::string* out) {
@@ -107,12 +120,24 @@ void WorkRunner::ReportLoss(const TrainOutcome& outcome, WorkDone* done) const {
   done->set_weight_sum(outcome.weight_sum);
 }
 
+uint64_t WorkRunner::StepsLeft(Clock clock) const {
+  const uint64_t limit = job_.train().limit_steps();
+  return limit == 0 ? kNoLimit : limit - std::min(limit, static_cast<uint64_t>(clock));
+}
+
 absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSplit(const Work& work, Clock clock,
                                                            const std::atomic<bool>* stop) {
   auto source = readers_->OpenTrainSplit(work.split(), work.epoch());
   if (!source.ok()) return source.status();
-  SourceFeed feed(source->get(), batch_rows_, 0, stop);
-  auto trained = pipeline_.Train(feed, clock, stop);
+  SourceFeed feed(source->get(), batch_rows_, 0, stop, StepsLeft(clock), Repeated());
+  auto on_acknowledged = [this, lease = work.lease()](Clock, const TrainOutcome& sum) {
+    std::lock_guard lock(mu_);
+    if (!progress_) progress_.emplace();
+    ReportLoss(sum, &*progress_);
+    progress_->set_lease(lease);
+    progress_->set_in_progress(true);
+  };
+  auto trained = pipeline_.Train(feed, clock, stop, on_acknowledged);
   if (!trained.ok()) return trained.status();
   Outcome out;
   ReportLoss(*trained, &out.done);
@@ -139,7 +164,7 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::TrainSteps(const Work& work, Clo
   };
   TrainOutcome trained;
   {
-    SourceFeed feed(*source, 0, start - clock, stop);
+    SourceFeed feed(*source, 0, start - clock, stop, kNoLimit, Repeated());  // limited by the range
     auto result = pipeline_.Train(feed, clock, stop, on_acknowledged);
     if (!result.ok()) return result.status();
     trained = *result;

@@ -31,7 +31,7 @@ class WorkRunner {
   // client, CANCELLED once *stop is true.
   absl::StatusOr<Outcome> Run(const Work& work, Clock clock, const std::atomic<bool>* stop);
 
-  // How far the synchronous range under way is acknowledged; nothing between works.
+  // How far the training under way is acknowledged; nothing between works.
   std::optional<WorkDone> Progress() const;
   // Counts of every task with progressive metrics, since the start (common/progressive.h).
   std::vector<TaskProgress> Progressive() const;
@@ -43,6 +43,8 @@ class WorkRunner {
   absl::StatusOr<Outcome> Evaluate(const Work& work, Clock clock, const std::atomic<bool>* stop);
   StepPipeline::Options Observed(StepPipeline::Options options);
   void CountTrained(const Batch& batch, const StepResult& result);
+  uint64_t StepsLeft(Clock clock) const;  // by train.limit_steps
+  Batch* Repeated() { return job_.train().overfit_one_batch() ? &repeated_ : nullptr; }
   void ReportLoss(const TrainOutcome& outcome, WorkDone* done) const;
 
   const JobConfig job_;
@@ -51,6 +53,7 @@ class WorkRunner {
   Model* const model_;
   PipelineStats stats_;
   StepPipeline pipeline_;
+  Batch repeated_;  // train.overfit_one_batch: the first one, once it was read
   mutable std::mutex mu_;
   std::optional<WorkDone> progress_;
   std::vector<TaskProgress> progressive_;  // by task of the model

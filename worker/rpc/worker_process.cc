@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/counted.h"
 #include "common/job_config/job_config.h"
 #include "common/logging.h"
 #include "common/routing_table.h"
@@ -224,8 +225,8 @@ absl::Status WorkerProcess::AwaitRouting(Session* session) {
     if (SteadyClock::now() - told > std::chrono::seconds(10)) {
       told = SteadyClock::now();
       TG_LOG(INFO) << "waiting for the cluster: the job starts with "
-                   << session->job.cluster().servers() << " servers and "
-                   << session->job.cluster().workers() << " workers";
+                   << Counted(session->job.cluster().servers(), "server") << " and "
+                   << Counted(session->job.cluster().workers(), "worker");
     }
   }
   return absl::OkStatus();

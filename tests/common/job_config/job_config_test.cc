@@ -185,9 +185,9 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"train.stop.monitor=train/click/auc", "names no metric"},
       {"cluster.shards=3", "a power of two"},
       {"cluster.shards=2", "fewer than cluster.servers"},
-      {"train.limit_steps=5", "train.limit_steps is not in this version"},
       {"data.train.files=-", "needs sequential: true"},
       {"data.valid.sequential=true", "only data.train"},
+      {"train.init_from=x", "train.init_from is not in this version"},
       {"cluster.replicas=2", "replication is not in this version"},
       {"cluster.durability=SYNC", "replication is not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
@@ -324,6 +324,13 @@ TEST_CASE("staleness reads 0, numbers and inf, and gives the bound of a pull") {
   for (const char* bad : {"", "-1", "1.5", "1 ", "Inf", "99999999999999999999"}) {
     CHECK_FALSE(ParseStaleness(bad).ok());
   }
+}
+
+TEST_CASE("what is wrong with all features of a range is one line, with the first and the last") {
+  const std::string error = ErrorOf(Replaced("name: \"I{1..3}\" numeric { transform: LOG2_BUCKET } table: \"emb\"",
+                                             "name: \"I{1..3}\" numeric { transform: LOG2_BUCKET } table: \"embb\""));
+  CHECK_THAT(error, Catch::Contains("feature \"I1\" and 2 more (to \"I3\"): table \"embb\" does not exist (did you mean \"emb\"?)"));
+  CHECK_THAT(error, !Catch::Contains("\"I2\""));
 }
 
 TEST_CASE("warnings name what is allowed but voids a guarantee") {

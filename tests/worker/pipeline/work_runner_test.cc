@@ -17,9 +17,9 @@ constexpr char kConfig[] = R"(
   train { global_batch: 64 })";
 
 struct Fixture {
-  explicit Fixture(const char* staleness) {
-    auto parsed = ParseJobConfig(kConfig, "test", std::vector<std::string>{
-                                                      std::string("train.staleness=") + staleness});
+  explicit Fixture(const char* staleness, std::vector<std::string> overrides = {}) {
+    overrides.push_back(std::string("train.staleness=") + staleness);
+    auto parsed = ParseJobConfig(kConfig, "test", overrides);
     INFO(parsed.status().ToString());
     REQUIRE(parsed.ok());
     job = *parsed;
@@ -37,6 +37,15 @@ struct Fixture {
   FakeClient client;
   std::unique_ptr<WorkRunner> runner;
 };
+
+Work SplitWork(uint64_t begin, uint64_t end) {
+  Work work;
+  work.set_lease(5);
+  work.set_kind(Work::TRAIN);
+  work.mutable_split()->set_begin(begin);
+  work.mutable_split()->set_end(end);
+  return work;
+}
 
 }  // namespace
 
@@ -84,6 +93,43 @@ TEST_CASE("ranks of a synchronous range share its steps, and the end of the data
     }
     CHECK(samples == 1000 - 640);
   }
+}
+
+TEST_CASE("how far a split is acknowledged is told while it runs, with its lease") {
+  Fixture f("4");
+  std::vector<uint64_t> told;
+  f.client.on_push_done = [&] {
+    auto progress = f.runner->Progress();
+    if (progress && progress->lease() == 5 && progress->in_progress()) told.push_back(progress->samples());
+  };
+  REQUIRE(f.runner->Run(SplitWork(100, 320), 0, nullptr).ok());
+  told.resize(4);  // with the last one the run may have ended
+  CHECK(told == std::vector<uint64_t>{50, 100, 150, 200});
+  CHECK_FALSE(f.runner->Progress().has_value());
+}
+
+TEST_CASE("train.limit_steps ends a split where the clock reaches it, and later ones at once") {
+  Fixture f("4", {"train.limit_steps=9"});
+  auto out = f.runner->Run(SplitWork(100, 320), 7, nullptr);
+  REQUIRE(out.ok());
+  CHECK(out->done.samples() == 2 * 50);
+  CHECK(out->next_clock == 9);
+  out = f.runner->Run(SplitWork(320, 520), 9, nullptr);
+  REQUIRE(out.ok());
+  CHECK(out->done.samples() == 0);
+  CHECK(out->next_clock == 9);
+}
+
+TEST_CASE("train.overfit_one_batch trains on the first batch in every step, of every split") {
+  Fixture f("4", {"train.overfit_one_batch=true"});
+  REQUIRE(f.runner->Run(SplitWork(100, 320), 0, nullptr).ok());
+  REQUIRE(f.runner->Run(SplitWork(320, 420), 5, nullptr).ok());
+  REQUIRE(f.model.first_samples.size() == 7);
+  for (const uint64_t sample : f.model.first_samples) CHECK(sample == f.model.first_samples[0]);
+  for (const auto& push : f.client.pushes) CHECK(push.weight == 50);
+  Fixture other("4");
+  REQUIRE(other.runner->Run(SplitWork(100, 320), 0, nullptr).ok());
+  CHECK(other.model.first_samples[1] != other.model.first_samples[0]);
 }
 
 TEST_CASE("a synchronous range that ends before the data does not report its end") {

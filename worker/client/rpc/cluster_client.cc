@@ -23,6 +23,7 @@ namespace {
 
 constexpr TimeMs kPollMsMax = 200;  // how late a timer set by another thread may be seen
 constexpr TimeMs kComplainEveryMs = 5'000;
+constexpr TimeMs kComplainAfterMs = 1'000;  // a server that ends with its job is no trouble
 constexpr size_t kMessageSlackBytes = 1 << 20;
 
 }  // namespace
@@ -125,6 +126,8 @@ class ClusterClient::Impl {
     std::shared_ptr<StreamLink> link;
     uint64_t link_id = 0;
     TimeMs complained_at = -kComplainEveryMs;
+    TimeMs broken_at = -kComplainEveryMs;        // newest, and first of those that followed each other
+    TimeMs first_broken_at = -kComplainEveryMs;
   };
   struct Finished {
     Done done;
@@ -320,10 +323,13 @@ class ClusterClient::Impl {
       if (found != peers_.end()) {
         Peer& peer = found->second;
         if (peer.link_id == id) peer.link = nullptr;
-        if (!stopping_ && Now() - peer.complained_at >= kComplainEveryMs) {
+        if (Now() - peer.broken_at >= kComplainEveryMs) peer.first_broken_at = Now();
+        peer.broken_at = Now();
+        if (!stopping_ && Now() - peer.first_broken_at >= kComplainAfterMs &&
+            Now() - peer.complained_at >= kComplainEveryMs) {
           peer.complained_at = Now();
           complaint = "connection to server " + std::to_string(server) + " at " + peer.address +
-                      " broke, trying again: " + status.error_message();
+                      " breaks, trying again: " + status.error_message();
         }
       }
       tracker_.OnDisconnected(Now(), server);

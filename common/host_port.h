@@ -1,0 +1,19 @@
+#pragma once
+// "HOST:PORT", "[v6]:PORT". Functions only.
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace tidegate {
+
+struct HostPort {
+  std::string host;  // without brackets
+  int port = 0;
+};
+
+// INVALID_ARGUMENT: no port, one out of range, or an IPv6 address without brackets.
+absl::StatusOr<HostPort> SplitHostPort(const std::string& address);
+std::string JoinHostPort(const std::string& host, int port);
+
+}  // namespace tidegate

@@ -1,0 +1,19 @@
+#pragma once
+// What a scheduler tells of its job, as JSON: `tidegate status --json` and the page's /api/status. Pure
+// functions.
+
+#include <string>
+
+#include "common/json.h"
+#include "proto/scheduler_messages.pb.h"
+
+namespace tidegate {
+
+std::string PhaseName(Phase phase);  // "training"
+
+// Mean loss of the last seconds over workers that train; NaN: none does.
+double MeanLoss(const GetStatusResponse& status);
+
+JsonObject StatusObject(const GetStatusResponse& status);
+
+}  // namespace tidegate
