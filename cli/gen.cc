@@ -55,7 +55,10 @@ int RunGen(const Arguments& arguments) {
     return kUsage;
   }
   auto config = ConfigByFlags(arguments.Repeated("set"));
-  if (!config.ok()) return Fail(config.status());
+  if (!config.ok()) {
+    Fail(config.status());
+    return FLAGS_config.empty() ? kUsage : kFailed;
+  }
   auto generator = Generator::Create(*config);
   if (!generator.ok()) return Fail(generator.status());
   const uint64_t end = FLAGS_first_row + FLAGS_rows;
