@@ -9,7 +9,8 @@ absl::StatusOr<HostPort> SplitHostPort(const std::string& address) {
   const size_t colon = address.rfind(':');
   HostPort out;
   if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &out.port) || out.port < 0 || out.port > 65535) {
+      address.find_first_not_of("0123456789", colon + 1) != std::string::npos ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &out.port) || out.port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", address, "\" is no HOST:PORT (port 0 picks a free one)"));
   }

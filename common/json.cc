@@ -23,10 +23,10 @@ std::string JsonQuoted(std::string_view text) {
   return out + "\"";
 }
 
-std::string JsonNumber(double value) {
+std::string JsonNumber(double value, int digits) {
   if (!std::isfinite(value)) return "null";
   char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.9g", value);
+  std::snprintf(buffer, sizeof buffer, "%.*g", digits, value);
   return buffer;
 }
 

@@ -25,7 +25,7 @@ class JsonObject {
 };
 
 std::string JsonQuoted(std::string_view text);
-std::string JsonNumber(double value);
+std::string JsonNumber(double value, int digits = 9);  // 17 digits: exactly that double
 // Elements are JSON already.
 std::string JsonArray(const std::vector<std::string>& elements);
 

@@ -10,7 +10,7 @@ namespace {
 
 std::string EpochJson(const EpochResult& result) {
   JsonObject metrics;
-  for (const MetricValue& metric : result.metrics()) metrics.Number(metric.name(), metric.value());
+  for (const MetricValue& metric : result.metrics()) metrics.Raw(metric.name(), JsonNumber(metric.value(), 17));
   return JsonObject()
       .Integer("epoch", result.epoch())
       .Integer("samples", static_cast<int64_t>(result.samples()))

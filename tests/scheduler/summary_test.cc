@@ -13,7 +13,7 @@ GetStatusResponse Status() {
   status.set_seconds(2);
   EpochResult* result = status.add_results();
   result->set_epoch(1);
-  for (const auto& [name, value] : {std::pair{"valid/click/auc", 0.75}, std::pair{"train/loss", NAN}}) {
+  for (const auto& [name, value] : {std::pair<const char*, double>{"valid/click/auc", 0.75}, std::pair<const char*, double>{"train/loss", NAN}}) {
     MetricValue* metric = result->add_metrics();
     metric->set_name(name);
     metric->set_value(value);

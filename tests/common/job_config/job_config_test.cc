@@ -187,7 +187,7 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.shards=2", "fewer than cluster.servers"},
       {"data.train.files=-", "needs sequential: true"},
       {"data.valid.sequential=true", "only data.train"},
-      {"train.init_from=x", "train.init_from is not in this version"},
+      {"train.init_from={}", "train.init_from is not in this version"},
       {"cluster.replicas=2", "replication is not in this version"},
       {"cluster.durability=SYNC", "replication is not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
