@@ -273,6 +273,7 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
       return std::vector<CheckpointFile>();
     case Command::kWriteCheckpoint:
       return WriteCheckpointFiles(command.write_checkpoint());
+    case Command::kCutShards:  // no scheduler of this version sends it
     case Command::KIND_NOT_SET:
       break;
   }
