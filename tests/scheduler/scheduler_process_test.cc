@@ -250,8 +250,8 @@ class FullDisk final : public FileSystem {
 };
 
 TEST_CASE("a disk that stays full ends the process; the summary is of what was stored, and says why") {
+  FullDisk disk;  // outlives the process
   Running run;
-  FullDisk disk;
   run.files = &disk;
   run.options.store_patience_ms = 100;
   run.Start();

@@ -38,7 +38,7 @@ struct TestEntry {
 inline std::string ZipOf(const std::vector<TestEntry>& entries) {
   std::string out, directory;
   const auto put = [](std::string* to, uint64_t value, size_t bytes) {
-    for (size_t i = 0; i < bytes; ++i) *to += static_cast<char>(value >> (8 * i));
+    for (size_t i = 0; i < bytes; ++i, value >>= 8) *to += static_cast<char>(value);
   };
   for (const TestEntry& e : entries) {
     std::string body = e.content;
