@@ -1,6 +1,7 @@
 #include "worker/pipeline/work_runner.h"
 
 #include <catch2/catch.hpp>
+#include <latch>
 
 #include "common/job_config/job_config.h"
 #include "tests/fakes/fake_training.h"
@@ -98,12 +99,15 @@ TEST_CASE("ranks of a synchronous range share its steps, and the end of the data
 TEST_CASE("how far a split is acknowledged is told while it runs, with its lease") {
   Fixture f("4");
   std::vector<uint64_t> told;
+  std::latch pushes(5);  // a callback may come after the run has ended
   f.client.on_push_done = [&] {
     auto progress = f.runner->Progress();
     if (progress && progress->lease() == 5 && progress->in_progress()) told.push_back(progress->samples());
+    pushes.count_down();
   };
   REQUIRE(f.runner->Run(SplitWork(100, 320), 0, nullptr).ok());
-  told.resize(4);  // with the last one the run may have ended
+  pushes.wait();
+  told.resize(4);  // of the last push or not: the run may have ended
   CHECK(told == std::vector<uint64_t>{50, 100, 150, 200});
   CHECK_FALSE(f.runner->Progress().has_value());
 }
