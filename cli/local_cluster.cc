@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -214,10 +215,11 @@ bool LocalCluster::Step(int timeout_ms) {
 }
 
 void LocalCluster::Reap() {
-  for (const auto& member : members_) {
-    if (member->Ended()) OnMemberEnd(member.get());
-  }
-  std::erase_if(members_, [](const auto& member) { return member->Ended(); });
+  // Asked once: who ends after this is met the next time.
+  const auto ended = std::stable_partition(members_.begin(), members_.end(), [](const auto& m) { return !m->Ended(); });
+  std::vector<std::unique_ptr<ChildProcess>> met(std::make_move_iterator(ended), std::make_move_iterator(members_.end()));
+  members_.erase(ended, members_.end());
+  for (const auto& member : met) OnMemberEnd(member.get());
   if (!ended_ && scheduler_->Ended()) OnSchedulerEnd();
 }
 
