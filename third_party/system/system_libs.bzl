@@ -9,7 +9,6 @@ it, so upgrading a package changes the command lines and invalidates caches.
 # target: (pkg-config module or None, apt package, [extra link options], [deps])
 _LIBS = {
     "absl": ("absl_base", "libabsl-dev", None, []),
-    "benchmark": ("benchmark", "libbenchmark-dev", ["-lbenchmark", "-lpthread"], []),
     "catch2": ("catch2", "catch2", [], []),
     "gflags": ("gflags", "libgflags-dev", ["-lgflags"], []),
     "glog": ("libglog", "libgoogle-glog-dev", ["-lglog"], ["gflags"]),
