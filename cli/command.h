@@ -32,6 +32,7 @@ Command LocalCommand();
 Command GenCommand();
 Command StatusCommand();
 Command TopCommand();
+Command CheckpointCommand();
 Command EvaluateCommand();
 Command PredictCommand();
 Command ExportCommand();

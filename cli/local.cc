@@ -25,6 +25,7 @@ DEFINE_int32(servers, 0, "");
 DEFINE_int32(workers, 0, "");
 DEFINE_string(staleness, "", "");
 DEFINE_string(checkpoint_dir, "", "");
+DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
 DEFINE_string(run_dir, "", "");
 DEFINE_int32(metrics_port, -1, "");
@@ -163,6 +164,7 @@ int RunLocal(const Arguments& arguments) {
   options.bin_dir = FLAGS_bin_dir;
   options.run_dir = Absolute(FLAGS_run_dir.empty() ? NewRunDir() : FLAGS_run_dir);
   options.checkpoint_dir = Absolute(FLAGS_checkpoint_dir);
+  options.fresh = FLAGS_fresh;
   options.metrics_port = FLAGS_metrics_port;
   options.http_port = FLAGS_http_port;
   options.profile_steps = FLAGS_profile;
@@ -200,7 +202,8 @@ Command LocalCommand() {
            Ranged({"limit_steps", "N", "end the job when a worker has made N steps"}, 1, int64_t{1} << 60),
            {"overfit_one_batch", "", "every worker trains on its first batch again and again: its loss must go to 0"},
            Ranged({"profile", "N", "write a Chrome trace of the first N steps of all processes to <run_dir>/trace.json"}, 1, 100000),
-           {"checkpoint_dir", "DIR", "write checkpoints there"},
+           {"checkpoint_dir", "DIR", "write checkpoints there; a job that is there already resumes from its newest"},
+           {"fresh", "", "start anew, whatever --checkpoint_dir holds"},
            {"summary", "FILE", "write a JSON summary at the end"},
            {"run_dir", "DIR", "config, versions, summary, state, logs (default: a new folder under tidegate-run/)"},
            Ranged({"http_port", "PORT", "status page of the scheduler, 0: any free one (logged), -1: off"}, -1, 65535),

@@ -80,6 +80,7 @@ absl::Status LocalCluster::Start() {
   std::filesystem::remove(summary_path(), error);
   if (absl::Status s = StartScheduler(); !s.ok()) return s;
   if (absl::Status s = WaitForAddress(); !s.ok()) return s;
+  if (ended_) return absl::OkStatus();
   status_thread_ = std::thread([this] { PollStatus(); });
   return StartMembers();
 }
@@ -97,6 +98,7 @@ absl::Status LocalCluster::StartScheduler() {
   argv.push_back(absl::StrCat("--set=cluster.workers=", options_.workers + options_.external_workers));
   if (!options_.checkpoint_dir.empty()) argv.push_back("--checkpoint_dir=" + options_.checkpoint_dir);
   argv.insert(argv.end(), options_.scheduler_args.begin(), options_.scheduler_args.end());
+  if (options_.fresh && address_.empty()) argv.push_back("--fresh");
   // Members know the first address: a scheduler that comes back listens there again.
   if (!address_.empty()) argv.push_back("--listen=" + address_);
   auto process = ChildProcess::Start("scheduler", argv);
@@ -126,6 +128,11 @@ absl::Status LocalCluster::WaitForAddress() {
     }
     if (scheduler_->Ended()) {
       Drain(scheduler_.get());
+      if (scheduler_->exit_status() == 0) {  // nothing is left to do
+        ended_ = true;
+        exit_status_ = 0;
+        return absl::OkStatus();
+      }
       return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", scheduler_->Ending()));
     }
   }

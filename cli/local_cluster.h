@@ -32,6 +32,7 @@ struct LocalClusterOptions {
   int workers = 1;
   int external_workers = 0;    // that join by themselves
   std::string checkpoint_dir;  // empty: none
+  bool fresh = false;          // start anew, whatever checkpoint_dir holds
   int metrics_port = -1;       // -1: off; 0: free ports; N: scheduler N, then servers, then workers
   int http_port = -1;          // of the scheduler's page
   int profile_steps = 0;       // > 0: each process traces so many and writes a file in run_dir
@@ -49,7 +50,8 @@ class LocalCluster {
   LocalCluster(LocalClusterOptions options, Terminal* terminal);
   ~LocalCluster();  // kills what is left
 
-  // Starts the scheduler, waits until it listens, then starts the members.
+  // Starts the scheduler, waits until it listens, then starts the members (not for a job that its
+  // checkpoints show to be finished).
   absl::Status Start();
   // Carries output and watches for up to timeout_ms. False once the scheduler has ended for good.
   bool Step(int timeout_ms);

@@ -75,6 +75,7 @@ absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options) {
   cluster_options.servers = run.servers;
   cluster_options.workers = run.workers;
   cluster_options.checkpoint_dir = options.checkpoint_dir;
+  cluster_options.fresh = options.fresh;
   cluster_options.metrics_port = options.metrics_port;
   cluster_options.http_port = options.http_port;
   cluster_options.profile_steps = options.profile_steps;

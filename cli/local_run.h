@@ -21,6 +21,7 @@ struct LocalRunOptions {
   std::string bin_dir;  // empty: beside this binary
   std::string run_dir;
   std::string checkpoint_dir;
+  bool fresh = false;
   int metrics_port = -1;
   int http_port = -1;
   int profile_steps = 0;  // 0: none

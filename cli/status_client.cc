@@ -52,6 +52,15 @@ absl::StatusOr<GetStatusResponse> StatusClient::Get(int timeout_ms) const {
   return response;
 }
 
+absl::StatusOr<uint64_t> StatusClient::SaveCheckpoint(int timeout_ms) const {
+  grpc::ClientContext context;
+  SetDeadline(&context, timeout_ms);
+  SaveCheckpointResponse response;
+  absl::Status s = impl_->Named(impl_->stub->SaveCheckpoint(&context, SaveCheckpointRequest(), &response));
+  if (!s.ok()) return s;
+  return response.number();
+}
+
 absl::Status StatusClient::Stop(const std::string& reason, int timeout_ms) const {
   grpc::ClientContext context;
   SetDeadline(&context, timeout_ms);

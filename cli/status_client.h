@@ -1,5 +1,5 @@
 #pragma once
-// Status and stop over SchedulerService. Thread-safe.
+// Status, checkpoint and stop over SchedulerService. Thread-safe.
 
 #include <memory>
 #include <string>
@@ -18,6 +18,8 @@ class StatusClient {
   ~StatusClient();
   // One attempt each; UNAVAILABLE or DEADLINE_EXCEEDED name the scheduler's address.
   absl::StatusOr<GetStatusResponse> Get(int timeout_ms) const;
+  // The number of the checkpoint that will be made.
+  absl::StatusOr<uint64_t> SaveCheckpoint(int timeout_ms) const;
   absl::Status Stop(const std::string& reason, int timeout_ms) const;
 
  private:

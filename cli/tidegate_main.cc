@@ -32,8 +32,8 @@ int Help(const std::vector<Command>& commands, const std::vector<std::string>& w
 }
 
 int Run(std::vector<std::string> words) {
-  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), PlanCommand(), DataCommand(), EvaluateCommand(),
-                                         PredictCommand(), ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(),
+  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), CheckpointCommand(), PlanCommand(), DataCommand(),
+                                         EvaluateCommand(), PredictCommand(), ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(),
                                          BenchCommand(), VersionCommand()};
   if (words.empty()) {
     std::cerr << Overview(commands);

@@ -69,6 +69,9 @@ absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOpti
         absl::Hex(stored.config_fingerprint()), ", not to \"", options.job.name(), "\" with config ",
         absl::Hex(options.config_fingerprint), ": start with that job's config or an empty --state"));
   }
+  if (stored.train_splits_size() > 0) {
+    options.train_splits.assign(stored.train_splits().begin(), stored.train_splits().end());
+  }
   bool fits = true;
   for (uint32_t split : stored.current().done()) fits = fits && split < options.train_splits.size();
   for (const LeaseRecord& lease : stored.current().leases()) {
@@ -93,7 +96,7 @@ absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOpti
 SchedulerEffects ClusterState::Start(TimeMs now) {
   SchedulerEffects effects;
   state_.set_term(state_.term() + 1);
-  started_at_ = counted_at_ = group_started_ = now;
+  started_at_ = counted_at_ = group_started_ = checkpoint_begun_at_ = now;
   for (Role role : {SERVER, WORKER}) {
     for (Incarnation member : membership_.Active(role)) {
       detector_.Heard(member, now);
@@ -104,6 +107,8 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
   BeginQueues();
   if (state_.term() > 1) {
     Event(now, absl::StrCat("scheduler started again, term ", state_.term()), &effects);
+  } else if (!state_.restored_from().empty()) {
+    Event(now, absl::StrCat("resumes from ", state_.restored_from(), ", after clock ", state_.restored_clock()), &effects);
   }
   effects.persist = true;
   return Finish(now, std::move(effects));

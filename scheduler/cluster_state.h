@@ -48,6 +48,7 @@ struct SchedulerOptions {
   JobConfig job;                    // resolved; handed to members as it is
   uint64_t config_fingerprint = 0;  // of the config as its users know it
   bool synchronous = true;          // staleness 0
+  bool bounded = true;              // staleness is finite
   std::vector<Split> train_splits;  // (scheduler/data_plan.h)
   std::vector<Split> valid_splits;  // empty: no evaluation
   std::string checkpoint_directory;  // empty: no checkpoints
@@ -66,7 +67,7 @@ struct SchedulerOptions {
 using SchedulerResponse =
     std::variant<std::monostate, JoinResponse, DeclareTablesResponse, HeartbeatResponse,
                  AcquireWorkResponse, LeaveResponse, GetRoutingResponse, GetStatusResponse,
-                 StopJobResponse>;
+                 StopJobResponse, SaveCheckpointResponse>;
 
 struct SchedulerReply {
   CallToken token;
@@ -74,8 +75,7 @@ struct SchedulerReply {
   SchedulerResponse response;
 };
 
-// Write `manifest` as the last file of folder `directory`, then call ManifestWritten. After that,
-// `obsolete` (a folder, if not empty) may be removed.
+// Write `manifest` as the last file of folder `directory`, then call ManifestWritten.
 struct ManifestOrder {
   std::string directory;
   CheckpointManifest manifest;
@@ -85,7 +85,7 @@ struct SchedulerEffects {
   bool persist = false;
   std::vector<SchedulerReply> replies;
   std::optional<ManifestOrder> manifest;
-  std::string remove_checkpoint;    // folder of a superseded checkpoint; after persist
+  std::vector<std::string> remove_checkpoints;  // folders of superseded or failed ones; after persist
   std::vector<std::string> events;  // new lines for people
   std::vector<MetricsRecord> metrics;  // new lines of the metrics log; after persist
 };
@@ -108,6 +108,7 @@ class ClusterState {
   SchedulerEffects Handle(TimeMs now, CallToken token, const GetRoutingRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const GetStatusRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const StopJobRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const SaveCheckpointRequest& request);
 
   // Failure detection and the ends of long polls; every 25 to 100 ms. REQUIRES: now never goes back.
   SchedulerEffects Tick(TimeMs now);
@@ -186,13 +187,13 @@ class ClusterState {
   void Advance(TimeMs now, SchedulerEffects* effects);
   bool AdvanceOnce(TimeMs now, SchedulerEffects* effects);
   bool TryStart(TimeMs now, SchedulerEffects* effects);
+  void Resume(TimeMs now, SchedulerEffects* effects);
   void BeginEpoch(TimeMs now, SchedulerEffects* effects);
   void BeginQueues();
   void FormSyncGroup(TimeMs now, SchedulerEffects* effects);
   void EndEvaluation(TimeMs now, SchedulerEffects* effects);
   void AfterSaving(TimeMs now, SchedulerEffects* effects);
-  void SendCommand(Command command);
-  void OrderManifest(SchedulerEffects* effects);
+  void SendCommand(Command command, PendingCommand* pending);
   void End(TimeMs now, Phase phase);
   void Fail(TimeMs now, const std::string& why, SchedulerEffects* effects);
   void CountTime(TimeMs now);
@@ -205,6 +206,21 @@ class ClusterState {
   Clock HighestClock() const;
   double LearningRateFactor() const;
   double TrainSeconds() const;
+
+  // checkpoint_flow.cc
+  JobProgress Progress() const;
+  bool KeepsBest() const;
+  bool CheckpointWanted() const;  // by command
+  bool CheckpointDue(TimeMs now, Clock next_clock) const;
+  // At staleness 0 the next group waits until every server knows of the cut.
+  bool AwaitsCut() const { return state_.has_saving() && !state_.saving().cut(); }
+  std::string FolderOf(const SavingRecord& saving) const;
+  void BeginCheckpoint(TimeMs now, Clock cut_clock, SchedulerEffects* effects);
+  bool AdvanceCheckpoint(TimeMs now, SchedulerEffects* effects);
+  void OrderManifest(SchedulerEffects* effects);
+  void TakeStock(SchedulerEffects* effects);
+  void CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects);
+  void FillCheckpointStatus(CheckpointStatus* status) const;
 
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
   uint64_t SamplesSoFar() const;
@@ -229,6 +245,7 @@ class ClusterState {
   std::map<Incarnation, std::pair<ServerLoad, WorkerLoad>> last_loads_;
   uint64_t leases_made_ = 0;
   bool manifest_ordered_ = false;
+  TimeMs checkpoint_begun_at_ = 0;
   TimeMs started_at_ = 0;
   TimeMs counted_at_ = 0;       // train time is counted up to here
   // Staleness 0.

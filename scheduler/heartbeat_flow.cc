@@ -89,16 +89,22 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
 void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
                                SchedulerEffects* effects) {
   for (const CommandResult& result : request.results()) {
-    if (!state_.has_command() || state_.command().command().id() != result.id() || Ended()) continue;
-    PendingCommand* pending = state_.mutable_command();
+    const bool of_checkpoint = state_.saving().command().command().id() == result.id();
+    if (!of_checkpoint && state_.command().command().id() != result.id()) continue;
+    if (result.id() == 0 || Ended()) continue;
+    PendingCommand* pending = of_checkpoint ? state_.mutable_saving()->mutable_command() : state_.mutable_command();
     auto* waiting = pending->mutable_waiting();
     const auto it = std::find(waiting->begin(), waiting->end(), server);
     if (it == waiting->end()) continue;  // said before
     effects->persist = true;
-    if (result.code() != 0) {
-      const char* what = pending->command().has_write_checkpoint() ? "write its part of the checkpoint"
-                         : pending->command().has_open_tables()    ? "open the tables"
-                                                                   : "change the learning rate";
+    if (result.code() != 0 && of_checkpoint) {
+      state_.set_checkpoint_failed(state_.saving().number());
+      state_.set_checkpoint_error(absl::StrCat(DescribeMember(membership_.FindActive(server)->member()),
+                                               ": ", result.error()));
+    } else if (result.code() != 0) {
+      const char* what = pending->command().open_tables().has_restore() ? "restore the checkpoint"
+                         : pending->command().has_open_tables()         ? "open the tables"
+                                                                        : "change the learning rate";
       Fail(now,
            absl::StrCat(DescribeMember(membership_.FindActive(server)->member()), " could not ", what,
                         ": ", result.error()),
@@ -138,11 +144,14 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
   if (state_.worker_set_version() > request.worker_set_version()) {
     *response.mutable_workers() = membership_.Workers();
   }
-  const PendingCommand& pending = state_.command();
-  const auto& waiting = pending.waiting();
-  if (!Ended() && pending.command().id() > request.last_command() &&
-      std::find(waiting.begin(), waiting.end(), member.member().incarnation()) != waiting.end()) {
-    *response.add_commands() = pending.command();
+  const PendingCommand* pending[] = {&state_.command(), &state_.saving().command()};
+  if (pending[0]->command().id() > pending[1]->command().id()) std::swap(pending[0], pending[1]);
+  for (const PendingCommand* p : pending) {
+    const auto& waiting = p->waiting();
+    if (!Ended() && p->command().id() > request.last_command() &&
+        std::find(waiting.begin(), waiting.end(), member.member().incarnation()) != waiting.end()) {
+      *response.add_commands() = p->command();
+    }
   }
   return response;
 }

@@ -11,6 +11,7 @@
 #include "common/counted.h"
 #include "common/stable_hash.h"
 #include "scheduler/cluster_state.h"
+#include "scheduler/policy/checkpoint_policy.h"
 #include "scheduler/policy/epoch_policy.h"
 #include "scheduler/policy/placement.h"
 
@@ -59,6 +60,7 @@ void ClusterState::Advance(TimeMs now, SchedulerEffects* effects) {
 }
 
 bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
+  if (AdvanceCheckpoint(now, effects)) return true;
   switch (state_.phase()) {
     case STARTING:
       return TryStart(now, effects);
@@ -90,9 +92,6 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
       if (!evaluation_.queue().AllDone()) return false;
       EndEvaluation(now, effects);
       return true;
-    case SAVING:
-      if (state_.command().answered() && !manifest_ordered_) OrderManifest(effects);
-      return false;
     case ADJUSTING:
       if (!state_.command().answered()) return false;
       state_.clear_command();
@@ -121,7 +120,13 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
     }
     Command command;
     *command.mutable_open_tables()->mutable_tables() = state_.tables();
-    SendCommand(std::move(command));
+    if (!state_.restored_from().empty()) {
+      RestoreTables* restore = command.mutable_open_tables()->mutable_restore();
+      restore->set_directory(state_.restored_from());
+      restore->set_clock(state_.restored_clock());
+      restore->set_learning_rate_scale(state_.lr_scale());
+    }
+    SendCommand(std::move(command), state_.mutable_command());
     Event(now, Counted(routing->shards(), "shard") + " placed on " + Counted(servers.size(), "server"),
           effects);
     return true;
@@ -132,8 +137,21 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
   for (MemberRecord& record : *state_.mutable_members()) {
     if (record.member().role() == WORKER) record.set_ready(true);
   }
-  BeginEpoch(now, effects);
+  if (state_.restored_from().empty()) {
+    BeginEpoch(now, effects);
+  } else {
+    Resume(now, effects);
+  }
   return true;
+}
+
+void ClusterState::Resume(TimeMs now, SchedulerEffects* effects) {
+  const int closed = state_.results_size();
+  if (closed > 0 && state_.results(closed - 1).epoch() == state_.epoch()) return AfterSaving(now, effects);
+  state_.set_phase(TRAINING);
+  BeginQueues();
+  forming_since_ = -1;
+  counted_at_ = now;
 }
 
 void ClusterState::BeginEpoch(TimeMs now, SchedulerEffects* effects) {
@@ -195,7 +213,13 @@ void ClusterState::FormSyncGroup(TimeMs now, SchedulerEffects* effects) {
   } else if (waits) {
     return;
   }
-  sync_.Start(members, state_.epoch(), start, group_steps_, [this] { return NextLease(); });
+  if (CheckpointDue(now, start)) BeginCheckpoint(now, start - 1, effects);
+  if (AwaitsCut()) return;
+  uint64_t steps = group_steps_;
+  const uint64_t to_checkpoint =
+      ClocksToCheckpoint(options_.job.train().checkpoint(), start, state_.checkpoint_clock());
+  if (to_checkpoint > 0) steps = std::min(steps, to_checkpoint);
+  sync_.Start(members, state_.epoch(), start, steps, [this] { return NextLease(); });
   for (Incarnation worker : members) {
     soft_.at(worker).advanced_at = now;
     membership_.FindActive(worker)->set_acquire_order(soft_.at(worker).order);
@@ -223,66 +247,17 @@ void ClusterState::EndEvaluation(TimeMs now, SchedulerEffects* effects) {
   Event(now, EpochLine(*result), effects);
   effects->metrics.push_back(Record("epoch", {result->metrics().begin(), result->metrics().end()}));
   if (!decision.reason.empty()) Event(now, decision.reason, effects);
-  if (!decision.save || options_.checkpoint_directory.empty()) return AfterSaving(now, effects);
-  state_.set_phase(SAVING);
-  char name[32];
-  std::snprintf(name, sizeof(name), "epoch-%05u", state_.epoch());
-  Command command;
-  command.mutable_write_checkpoint()->set_directory(options_.checkpoint_directory);
-  command.mutable_write_checkpoint()->set_name(name);
-  SendCommand(std::move(command));
-  manifest_ordered_ = false;
+  const bool save = decision.save || CheckpointDue(now, HighestClock()) || CheckpointWanted();
+  if (!save || options_.checkpoint_directory.empty()) return AfterSaving(now, effects);
+  state_.set_phase(SAVING);  // checkpoint_flow.cc
 }
 
-void ClusterState::SendCommand(Command command) {
+void ClusterState::SendCommand(Command command, PendingCommand* pending) {
   state_.set_last_command(state_.last_command() + 1);
   command.set_id(state_.last_command());
-  PendingCommand* pending = state_.mutable_command();
   pending->Clear();
   *pending->mutable_command() = std::move(command);
   for (const Member& server : state_.routing().servers()) pending->add_waiting(server.incarnation());
-}
-
-void ClusterState::OrderManifest(SchedulerEffects* effects) {
-  manifest_ordered_ = true;
-  const WriteCheckpoint& order = state_.command().command().write_checkpoint();
-  ManifestOrder manifest;
-  manifest.directory = absl::StrCat(order.directory(), "/", order.name());
-  CheckpointManifest* m = &manifest.manifest;
-  m->set_format(1);
-  m->set_version(options_.version);
-  m->set_job_config(job_bytes_);
-  m->set_generation(state_.generation());
-  m->set_clock(state_.max_clock() - 1);
-  m->set_epoch(state_.epoch());
-  m->set_shards(state_.routing().shards());
-  *m->mutable_tables() = state_.tables();
-  *m->mutable_files() = state_.command().files();
-  std::sort(m->mutable_files()->begin(), m->mutable_files()->end(),
-            [](const CheckpointFile& a, const CheckpointFile& b) { return a.shard() < b.shard(); });
-  *m->mutable_metrics() = state_.results(state_.results_size() - 1).metrics();
-  effects->manifest = std::move(manifest);
-}
-
-SchedulerEffects ClusterState::ManifestWritten(TimeMs now, const absl::Status& status) {
-  SchedulerEffects effects;
-  CountTime(now);
-  if (state_.phase() != SAVING || !state_.command().answered()) return Finish(now, std::move(effects));
-  manifest_ordered_ = false;
-  const WriteCheckpoint order = state_.command().command().write_checkpoint();
-  const std::string folder = absl::StrCat(order.directory(), "/", order.name());
-  if (!status.ok()) {
-    Fail(now, absl::StrCat("the checkpoint ", folder, " could not be completed: ",
-                           std::string(status.message())),
-         &effects);
-    return Finish(now, std::move(effects));
-  }
-  if (state_.checkpoint() != folder) effects.remove_checkpoint = state_.checkpoint();
-  state_.set_checkpoint(folder);
-  state_.clear_command();
-  Event(now, absl::StrCat("checkpoint ", folder, " is complete"), &effects);
-  AfterSaving(now, &effects);
-  return Finish(now, std::move(effects));
 }
 
 void ClusterState::AfterSaving(TimeMs now, SchedulerEffects* effects) {
@@ -294,7 +269,7 @@ void ClusterState::AfterSaving(TimeMs now, SchedulerEffects* effects) {
     state_.set_phase(ADJUSTING);
     Command command;
     command.mutable_set_learning_rate()->set_scale(state_.next_lr_scale());
-    SendCommand(std::move(command));
+    SendCommand(std::move(command), state_.mutable_command());
   } else {
     BeginEpoch(now, effects);
   }

@@ -19,6 +19,7 @@ DEFINE_string(address_file, "", "");
 DEFINE_string(state, "", "");
 DEFINE_string(checkpoint_dir, "", "");
 DEFINE_string(metrics_dir, "", "");
+DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
@@ -40,6 +41,7 @@ Daemon SchedulerDaemon() {
              {"set", "PATH=VALUE", "override a field of the config", true},
              {"state", "DIR", "the durable state; started again with it the job goes on (default: a new one under ./tidegate-run)"},
              {"checkpoint_dir", "DIR", "checkpoints, shared with servers (default: in --state)"},
+             {"fresh", "", "start anew, also where --checkpoint_dir holds this job: without it the job resumes from its newest"},
              {"metrics_dir", "DIR", "gets metrics.jsonl and TensorBoard event files"},
              {"summary", "FILE", "a JSON summary at the end"}}},
            {"its address",
@@ -83,6 +85,7 @@ int Main(int argc, char** argv) {
   options.insecure_bind = FLAGS_insecure_bind;
   options.state = FLAGS_state;
   options.checkpoint_dir = FLAGS_checkpoint_dir;
+  options.fresh = FLAGS_fresh;
   options.summary = FLAGS_summary;
   options.metrics_dir = FLAGS_metrics_dir;
   options.address_file = FLAGS_address_file;

@@ -58,6 +58,7 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
   status.set_epoch(state_.epoch());
   status.set_epochs(options_.job.train().epochs());
   status.set_checkpoint(state_.checkpoint());
+  FillCheckpointStatus(status.mutable_checkpoints());
   status.set_samples_total(SamplesSoFar());
   *status.mutable_routing() = state_.routing();
   *status.mutable_results() = state_.results();

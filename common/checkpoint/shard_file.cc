@@ -108,35 +108,45 @@ absl::StatusOr<ShardFile> ShardFile::Parse(std::string bytes, std::span<const Ta
   return file;
 }
 
-absl::Status VisitRows(const ShardFile& file, size_t section_index, const TableSpec& table,
-                       const RowVisitor& visit) {
+absl::Status VisitRecords(const ShardFile& file, size_t section_index, const RecordVisitor& visit) {
   const ShardSection& section = file.header().sections(static_cast<int>(section_index));
   const std::string_view bytes = file.section(section_index);
-  std::vector<float> values;
-  uint64_t rows = 0;
   for (size_t offset = 0; offset < bytes.size();) {
     const auto damaged = [&](const char* what) {
-      return Damaged(file.name(), absl::StrCat("table \"", table.name(), "\", byte ", offset,
-                                               " of its section: ", what));
+      return Damaged(file.name(), absl::StrCat("section ", section_index, ", byte ", offset, ": ", what));
     };
     if (bytes.size() - offset < kRecordHead) return damaged("truncated record");
-    const Key key = Load<Key>(bytes.data() + offset);
     const uint32_t kind = Load<uint32_t>(bytes.data() + offset + sizeof(Key));
     if (kind != kRowRecord && kind != kCounterRecord) return damaged("unknown kind of record");
-    const size_t size = kind == kRowRecord ? section.row_bytes() : sizeof(uint32_t);
-    if (bytes.size() - offset - kRecordHead < size) return damaged("truncated record");
-    if (kind == kRowRecord) {
-      if (!DecodeRow(table, bytes.data() + offset + kRecordHead, &values)) {
-        return damaged("a value that is not finite");
-      }
-      visit(key, values);
-      ++rows;
-    }
-    offset += kRecordHead + size;
+    const size_t size = kRecordHead + (kind == kRowRecord ? section.row_bytes() : sizeof(uint32_t));
+    if (bytes.size() - offset < size) return damaged("truncated record");
+    visit(Load<Key>(bytes.data() + offset), bytes.substr(offset, size));
+    offset += size;
   }
-  if (rows != section.rows()) {
+  return absl::OkStatus();
+}
+
+absl::Status VisitRows(const ShardFile& file, size_t section_index, const TableSpec& table,
+                       const RowVisitor& visit) {
+  std::vector<float> values;
+  uint64_t rows = 0;
+  absl::Status bad;
+  absl::Status status = VisitRecords(file, section_index, [&](Key key, std::string_view record) {
+    if (!bad.ok() || Load<uint32_t>(record.data() + sizeof(Key)) != kRowRecord) return;
+    if (!DecodeRow(table, record.data() + kRecordHead, &values)) {
+      bad = Damaged(file.name(), absl::StrCat("table \"", table.name(), "\", key ", key,
+                                              ": a value that is not finite"));
+      return;
+    }
+    visit(key, values);
+    ++rows;
+  });
+  if (status.ok()) status = bad;
+  if (!status.ok()) return status;
+  const uint64_t expected = file.header().sections(static_cast<int>(section_index)).rows();
+  if (rows != expected) {
     return Damaged(file.name(), absl::StrCat("table \"", table.name(), "\" has ", rows,
-                                             " rows, its header says ", section.rows()));
+                                             " rows, its header says ", expected));
   }
   return absl::OkStatus();
 }

@@ -48,6 +48,12 @@ class ShardFile {
   std::vector<size_t> offsets_;
 };
 
+// A whole record, its key in front.
+using RecordVisitor = std::function<void(Key key, std::string_view record)>;
+
+// The records of a section, in order, as they lie in it: only their lengths are checked.
+absl::Status VisitRecords(const ShardFile& file, size_t section, const RecordVisitor& visit);
+
 // Values of a row on the wire: all parts in order, as float32.
 using RowVisitor = std::function<void(Key key, std::span<const float> values)>;
 

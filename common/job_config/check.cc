@@ -204,6 +204,8 @@ class Checker {
     Range("train.pipeline_depth", t.pipeline_depth(), 1, true, 32, true);
     NotNegative("train.stall_timeout_s", t.stall_timeout_s());
     NotNegative("train.clip_worker_norm", t.clip_worker_norm());
+    NotNegative("train.checkpoint.every_s", t.checkpoint().every_s());
+    Range("train.checkpoint.keep", t.checkpoint().keep(), 1, true, 1e6, true);
     if (t.has_plateau()) {
       Range("train.plateau.factor", t.plateau().factor(), 0, false, 1, false);
       Range("train.plateau.patience", t.plateau().patience(), 1, true, 100000, true);

@@ -17,7 +17,6 @@ const std::set<std::string>& Unavailable() {
   static const auto* names = new std::set<std::string>{
       // fields
       "tidegate.TrainConfig.init_from",
-      "tidegate.TrainConfig.checkpoint",
       // enum values: none now
   };
   return *names;

@@ -81,7 +81,7 @@ EpochDecision DecideAfterEpoch(const TrainConfig& train, const SchedulerState& s
   }
   const bool keep_best = train.has_stop() && stop.keep() == EarlyStop::BEST;
   const bool any_best = decision.best || state.best_epoch() != 0;
-  decision.save = keep_best && any_best ? decision.best : decision.last;
+  decision.save = decision.last || (keep_best && any_best && decision.best);
   return decision;
 }
 

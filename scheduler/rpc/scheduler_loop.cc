@@ -86,7 +86,7 @@ void SchedulerLoop::Store() {
 
 void SchedulerLoop::Release(SchedulerEffects effects, std::vector<Ready>* ready) {
   if (effects.manifest) manifests_.push_back(*std::move(effects.manifest));
-  if (!effects.remove_checkpoint.empty()) removals_.push_back(std::move(effects.remove_checkpoint));
+  removals_.insert(removals_.end(), effects.remove_checkpoints.begin(), effects.remove_checkpoints.end());
   if (!manifests_.empty() || !removals_.empty()) wake_.notify_all();
   for (SchedulerReply& reply : effects.replies) {
     const auto it = waiting_.find(reply.token);

@@ -22,6 +22,7 @@
 #include "common/rpc/channel.h"
 #include "common/version.h"
 #include "scheduler/data_plan.h"
+#include "scheduler/rpc/checkpoint_folder.h"
 #include "scheduler/rpc/scheduler_loop.h"
 #include "scheduler/rpc/scheduler_service.h"
 #include "scheduler/rpc/status_page.h"
@@ -71,14 +72,6 @@ absl::StatusOr<std::string> StateFolder(const std::string& flag) {
   return pattern;
 }
 
-// Only what the scheduler itself had written there.
-void RemoveCheckpoint(FileSystem* files, const std::string& folder) {
-  if (!files->Remove(JoinPath(folder, "MANIFEST")).ok()) return;  // from here on it is no checkpoint
-  std::error_code error;
-  std::filesystem::remove_all(folder, error);
-  if (error) TG_LOG(WARNING) << "cannot remove the old checkpoint " << folder << ": " << error.message();
-}
-
 void WriteMetrics(SchedulerLoop* loop, MetricsPage* page) {
   const GetStatusResponse status = loop->Status();
   const SchedulerState state = loop->Durable();
@@ -109,6 +102,13 @@ void WriteMetrics(SchedulerLoop* loop, MetricsPage* page) {
                 {{"metric", metric.name()}});
   }
   page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job.", number(status.term()));
+  page->Gauge("tidegate_checkpoint_number", "Of the newest complete checkpoint; 0: none.",
+              number(status.checkpoints().complete_number()));
+  page->Gauge("tidegate_checkpoint_saving", "1 while a checkpoint is being made.",
+              status.checkpoints().saving() ? 1 : 0);
+  page->Counter("tidegate_checkpoint_failures_total",
+                "Checkpoints that could not be made (a full disk ...); the job went on.",
+                number(status.checkpoints().failures()));
   page->Counter("tidegate_samples_total", "Training samples of finished and running work.",
                 number(status.samples_total()));
   page->Counter("tidegate_events_total", "Things that happened: joins, deaths, epochs.",
@@ -177,6 +177,29 @@ absl::StatusOr<std::unique_ptr<FileLock>> LockCheckpoints(FileSystem* files, con
   return absl::Status(status.code(), absl::StrCat("--checkpoint_dir: ", status.message()));
 }
 
+// What the checkpoints' folder says of a job that has no state yet; half-written ones leave.
+absl::StatusOr<SchedulerState> StateFromCheckpoints(FileSystem* files, const SchedulerOptions& core,
+                                                    SchedulerState stored, bool fresh) {
+  auto found = FindCheckpoints(*files, core.checkpoint_directory);
+  if (!found.ok() && (stored.format() != 0 || fresh)) {
+    TG_LOG(WARNING) << found.status().message();
+    return stored;
+  }
+  if (!found.ok()) return found.status();
+  const std::string in_progress = JoinPath(core.checkpoint_directory, stored.saving().name());
+  for (const std::string& folder : found->half_written) {
+    if (stored.has_saving() && folder == in_progress) continue;
+    TG_LOG(INFO) << "removes " << folder << ": a checkpoint that was not completed";
+    RemoveCheckpoint(*files, folder);
+  }
+  if (stored.format() != 0 || found->complete.empty()) return stored;
+  if (!fresh) return ResumeFrom(found->complete, core);
+  TG_LOG(WARNING) << "--fresh: starts anew beside " << found->complete.size() << " checkpoints of an earlier run in "
+                  << core.checkpoint_directory;
+  stored.set_last_checkpoint(found->complete.back().manifest.number());
+  return stored;
+}
+
 absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* files) {
   auto config = LoadConfig(files, options.config, options.overrides);
   if (!config.ok()) return config.status();
@@ -194,6 +217,7 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   core.config_fingerprint = JobConfigFingerprint(*config);
   core.job = std::move(plan->job);
   core.synchronous = staleness->sync;
+  core.bounded = !staleness->infinite;
   core.train_splits = std::move(plan->train);
   core.valid_splits = std::move(plan->valid);
   std::error_code error;
@@ -213,7 +237,13 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   job.checkpoint_lock = *std::move(lock);
   auto stored = job.store->Load();
   if (!stored.ok()) return stored.status();
-  auto state = ClusterState::Create(core, *std::move(stored));
+  if (options.fresh && stored->format() != 0) {
+    return absl::FailedPreconditionError(absl::StrCat("--fresh: --state=", job.state_folder,
+                                                      " holds a job that was begun; name an empty folder"));
+  }
+  auto begun = StateFromCheckpoints(files, core, *std::move(stored), options.fresh);
+  if (!begun.ok()) return begun.status();
+  auto state = ClusterState::Create(core, *std::move(begun));
   if (!state.ok()) {
     return absl::Status(state.status().code(),
                         absl::StrCat("--state=", job.state_folder, ": ", state.status().message()));
@@ -238,13 +268,28 @@ int SchedulerProcess::Run() {
   return signal_ != 0 ? 128 + signal_ : code;
 }
 
+// The newest checkpoint is the last of its job: no member need come.
+int SchedulerProcess::TellOfFinished(const ClusterState& core) {
+  const SchedulerState& state = core.Durable();
+  TG_LOG(INFO) << "job \"" << state.job() << "\" is finished already, after epoch " << state.epoch() << "; its checkpoint is "
+               << state.checkpoint() << ". Raise train.epochs to train on, or start anew with --fresh";
+  if (options_.summary.empty()) return kExitFinished;
+  const absl::Status written = files_->WriteAtomically(options_.summary, SummaryJson(core.Status(0), state));
+  if (!written.ok()) TG_LOG(ERROR) << "--summary: " << written.message();
+  return written.ok() ? kExitFinished : kExitFailed;
+}
+
 int SchedulerProcess::RunJob() {
   absl::StatusOr<Job> job = Prepare(options_, files_);
   if (!job.ok()) {
     TG_LOG(ERROR) << job.status().message();
     return kExitUsage;
   }
-  if (job->core->Ended()) TellOfEnd(job->core->Durable(), job->state_folder);
+  if (job->core->Ended()) {
+    const SchedulerState& state = job->core->Durable();
+    if (state.term() == 0) return TellOfFinished(*job->core);
+    TellOfEnd(state, job->state_folder);
+  }
   const RealClock clock;
   SchedulerLoop::Hooks hooks;
   hooks.write_manifest = [this](const ManifestOrder& order) -> absl::Status {
@@ -252,7 +297,7 @@ int SchedulerProcess::RunJob() {
     if (!made.ok()) return made;
     return WriteManifest(*files_, order.directory, order.manifest);
   };
-  hooks.remove_checkpoint = [this](const std::string& folder) { RemoveCheckpoint(files_, folder); };
+  hooks.remove_checkpoint = [this](const std::string& folder) { RemoveCheckpoint(*files_, folder); };
   hooks.log = [](const std::string& event) { TG_LOG(INFO) << event; };
   MetricsWriter writer;
   if (!options_.metrics_dir.empty()) {

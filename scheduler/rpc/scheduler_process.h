@@ -12,6 +12,8 @@
 
 namespace tidegate {
 
+class ClusterState;
+
 struct SchedulerProcessOptions {
   std::string config;                  // file: text format, or binary JobConfig (*.pb)
   std::vector<std::string> overrides;  // path=value
@@ -20,6 +22,7 @@ struct SchedulerProcessOptions {
   bool insecure_bind = false;
   std::string state;           // folder; empty: a new one under ./tidegate-run
   std::string checkpoint_dir;  // empty: "checkpoints" in the state's folder
+  bool fresh = false;          // start anew whatever checkpoint_dir holds
   std::string summary;         // file; empty: none
   std::string metrics_dir;     // folder of metrics.jsonl and event files; empty: none
   std::string address_file;    // gets HOST:PORT once it listens; empty: none
@@ -45,6 +48,7 @@ class SchedulerProcess {
 
  private:
   int RunJob();
+  int TellOfFinished(const ClusterState& core);
 
   const SchedulerProcessOptions options_;
   FileSystem* const files_;

@@ -20,6 +20,7 @@ class SchedulerServiceImpl final : public SchedulerService::CallbackService {
   Reactor* GetRouting(Context*, const GetRoutingRequest*, GetRoutingResponse*) override;
   Reactor* GetStatus(Context*, const GetStatusRequest*, GetStatusResponse*) override;
   Reactor* StopJob(Context*, const StopJobRequest*, StopJobResponse*) override;
+  Reactor* SaveCheckpoint(Context*, const SaveCheckpointRequest*, SaveCheckpointResponse*) override;
 
  private:
   template <typename Request, typename Response>

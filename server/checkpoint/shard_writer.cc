@@ -7,25 +7,6 @@
 
 namespace tidegate {
 
-ShardImage TakeShardImage(const ShardGroup& group, ShardId shard, uint32_t shards) {
-  ShardImage image;
-  image.header.set_shard(shard);
-  image.header.set_shards(shards);
-  for (TableId id = 0; id < group.tables(); ++id) {
-    const TableGroup& table = group.table(id);
-    const ShardTable& rows = table.shard(table.LocalOfShard(shard));
-    std::string& bytes = image.sections.emplace_back();
-    bytes.reserve(rows.rows() * (table.layout().row_bytes() + sizeof(Key) + sizeof(uint32_t)));
-    rows.AppendRows(rows.SortedKeys(), &bytes);
-    ShardSection* section = image.header.add_sections();
-    section->set_table(id);
-    section->set_rows(rows.rows());
-    section->set_row_bytes(table.layout().row_bytes());
-    section->set_bytes(bytes.size());
-  }
-  return image;
-}
-
 absl::StatusOr<CheckpointFile> WriteShardImage(FileSystem& files, const std::string& directory,
                                                const ShardImage& image) {
   CheckpointFile result;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -17,13 +18,16 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/member_link.h"
 #include "proto/job.pb.h"
-#include "server/checkpoint/shard_writer.h"
+#include "server/checkpoint/cut_writer.h"
+#include "server/checkpoint/restore.h"
 #include "server/rpc/server_metrics.h"
 #include "server/rpc/shard_engine.h"
 #include "server/rpc/shard_service.h"
 
 namespace tidegate {
 namespace {
+
+constexpr std::chrono::milliseconds kCutPoll{5};
 
 int Executors(const ServerOptions& options) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -64,7 +68,9 @@ class ServerProcess::Impl {
   absl::Status Configure();
   MemberLink::Callbacks Callbacks();
   absl::StatusOr<std::vector<CheckpointFile>> RunCommand(const Command& command);
+  absl::Status OpenTables(const tidegate::OpenTables& command);
   absl::StatusOr<std::vector<CheckpointFile>> WriteCheckpointFiles(const WriteCheckpoint& command);
+  bool WaitForCut();
   void FetchRouting(Epoch epoch);
   void TakeRouting(const RoutingTable& table);
   void End(int exit_code, const std::string& reason);  // the first counts
@@ -86,6 +92,7 @@ class ServerProcess::Impl {
   std::unique_ptr<MemberLink> link_;
   std::atomic<MemberLink*> link_now_{nullptr};
   std::atomic<Epoch> epoch_wanted_{0};
+  uint64_t cut_armed_ = 0;  // number; of the thread that runs commands
 
   std::mutex mutex_;
   std::condition_variable ended_;
@@ -258,13 +265,13 @@ void ServerProcess::Impl::TakeRouting(const RoutingTable& table) {
 absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
     const Command& command) {
   switch (command.kind_case()) {
-    case Command::kOpenTables: {
-      const std::vector<TableSpec> specs(command.open_tables().tables().begin(),
-                                         command.open_tables().tables().end());
-      if (absl::Status s = engine_.OpenTables(specs); !s.ok()) return s;
-      TG_LOG(INFO) << "opened " << specs.size() << " tables";
+    case Command::kOpenTables:
+      if (absl::Status s = OpenTables(command.open_tables()); !s.ok()) return s;
       return std::vector<CheckpointFile>();
-    }
+    case Command::kCutShards:
+      cut_armed_ = command.cut_shards().number();
+      engine_.ArmCut(cut_armed_, command.cut_shards().clock());
+      return std::vector<CheckpointFile>();
     case Command::kSetLearningRate:
       engine_.SetLearningRateScale(command.set_learning_rate().scale());
       return std::vector<CheckpointFile>();
@@ -280,24 +287,58 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
   return absl::UnimplementedError("this server does not know the command: another version?");
 }
 
+absl::Status ServerProcess::Impl::OpenTables(const tidegate::OpenTables& command) {
+  const std::vector<TableSpec> specs(command.tables().begin(), command.tables().end());
+  const RestoreTables& restore = command.restore();
+  const auto fill = [&]() -> absl::Status {
+    if (!command.has_restore()) return absl::OkStatus();
+    const auto load = [this](ShardId shard, TableId table, std::string_view records) {
+      absl::Status loaded;
+      const absl::Status visited = engine_.VisitShard(shard, [&](ShardGroup& group) {
+        TableGroup& tables = group.mutable_table(table);
+        loaded = tables.shard(tables.LocalOfShard(shard))
+                     .LoadRows(std::as_bytes(std::span(records.data(), records.size())));
+      });
+      return visited.ok() ? loaded : visited;
+    };
+    absl::Status status = RestoreShards(*files_, restore.directory(), specs, engine_.shards(),
+                                        engine_.total_shards(), load);
+    if (status.ok()) engine_.Resume(restore.clock(), restore.learning_rate_scale());
+    return status;
+  };
+  if (absl::Status s = engine_.OpenTables(specs, fill); !s.ok()) return s;
+  TG_LOG(INFO) << "opened " << specs.size() << " tables"
+               << (command.has_restore() ? ", restored from " + restore.directory() : "");
+  return absl::OkStatus();
+}
+
+bool ServerProcess::Impl::WaitForCut() {
+  std::unique_lock lock(mutex_);
+  return !ended_.wait_for(lock, kCutPoll, [this] { return outcome_.has_value(); });
+}
+
 absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::WriteCheckpointFiles(
     const WriteCheckpoint& command) {
   const std::string directory = JoinPath(command.directory(), command.name());
   if (absl::Status s = files_->CreateDirectories(directory); !s.ok()) return s;
   // From here on the folder holds no checkpoint, whatever an earlier job left there.
   if (absl::Status s = files_->Remove(JoinPath(directory, "MANIFEST")); !s.ok()) return s;
-  std::vector<CheckpointFile> files;
-  const uint32_t shards = engine_.total_shards();
-  for (ShardId shard : engine_.shards()) {
-    ShardImage image;
-    absl::Status status = engine_.VisitShard(
-        shard, [&](const ShardGroup& group) { image = TakeShardImage(group, shard, shards); });
-    if (!status.ok()) return status;
-    auto file = WriteShardImage(*files_, directory, image);
-    if (!file.ok()) return file.status();
-    files.push_back(*std::move(file));
+  if (cut_armed_ != command.number() || command.number() == 0) {
+    engine_.ArmCut(command.number(), kNoBound);
   }
-  TG_LOG(INFO) << "wrote " << files.size() << " shards to " << directory;
+  cut_armed_ = 0;
+  CutSource source;
+  source.shards = engine_.shards();
+  source.visit = [this](ShardId shard, const std::function<void(ShardGroup&)>& visit) {
+    return engine_.VisitShard(shard, visit);
+  };
+  source.wait = [this] { return WaitForCut(); };
+  auto files = WriteCut(*files_, directory, command.number(), source);
+  if (!files.ok()) {
+    engine_.DropCut(command.number());
+    return files.status();
+  }
+  TG_LOG(INFO) << "wrote " << files->size() << " shards to " << directory;
   return files;
 }
 

@@ -58,15 +58,19 @@ void ShardEngine::Publish(std::shared_ptr<const View> view) {
   view_ = std::move(view);
 }
 
-void ShardEngine::OnEveryLane(const std::function<void(Lane&)>& work) {
+void ShardEngine::OnEveryLane(const std::function<void(Lane&)>& work) { OnLanes(~uint64_t{0}, work); }
+
+void ShardEngine::OnLanes(uint64_t lanes, const std::function<void(Lane&)>& work) {
   struct Wait {
     std::mutex mutex;
     std::condition_variable all_done;
     size_t left;
   };
   auto wait = std::make_shared<Wait>();
-  wait->left = lanes_.size();
+  wait->left = static_cast<size_t>(
+      std::count_if(lanes_.begin(), lanes_.end(), [lanes](const auto& l) { return (l->bit() & lanes) != 0; }));
   for (const auto& lane : lanes_) {
+    if ((lane->bit() & lanes) == 0) continue;
     lane->strand.Run([this, &work, wait, lane = lane.get()] {
       work(*lane);
       Deliver(*lane);
@@ -135,13 +139,17 @@ absl::Status ShardEngine::SetRouting(const Routing& routing) {
   return absl::OkStatus();
 }
 
-absl::Status ShardEngine::OpenTables(std::span<const TableSpec> specs) {
+absl::Status ShardEngine::OpenTables(std::span<const TableSpec> specs,
+                                     const std::function<absl::Status()>& fill) {
   auto catalog = TableCatalog::FromSpecs(specs);
   if (!catalog.ok()) return catalog.status();
   std::vector<absl::Status> statuses(lanes_.size());
   OnEveryLane([&](Lane& lane) { statuses[lane.index] = lane.group->OpenTables(*catalog); });
   for (const absl::Status& status : statuses) {
     if (!status.ok()) return status;
+  }
+  if (fill) {
+    if (absl::Status s = fill(); !s.ok()) return s;
   }
   auto next = std::make_shared<View>(*view());
   next->catalog = *std::move(catalog);
@@ -161,16 +169,24 @@ void ShardEngine::Sweep(Clock clock) {
   OnEveryLane([&](Lane& lane) { lane.group->Sweep(clock); });
 }
 
-absl::Status ShardEngine::VisitShard(ShardId shard,
-                                     const std::function<void(const ShardGroup&)>& visit) {
+void ShardEngine::ArmCut(uint64_t number, Clock clock) {
+  OnEveryLane([&](Lane& lane) { lane.group->ArmCut(number, clock); });
+}
+
+void ShardEngine::DropCut(uint64_t number) {
+  OnEveryLane([&](Lane& lane) { lane.group->cut().Drop(number); });
+}
+
+void ShardEngine::Resume(Clock clock, float learning_rate_scale) {
+  OnEveryLane([&](Lane& lane) { lane.group->Resume(clock, learning_rate_scale); });
+}
+
+absl::Status ShardEngine::VisitShard(ShardId shard, const std::function<void(ShardGroup&)>& visit) {
   const auto current = view();
   if (!std::binary_search(current->own.begin(), current->own.end(), shard)) {
     return absl::NotFoundError(absl::StrCat("shard ", shard, " is not of this server"));
   }
-  const int index = current->lane_of_shard[shard];
-  OnEveryLane([&](Lane& lane) {
-    if (lane.index == index) visit(*lane.group);
-  });
+  OnLanes(lanes_[current->lane_of_shard[shard]]->bit(), [&](Lane& lane) { visit(*lane.group); });
   return absl::OkStatus();
 }
 

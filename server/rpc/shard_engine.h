@@ -76,12 +76,19 @@ class ShardEngine final : private RowSink {
   // --- control; these return when every strand has done it ---
   void Configure(const JobOptions& job);  // once
   absl::Status SetRouting(const Routing& routing);
-  absl::Status OpenTables(std::span<const TableSpec> specs);
+  // `fill` runs when all strands have the tables, before any message sees them; may be null.
+  absl::Status OpenTables(std::span<const TableSpec> specs,
+                          const std::function<absl::Status()>& fill = nullptr);
   void SetWorkers(const WorkerSet& workers);
   void SetLearningRateScale(float scale);
   void Sweep(Clock clock);
+  // Checkpoints: every strand's next cut (server/shard/shard_cut.h); forgets the cut of this number.
+  void ArmCut(uint64_t number, Clock clock);
+  void DropCut(uint64_t number);
+  // After a restore's rows: pulls are released by `clock`.
+  void Resume(Clock clock, float learning_rate_scale);
   // Runs `visit` with the group that has the shard, on its strand. NOT_FOUND: not a shard of this server.
-  absl::Status VisitShard(ShardId shard, const std::function<void(const ShardGroup&)>& visit);
+  absl::Status VisitShard(ShardId shard, const std::function<void(ShardGroup&)>& visit);
   std::vector<ShardId> shards() const;
   uint32_t total_shards() const;  // of the job; 0 before routing
   Statistics Collect();
@@ -104,6 +111,7 @@ class ShardEngine final : private RowSink {
   void Publish(std::shared_ptr<const View> view);
   static void AddStatistics(const Lane& lane, Statistics* total);
   void OnEveryLane(const std::function<void(Lane&)>& work);
+  void OnLanes(uint64_t lanes, const std::function<void(Lane&)>& work);
   absl::Status Parse(ShardCall* call, MessageKind kind);
   absl::Status Check(ShardCall* call, const View& view);
   void Refuse(const std::shared_ptr<ShardCall>& call, const absl::Status& status);

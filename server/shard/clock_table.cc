@@ -35,6 +35,10 @@ bool ClockTable::IsLive(Incarnation worker) const {
   return it != workers_.end() && it->second.live;
 }
 
+bool ClockTable::AnyLive() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& w) { return w.second.live; });
+}
+
 bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clock released) {
   using Kind = wire::ClockRequest::Kind;
   auto [it, added] = workers_.try_emplace(id);

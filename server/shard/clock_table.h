@@ -37,6 +37,9 @@ class ClockTable {
   // True if no set of workers has told of it: it may join in the next one, or be no member at all.
   bool IsUnknown(Incarnation worker) const;
   bool IsLive(Incarnation worker) const;
+  bool AnyLive() const;
+  // Of a job that resumes after `clock`. REQUIRES: no worker is known.
+  void StartAt(Clock clock) { minimum_ = clock; }
 
   // An announcement of a worker that is not removed; `released` is the clock that pulls are released
   // by now, where a Hello counts its sender. False: repeated or older than the newest seen, nothing

@@ -17,6 +17,17 @@ std::vector<Incarnation> Sessions::Workers() const {
   return out;
 }
 
+void Sessions::AppendRecords(size_t shard, ShardFileHeader* header) const {
+  for (const auto& [worker, session] : sessions_) {
+    const ShardSession& of_shard = session[shard];
+    if (of_shard.floor() == 1 && of_shard.applied() == 0) continue;
+    SessionRecord* record = header->add_sessions();
+    record->set_incarnation(worker);
+    record->set_floor(of_shard.floor());
+    record->set_applied(of_shard.applied());
+  }
+}
+
 absl::Status Sessions::FindDuplicates(std::span<ShardSession> session, Sequence sequence,
                                       Sequence oldest_unacked, std::span<const uint8_t> touched,
                                       std::span<uint8_t> skip, size_t* duplicates) {

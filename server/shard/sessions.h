@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "common/types.h"
+#include "proto/checkpoint.pb.h"
 
 namespace tidegate {
 
@@ -34,6 +35,8 @@ class ShardSession {
   // REQUIRES: !IsDuplicate(sequence), and within the window.
   void MarkApplied(Sequence sequence) { applied_ |= uint64_t{1} << (sequence - floor_); }
   bool InWindow(Sequence sequence) const { return sequence < floor_ + kSessionWindow; }
+  Sequence floor() const { return floor_; }
+  uint64_t applied() const { return applied_; }
 
  private:
   Sequence floor_ = 1;
@@ -50,6 +53,8 @@ class Sessions {
   bool Has(Incarnation worker) const { return sessions_.contains(worker); }
   void Drop(Incarnation worker) { sessions_.erase(worker); }
   size_t size() const { return sessions_.size(); }
+  // What the shard remembers of each worker that pushed to it, by incarnation.
+  void AppendRecords(size_t shard, ShardFileHeader* header) const;
   // Incarnations with a session, ascending.
   std::vector<Incarnation> Workers() const;
 

@@ -115,6 +115,7 @@ void ShardGroup::Sweep(Clock clock) {
 void ShardGroup::SweepTable(TableId id, Clock clock) {
   if (!catalog_->layout(id).evicts()) return;
   TableGroup& table = *tables_[id];
+  if (cut_.open()) cut_.BeforeSweep(id);
   for (uint32_t local = 0; local < table.shards(); ++local) {
     metrics_.swept_rows += table.shard(local).Sweep(clock, nullptr);
   }
@@ -129,6 +130,29 @@ void ShardGroup::SweepCrossed(Clock before, Clock after) {
     const uint64_t ended_after = static_cast<uint64_t>(std::max<Clock>(after + 1, 0));
     if (ended_after / every > ended_before / every) SweepTable(id, after);
   }
+}
+
+// ---- checkpoints -----------------------------------------------------------
+
+void ShardGroup::ArmCut(uint64_t number, Clock clock) {
+  cut_.Arm(number, clock);
+  CutIfDue();
+}
+
+void ShardGroup::CutIfDue() {
+  if (!cut_.DueAt(released_clock(), clocks_.AnyLive())) return;
+  cut_.Begin(&tables_, shard_map_, sessions_, released_clock(), highest_clock_);
+}
+
+void ShardGroup::BeforeWrite(TableId id, const GradientBatch& batch) {
+  if (cut_.open()) cut_.BeforeWrite(id, batch.keys, batch.positions);
+}
+
+void ShardGroup::Resume(Clock clock, float learning_rate_scale) {
+  applied_clock_ = highest_clock_ = clock;
+  clocks_.StartAt(clock);
+  learning_rate_scale_ = learning_rate_scale;
+  ReportBytes();
 }
 
 // ---- clocks ----------------------------------------------------------------
@@ -202,9 +226,11 @@ void ShardGroup::JoinAt(Incarnation worker, uint64_t order, Clock clock, ShardEf
 
 void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
   if (!options_.synchronous) {
-    if (released_clock() == before) return;
-    ReleaseParked(effects);
-    SweepCrossed(before, released_clock());
+    if (released_clock() != before) {
+      ReleaseParked(effects);
+      SweepCrossed(before, released_clock());
+    }
+    CutIfDue();
     return;
   }
   while (aggregator_.Ready(applied_clock_ + 1, clocks_)) {
@@ -218,8 +244,10 @@ void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
           {held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0});
     }
     SweepCrossed(applied_clock_ - 1, applied_clock_);
+    CutIfDue();
     ReleaseParked(effects);
   }
+  CutIfDue();
 }
 
 void ShardGroup::ReleaseParked(ShardEffects* effects) {

@@ -35,6 +35,7 @@
 #include "server/shard/message_check.h"
 #include "server/shard/parked_pulls.h"
 #include "server/shard/sessions.h"
+#include "server/shard/shard_cut.h"
 #include "server/shard/shard_map.h"
 #include "server/shard/shard_messages.h"
 #include "server/shard/sync_aggregator.h"
@@ -75,6 +76,14 @@ class ShardGroup {
   // Evicts by the tables' rules as of `clock`. Also done by the group itself whenever the released
   // clock crosses a multiple of a table's sweep_every_clocks.
   void Sweep(Clock clock);
+
+  // Checkpoints: cuts where the released clock first reaches `clock` (staleness 0: right after applying it
+  // and its sweeps), which may be now, or where no worker is live. One cut at a time.
+  void ArmCut(uint64_t number, Clock clock);
+  ShardCut& cut() { return cut_; }
+  const ShardCut& cut() const { return cut_; }
+  // After the rows of a checkpoint were loaded, before any message: pulls are released by `clock`.
+  void Resume(Clock clock, float learning_rate_scale);
 
   // --- messages ---
   void Pull(PullCall call, ShardEffects* effects);
@@ -126,6 +135,8 @@ class ShardGroup {
   void ReleaseParked(ShardEffects* effects);
   void SweepCrossed(Clock before, Clock after);
   void SweepTable(TableId id, Clock clock);
+  void CutIfDue();
+  void BeforeWrite(TableId id, const GradientBatch& batch);
   void ReportBytes();
 
   const Options options_;
@@ -138,7 +149,9 @@ class ShardGroup {
   float learning_rate_scale_ = 1;
   Clock applied_clock_ = -1;  // staleness 0
   ClockTable clocks_;
+  Clock highest_clock_ = -1;  // of applied pushes
   Sessions sessions_;
+  ShardCut cut_;
   ParkedPulls parked_;
   SyncAggregator aggregator_;
   std::vector<uint8_t> touched_;  // by local shard, of the call in work

@@ -125,12 +125,15 @@ uint64_t ShardGroup::Apply(const PushCall& call, float scale, Clock clock,
   arguments.scale = scale;
   arguments.lr_scale = LearningRateAt(clock);
   arguments.clock = clock;
+  highest_clock_ = std::max(highest_clock_, clock);
   uint64_t skipped = 0;
   for (size_t t = 0; t < call.request.tables.size(); ++t) {
     const wire::TableGradients& table = call.request.tables[t];
     const size_t keys = call.selection.Count(t, table.keys.size());
     if (keys == 0) continue;
-    const ApplyResult result = tables_[table.table]->Apply(BatchOf(call, t), arguments, skip_shard);
+    const GradientBatch batch = BatchOf(call, t);
+    BeforeWrite(table.table, batch);
+    const ApplyResult result = tables_[table.table]->Apply(batch, arguments, skip_shard);
     skipped += result.skipped;
     metrics_.pushed_rows += keys - result.skipped;
   }
@@ -260,10 +263,13 @@ void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch) {
   arguments.scale = static_cast<float>(1.0 / batch.weight);
   arguments.lr_scale = LearningRateAt(batch.clock);
   arguments.clock = batch.clock;
+  highest_clock_ = std::max(highest_clock_, batch.clock);
   for (TableId id = 0; id < tables_.size(); ++id) {
     GradientAccumulator& sums = *accumulators_[id];
     if (sums.size() == 0) continue;
-    tables_[id]->Apply(sums.Sum(), arguments);
+    const GradientBatch gradients = sums.Sum();
+    BeforeWrite(id, gradients);
+    tables_[id]->Apply(gradients, arguments);
     sums.Clear();
   }
   ReportBytes();

@@ -186,12 +186,21 @@ void ShardTable::Clear() {
   index_.Clear();
 }
 
-std::vector<Key> ShardTable::SortedKeys() const {
+bool ShardTable::MayHalveCounters(uint64_t more) const {
+  return unadmitted_ + more >= std::max(kUnadmittedMin, 2 * rows_);
+}
+
+std::vector<Key> ShardTable::Keys() const {
   std::vector<Key> keys;
   keys.reserve(index_.size());
   for (size_t slot = 0; slot < index_.slots(); ++slot) {
     if (index_.RowAt(slot) != KeyIndex::kEmpty) keys.push_back(index_.KeyAt(slot));
   }
+  return keys;
+}
+
+std::vector<Key> ShardTable::SortedKeys() const {
+  std::vector<Key> keys = Keys();
   std::sort(keys.begin(), keys.end());
   return keys;
 }

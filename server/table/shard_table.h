@@ -60,6 +60,8 @@ class alignas(64) ShardTable {
   // Counts `samples` that held an absent key; creates its row (initialised; touches = samples counted
   // so far) when the admission rule says so. kNoRow: not yet. REQUIRES: Find() is kNoRow.
   RowId Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
+  // Whether counting so many new keys may halve the counters of others.
+  bool MayHalveCounters(uint64_t more) const;
   // Removes the key's row or counter. False: there was none.
   bool Erase(Key key);
   // Evicts rows by the layout's rules at `clock` and ages counters. Appends the evicted keys, rising,
@@ -67,7 +69,8 @@ class alignas(64) ShardTable {
   uint64_t Sweep(Clock clock, std::vector<Key>* evicted);
   void Clear();
 
-  // All keys that have a row or a counter, rising.
+  // All keys that have a row or a counter: as they lie, and rising.
+  std::vector<Key> Keys() const;
   std::vector<Key> SortedKeys() const;
   // Appends the records of `keys` (in the order given; absent ones are left out): for checkpoints and
   // snapshots, in chunks. Record: key u64, kind u32 (0 row: row_bytes; 1 counter: u32), little endian.

@@ -50,6 +50,7 @@ ClusterHarness::ClusterHarness(HarnessOptions options)
   if (options_.checkpoints) scheduler_.checkpoint_directory = "ckpt";
   scheduler_.sync_group_steps = scheduler_.sync_group_steps_max = 8;
   if (options_.adjust) options_.adjust(&scheduler_);
+  stored_ = options_.resumed;
   StartScheduler();
   for (uint32_t i = 0; i < options_.servers; ++i) AddServer();
   for (uint32_t i = 0; i < options_.workers; ++i) AddWorker();
@@ -80,9 +81,10 @@ void ClusterHarness::Apply(SchedulerEffects effects) {
   if (effects.manifest) {
     manifests_.push_back(*effects.manifest);
     After(1, [this] {
-      if (core_) Apply(core_->ManifestWritten(now_, absl::OkStatus()));
+      if (core_) Apply(core_->ManifestWritten(now_, manifest_status_));
     });
   }
+  removed_.insert(removed_.end(), effects.remove_checkpoints.begin(), effects.remove_checkpoints.end());
   for (SchedulerReply& reply : effects.replies) {
     const auto it = pending_.find(reply.token);
     TG_CHECK(it != pending_.end()) << "a token answered twice, or unknown: " << reply.token;
@@ -91,6 +93,19 @@ void ClusterHarness::Apply(SchedulerEffects effects) {
     if (random_.Unit() < options_.drop) continue;
     After(Delay(), [callback, reply] { callback(reply.status, reply.response); });
   }
+}
+
+uint64_t ClusterHarness::AskForCheckpoint() {
+  const CallToken token = ++last_token_;
+  uint64_t number = 0;
+  SchedulerEffects effects = core_->Handle(now_, token, SaveCheckpointRequest());
+  std::erase_if(effects.replies, [&](const SchedulerReply& reply) {
+    if (reply.token != token) return false;
+    if (reply.status.ok()) number = std::get<SaveCheckpointResponse>(reply.response).number();
+    return true;
+  });
+  Apply(std::move(effects));
+  return number;
 }
 
 template <typename Request>
@@ -243,7 +258,10 @@ void ClusterHarness::DoCommand(FakeMember& m, const Command& command) {
   CommandResult result;
   result.set_id(command.id());
   if (command.has_set_learning_rate()) m.lr_scale = command.set_learning_rate().scale();
-  if (command.has_write_checkpoint()) {
+  if (command.has_write_checkpoint() && m.disk_full) {
+    result.set_code(static_cast<uint32_t>(absl::StatusCode::kResourceExhausted));
+    result.set_error("no space left on device");
+  } else if (command.has_write_checkpoint()) {
     CheckpointFile* file = result.add_files();
     file->set_name(absl::StrCat("shard-", m.index));
     file->set_shard(static_cast<uint32_t>(m.index));

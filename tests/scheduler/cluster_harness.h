@@ -26,6 +26,7 @@ struct HarnessOptions {
   uint64_t steps = 100;         // synchronous: of an epoch
   uint64_t samples_per_step = 60;
   bool checkpoints = true;
+  SchedulerState resumed;       // what the first scheduler starts from
   double drop = 0, duplicate = 0;
   TimeMs delay_ms_max = 2;
   uint64_t seed = 1;
@@ -40,6 +41,7 @@ class ClusterHarness {
     uint64_t nonce = 0;
     Incarnation incarnation = 0;
     bool dead = false, left = false, hung = false;
+    bool disk_full = false;  // servers: checkpoints fail
     bool ended = false;
     Phase phase = STARTING;
     uint64_t term = 0;
@@ -86,6 +88,11 @@ class ClusterHarness {
   uint64_t calls() const { return calls_; }
   const std::vector<ManifestOrder>& manifests() const { return manifests_; }
   const std::vector<MetricsRecord>& metrics() const { return metrics_; }
+  const std::vector<std::string>& removed() const { return removed_; }
+  // Why manifests cannot be written; OK: they are.
+  void SetManifestStatus(absl::Status status) { manifest_status_ = std::move(status); }
+  // As `tidegate checkpoint` does; the number promised.
+  uint64_t AskForCheckpoint();
   Random& random() { return random_; }
   bool HasEvent(const std::string& text) const;
   uint64_t ExpectedSamples() const;
@@ -130,6 +137,8 @@ class ClusterHarness {
   Clock applied_ = -1;
   std::vector<ManifestOrder> manifests_;
   std::vector<MetricsRecord> metrics_;
+  std::vector<std::string> removed_;
+  absl::Status manifest_status_;
 };
 
 }  // namespace tidegate

@@ -75,10 +75,12 @@ TEST_CASE("servers open the tables once before anything else, and know the shard
   REQUIRE(cluster.RunToEnd());
   for (int server : {0, 1}) {
     const auto& m = cluster.member(server);
-    REQUIRE(m.commands_done.size() == 2);
+    REQUIRE(m.commands_done.size() == 3);
     CHECK(m.commands_done[0].has_open_tables());
     CHECK(m.commands_done[0].open_tables().tables(0).name() == "emb");
-    CHECK(m.commands_done[1].has_write_checkpoint());
+    CHECK(m.commands_done[1].has_cut_shards());
+    CHECK(m.commands_done[2].has_write_checkpoint());
+    CHECK(m.commands_done[1].cut_shards().number() == m.commands_done[2].write_checkpoint().number());
     CHECK(m.routing_epoch == 1);
   }
 }
@@ -154,7 +156,7 @@ TEST_CASE("a crash of the scheduler before any of its calls is survived") {
     REQUIRE(cluster.RunToEnd());
     CheckComplete(cluster, 2);
     CHECK(cluster.stored().term() == 2);
-    for (int server : {0, 1}) CHECK(cluster.member(server).commands_done.size() == 2);
+    for (int server : {0, 1}) CHECK(cluster.member(server).commands_done.size() == 3);
   }
 }
 

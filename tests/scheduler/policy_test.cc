@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 
+#include "scheduler/policy/checkpoint_policy.h"
 #include "scheduler/policy/epoch_policy.h"
 #include "scheduler/policy/placement.h"
 
@@ -115,9 +116,45 @@ TEST_CASE("early stop ends after `patience` epochs without a better metric and k
   CHECK_FALSE(run.Epoch(.75).save);
   CHECK_FALSE(run.decision.last);
   CHECK(run.Epoch(.74).last);
-  CHECK_FALSE(run.decision.save);  // the best is saved already
+  CHECK(run.decision.save);  // where the job ended, beside the best
+  CHECK_FALSE(run.decision.best);
   CHECK_THAT(run.decision.reason, Catch::Contains("early stop"));
   CHECK(run.state.best_epoch() == 2);
+}
+
+TEST_CASE("checkpoints are due by clocks or seconds, and never without something new") {
+  CheckpointConfig config;
+  CHECK_FALSE(IsCheckpointDue(config, 1'000'000, 1'000'000, 0));
+  CHECK(ClocksToCheckpoint(config, 5, 0) == 0);
+  config.set_every_clocks(10);
+  CHECK_FALSE(IsCheckpointDue(config, 0, 19, 10));
+  CHECK(IsCheckpointDue(config, 0, 20, 10));
+  CHECK(ClocksToCheckpoint(config, 13, 10) == 7);
+  CHECK(ClocksToCheckpoint(config, 20, 10) == 10);
+  config.set_every_s(.5);
+  CHECK_FALSE(IsCheckpointDue(config, 499, 11, 10));
+  CHECK(IsCheckpointDue(config, 500, 11, 10));
+  CHECK_FALSE(IsCheckpointDue(config, 500, 10, 10));
+}
+
+TEST_CASE("the newest checkpoints stay, and the best epoch's") {
+  SchedulerState state;
+  for (uint64_t number = 1; number <= 6; ++number) {
+    CheckpointRecord* record = state.add_checkpoints();
+    record->set_number(number);
+    record->set_best(number == 1 || number == 3);
+  }
+  const auto superseded = [&](uint32_t keep) {
+    std::vector<uint64_t> out;
+    for (const CheckpointRecord& record : SupersededCheckpoints(state.checkpoints(), keep)) out.push_back(record.number());
+    return out;
+  };
+  CHECK(superseded(2) == std::vector<uint64_t>{1, 2, 4});
+  CHECK(superseded(1) == std::vector<uint64_t>{1, 2, 4, 5});
+  CHECK(superseded(0) == superseded(1));
+  CHECK(superseded(4) == std::vector<uint64_t>{1, 2});
+  CHECK(superseded(6).empty());
+  CHECK(superseded(100).empty());
 }
 
 TEST_CASE("keep LAST saves only the epoch that ends the job") {

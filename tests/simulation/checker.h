@@ -27,7 +27,7 @@ struct ServerCall {
 
 // One call into one ShardGroup, after it returned.
 struct GroupCall {
-  enum Kind { kPull, kPush, kAnnounce, kJoinAt, kWorkers, kRouting, kOpenTables, kLearningRate, kCancel };
+  enum Kind { kPull, kPush, kAnnounce, kJoinAt, kWorkers, kRouting, kOpenTables, kLearningRate, kCancel, kCut };
   TimeMs now = 0;
   int server = 0;
   int strand = 0;
@@ -35,7 +35,7 @@ struct GroupCall {
   const ShardGroup* group = nullptr;
   const ServerCall* call = nullptr;  // kPull, kPush, kAnnounce, kCancel
   Incarnation joiner = 0;            // kJoinAt
-  uint64_t order = 0;
+  uint64_t order = 0;                // kCut: the checkpoint's number
   Clock clock = 0;
   const WorkerSet* workers = nullptr;
   float learning_rate_scale = 1;
@@ -64,6 +64,8 @@ struct PulledRows {
   std::map<TableId, std::vector<float>> rows;
   uint64_t issue = 0;  // counts pulls
 };
+
+struct SimDisk;
 
 class Report {
  public:
@@ -107,6 +109,8 @@ class Checker {
   virtual void OnHeard(TimeMs now, Incarnation member) {}
   virtual void OnPersist(TimeMs now, const SchedulerState& state) {}
   virtual void OnReply(TimeMs now, const SchedulerReply& reply, Incarnation to) {}
+  // A manifest is written: the checkpoint is complete.
+  virtual void OnManifest(TimeMs now, const ManifestOrder& order) {}
   // --- the run ---
   virtual void OnEnd(TimeMs now) {}
 
@@ -132,6 +136,6 @@ class Checkers {
 };
 
 // All of them, by the plan.
-void AddCheckers(const Plan* plan, Report* report, Checkers* checkers);
+void AddCheckers(const Plan* plan, Report* report, SimDisk* disk, Checkers* checkers);
 
 }  // namespace tidegate::simulation

@@ -13,12 +13,13 @@ class LedgerHolder final : public Checker {
 
 }  // namespace
 
-void AddCheckers(const Plan* plan, Report* report, Checkers* checkers) {
+void AddCheckers(const Plan* plan, Report* report, SimDisk* disk, Checkers* checkers) {
   auto holder = std::make_unique<LedgerHolder>(plan, report);
   Ledger* ledger = &holder->ledger;
   checkers->Add(MakeExactlyOnceChecker(plan, report, ledger));
   checkers->Add(MakeStalenessChecker(plan, report, ledger));
-  checkers->Add(MakeWorkChecker(plan, report, ledger));
+  checkers->Add(MakeWorkChecker(plan, report, ledger, disk));
+  checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));
   checkers->Add(MakeSchedulerChecker(plan, report));
   checkers->Add(MakeBoundsChecker(plan, report));
   checkers->Add(std::move(holder));

@@ -32,7 +32,8 @@ struct Ledger {
 
 std::unique_ptr<Checker> MakeExactlyOnceChecker(const Plan* plan, Report* report, Ledger* ledger);
 std::unique_ptr<Checker> MakeStalenessChecker(const Plan* plan, Report* report, const Ledger* ledger);
-std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger);
+std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger, const SimDisk* disk);
+std::unique_ptr<Checker> MakeCheckpointChecker(const Plan* plan, Report* report, const Ledger* ledger, SimDisk* disk);
 std::unique_ptr<Checker> MakeSchedulerChecker(const Plan* plan, Report* report);
 std::unique_ptr<Checker> MakeBoundsChecker(const Plan* plan, Report* report);
 

@@ -42,6 +42,17 @@ void AddStranger(Random& random, Plan* plan) {
   plan->faults.insert(later, fault);
 }
 
+// From a sequence of their own, so that the rest of a seed's plan stays what it was.
+void AddCheckpoints(Plan* plan) {
+  Random random(Mix64(plan->seed ^ 0x636b7074));
+  if (random.Below(2) == 0) plan->checkpoint_every_clocks = 2 + random.Below(12);
+  for (uint64_t asked = random.Below(3); asked > 0; --asked) {
+    plan->checkpoints_asked.push_back(static_cast<TimeMs>(50 + random.Below(1500)));
+  }
+  if (random.Below(2) == 0) plan->crash_all_at = static_cast<TimeMs>(200 + random.Below(1500));
+  if (plan->crash_all_at > 0 || plan->checkpoint_every_clocks > 0) plan->checkpoints = true;
+}
+
 }  // namespace
 
 const char* NameOf(Fault::Kind kind) {
@@ -71,7 +82,7 @@ std::string Plan::Describe() const {
       "seed ", seed, ": staleness ", synchronous ? "0" : bounded ? absl::StrCat(staleness) : "inf", ", ",
       servers, " servers of ", strands, " strands, ", workers, " workers, ", shards, " shards, ", epochs,
       " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
-      ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow);
+      ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow);
   for (const Fault& f : faults) {
     absl::StrAppend(&out, "\n  ", f.at, " ms: ", NameOf(f.kind), " of ", f.target, "/", f.server, " for ",
                     f.length_ms, " ms, moment ", f.moment);
@@ -112,6 +123,19 @@ Plan MakePlan(uint64_t seed) {
   }
   AddFaults(random, &plan);
   if (random.Below(3) == 0) AddStranger(random, &plan);
+  AddCheckpoints(&plan);
+  return plan;
+}
+
+Plan MakeResumePlan(const Plan& before) {
+  Plan plan = before;
+  Random random(Mix64(before.seed ^ 0x72657374));
+  plan.generation = 2;
+  plan.crash_all_at = 0;
+  plan.servers = 1 + static_cast<uint32_t>(random.Below(3));
+  plan.strands = 1 + static_cast<uint32_t>(random.Below(2));
+  plan.workers = 1 + static_cast<uint32_t>(random.Below(4));
+  plan.faults.clear();
   return plan;
 }
 

@@ -50,6 +50,12 @@ struct Plan {
   uint64_t message_limit_bytes = 1 << 20;  // some plans: so small that steps travel in parts
   uint32_t valid_splits = 1;
   bool checkpoints = true;
+  uint64_t checkpoint_every_clocks = 0;   // 0: off
+  std::vector<TimeMs> checkpoints_asked;  // by command
+  // Every process dies at once; the job is started again, and resumes from its newest checkpoint, while
+  // pushes of the old run still arrive. 0: no.
+  TimeMs crash_all_at = 0;
+  uint64_t generation = 1;                // of the job; 2: after that
   bool rate_changes = false;   // a plateau that always bites
   TimeMs step_ms_max = 20;     // of computing
   TimeMs strand_lag_ms_max = 0;
@@ -65,6 +71,8 @@ struct Plan {
 };
 
 Plan MakePlan(uint64_t seed);
+// The run after `before` was killed: of other processes, without faults but the network's.
+Plan MakeResumePlan(const Plan& before);
 // Synchronous, without faults; the same work for any placement.
 Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands);
 

@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "scheduler/checkpoint_resume.h"
+#include "tests/simulation/sim_disk.h"
 
 namespace tidegate::simulation {
 namespace {
@@ -31,6 +33,9 @@ SchedulerOptions OptionsOf(const Plan& plan) {
   job.mutable_model()->add_task()->set_name("click");
   options.config_fingerprint = 77;
   options.synchronous = plan.synchronous;
+  options.bounded = plan.bounded;
+  options.generation = plan.generation;
+  train->mutable_checkpoint()->set_every_clocks(plan.checkpoint_every_clocks);
   for (uint64_t row = 0; row < plan.rows; row += plan.rows_per_split) {
     Split split;
     split.set_begin(row);
@@ -49,7 +54,20 @@ SchedulerOptions OptionsOf(const Plan& plan) {
 }  // namespace
 
 SimScheduler::SimScheduler(World* world, int id)
-    : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)) {}
+    : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)) {
+  const auto& complete = world->disk->complete;
+  if (complete.empty()) return;
+  std::vector<StoredCheckpoint> stored;
+  for (const auto& [number, order] : complete) stored.push_back({order.directory, order.manifest});
+  const auto state = ResumeFrom(stored, options_);
+  TG_CHECK(state.ok()) << state.status();
+  disk_ = state->SerializeAsString();
+}
+
+void SimScheduler::AskForCheckpoint() {
+  if (core_ == nullptr || paused()) return;
+  Receive(SaveCheckpointRequest(), 0, [](const absl::Status&, const SchedulerResponse&) {});
+}
 
 SchedulerState SimScheduler::stored() const {
   SchedulerState state;
@@ -98,6 +116,8 @@ void SimScheduler::Apply(SchedulerEffects effects) {
     return;
   }
   if (effects.manifest) {
+    world_->disk->complete[effects.manifest->manifest.number()] = *effects.manifest;
+    world_->checkers->Tell(&Checker::OnManifest, now(), *effects.manifest);
     After(kManifestMs, [this] { Apply(core_->ManifestWritten(now(), absl::OkStatus())); });
   }
   for (const SchedulerReply& reply : effects.replies) {

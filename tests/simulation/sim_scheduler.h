@@ -20,6 +20,8 @@ class SimScheduler final : public Process {
 
   void Boot();
   void Crash();
+  // As `tidegate checkpoint` does.
+  void AskForCheckpoint();
   // The next time that something is to be stored.
   void CrashAtPersist(bool before, TimeMs down_ms) {
     armed_ = true;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "server/table/value_codec.h"
+#include "tests/simulation/sim_disk.h"
 
 namespace tidegate::simulation {
 namespace {
@@ -34,7 +35,7 @@ void SimServer::Boot() {
 void SimServer::OnJoined() {
   ShardGroup::Options options;
   options.synchronous = world_->plan->synchronous;
-  options.generation = 1;
+  options.generation = world_->plan->generation;
   for (uint32_t i = 0; i < world_->plan->strands; ++i) {
     Strand& strand = strands_.emplace_back();
     strand.index = static_cast<int>(i);
@@ -85,10 +86,11 @@ void SimServer::RunCommand(const Command& command, std::function<void(CommandRes
     auto catalog = TableCatalog::FromSpecs(specs);
     TG_CHECK(catalog.ok()) << catalog.status();
     OnEvery(
-        [this, catalog = *catalog](Strand* strand) {
-          GroupCall info = Before(*strand);
+        [this, catalog = *catalog, open = command.open_tables()](Strand* strand) {
           const absl::Status status = strand->group->OpenTables(catalog);
           TG_CHECK(status.ok()) << status;
+          if (open.has_restore()) Restore(open.restore(), strand);
+          const GroupCall info = Before(*strand);
           Deliver(strand, GroupCall::kOpenTables, nullptr, info);
         },
         [this, catalog = *catalog, done, result] {
@@ -104,10 +106,10 @@ void SimServer::RunCommand(const Command& command, std::function<void(CommandRes
           Deliver(strand, GroupCall::kLearningRate, nullptr, info);
         },
         [done, result] { done(result); });
+  } else if (command.has_cut_shards()) {
+    ArmCut(command.cut_shards(), [done, result] { done(result); });
   } else {
-    CheckpointFile* file = result.add_files();
-    file->set_name(absl::StrCat("shard-", index_));
-    Later(10, [done, result] { done(result); });
+    Write(command.write_checkpoint(), std::move(result), std::move(done));
   }
 }
 
@@ -247,6 +249,9 @@ void SimServer::Receive(int peer, std::string bytes, Answer answer) {
   TG_CHECK(parsed.ok()) << parsed.status();
   open->number = parsed->call;
   open->call.request = std::move(parsed->body);
+  if (world_->plan->crash_all_at > 0 && std::holds_alternative<wire::PushRequest>(open->call.request)) {
+    world_->disk->old_pushes.push_back(open->call.bytes);
+  }
   if (absl::Status status = Check(open.get()); !status.ok()) {
     Send(*open, status);
     return;

@@ -27,6 +27,8 @@ class SimServer final : public SimMember, private RowSink {
 
   // A message of the stream of `peer` (any number that names it).
   void Receive(int peer, std::string bytes, Answer answer);
+  // A push of the run before this one, late.
+  void ReceiveOld(std::string bytes);
   // The stream broke: nobody waits for its answers any more.
   void Disconnect(int peer);
 
@@ -56,6 +58,13 @@ class SimServer final : public SimMember, private RowSink {
     uint64_t duplicate_rows = 0;
     std::vector<std::vector<std::byte>> rows;
   };
+
+  struct Writing;
+  void ArmCut(const CutShards& cut, std::function<void()> done);
+  void Write(const WriteCheckpoint& command, CommandResult result, std::function<void(CommandResult)> done);
+  void WriteOn(const std::shared_ptr<Writing>& writing);
+  void StepOfCut(ShardCut* cut, Writing* writing);
+  void Restore(const RestoreTables& restore, Strand* strand);
 
   void OnJoined() override;
   void OnRouting(const RoutingTable& table) override;

@@ -112,7 +112,7 @@ void SimWorker::OnRouting(const RoutingTable& table) {
 void SimWorker::BeginWork() {
   if (!declared_ || routing_ == nullptr || agent_ != nullptr) return;
   TrackerOptions options;
-  options.generation = 1;
+  options.generation = world_->plan->generation;
   options.incarnation = incarnation();
   options.synchronous = world_->plan->synchronous;
   options.message_limit_bytes = world_->plan->message_limit_bytes;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/simulation/checker.h"
+#include "tests/simulation/sim_disk.h"
 #include "tests/simulation/sim_scheduler.h"
 #include "tests/simulation/sim_server.h"
 #include "tests/simulation/sim_worker.h"
@@ -20,13 +21,13 @@ constexpr int kWorkersMax = 24;
 
 class Simulation {
  public:
-  Simulation(const Plan& plan, std::FILE* out)
+  Simulation(const Plan& plan, SimDisk* disk, std::FILE* out)
       : plan_(plan),
         trace_(out),
         network_(&loop_, plan.seed, plan.network, &trace_),
         random_(Mix64(plan.seed ^ 0x73696d)) {
-    world_ = {&plan_, &loop_, &network_, &trace_, &checkers_, &report_, nullptr, {}};
-    AddCheckers(&plan_, &report_, &checkers_);
+    world_ = {&plan_, &loop_, &network_, &trace_, &checkers_, &report_, nullptr, disk, {}};
+    AddCheckers(&plan_, &report_, disk, &checkers_);
     scheduler_ = std::make_unique<SimScheduler>(&world_, 1);
     world_.scheduler = scheduler_.get();
     for (uint32_t i = 0; i < plan_.servers; ++i) {
@@ -46,8 +47,13 @@ class Simulation {
       loop_.At(fault.at, [this, fault] { Inject(fault); });
       deadline = std::max(deadline, fault.at + fault.length_ms);
     }
+    for (TimeMs at : plan_.checkpoints_asked) {
+      loop_.At(at, [this] { scheduler_->AskForCheckpoint(); });
+    }
+    SendOldPushes();
     deadline += kProgressMs;
     while (!report_.failed() && !Ended() && loop_.RunOne()) {
+      if (plan_.crash_all_at > 0 && loop_.now() >= plan_.crash_all_at) return Result();
       if (loop_.now() > deadline || loop_.ran() > kEventsMax) {
         report_.Fail("progress", loop_.now(), absl::StrCat("the job has not ended: ", Why()));
       }
@@ -57,6 +63,14 @@ class Simulation {
   }
 
  private:
+  void SendOldPushes() {
+    for (const std::string& bytes : world_.disk->old_pushes) {
+      if (plan_.generation == 1) return;
+      SimServer* server = servers_[random_.Below(servers_.size())].get();
+      loop_.At(static_cast<TimeMs>(50 + random_.Below(1000)), [server, bytes] { server->ReceiveOld(bytes); });
+    }
+  }
+
   void AddWorker(TimeMs at) {
     if (workers_.size() >= kWorkersMax) return;
     workers_.push_back(std::make_unique<SimWorker>(&world_, 100 + static_cast<int>(workers_.size())));
@@ -185,6 +199,32 @@ class Simulation {
 
 }  // namespace
 
-Outcome Run(const Plan& plan, std::FILE* trace) { return Simulation(plan, trace).Run(); }
+// What the newest checkpoint calls done.
+void BeginFrom(const Plan& plan, SimDisk* disk) {
+  if (disk->complete.empty()) return;
+  const JobProgress& progress = disk->complete.rbegin()->second.manifest.progress();
+  const uint32_t closed = progress.phase() == TRAINING ? progress.epoch() - 1 : progress.epoch();
+  const auto add = [&](uint32_t epoch, uint64_t begin, uint64_t end) {
+    for (uint64_t row = begin; row < std::min(plan.rows, end); ++row) disk->began_done.insert({epoch, row});
+  };
+  for (uint32_t epoch = 1; epoch <= closed; ++epoch) add(epoch, 0, plan.rows);
+  if (progress.phase() != TRAINING) return;
+  for (uint32_t split : progress.current().done()) {
+    add(progress.epoch(), split * plan.rows_per_split, (split + 1) * plan.rows_per_split);
+  }
+  if (plan.synchronous) add(progress.epoch(), 0, progress.current().next_step() * plan.global_batch);
+}
+
+Outcome Run(const Plan& plan, std::FILE* trace) {
+  SimDisk disk;
+  Outcome outcome = Simulation(plan, &disk, trace).Run();
+  if (plan.crash_all_at == 0 || !outcome.ok) return outcome;
+  if (!disk.complete.empty() && disk.complete.rbegin()->second.manifest.progress().last_epoch()) return outcome;
+  BeginFrom(plan, &disk);
+  const uint64_t first_hash = outcome.trace_hash;
+  outcome = Simulation(MakeResumePlan(plan), &disk, trace).Run();
+  outcome.trace_hash = Mix64(outcome.trace_hash ^ Mix64(first_hash));
+  return outcome;
+}
 
 }  // namespace tidegate::simulation

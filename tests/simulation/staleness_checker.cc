@@ -42,7 +42,7 @@ class StalenessChecker final : public Checker {
     acknowledged_at_.erase(issued);
     const auto keys = pull.keys.find(kSparse);
     if (plan_->synchronous || keys == pull.keys.end()) return;
-    const auto own = std::find(keys->second.begin(), keys->second.end(), OwnKey(pull.worker));
+    const auto own = std::find(keys->second.begin(), keys->second.end(), OwnKey(*plan_, pull.worker));
     if (own == keys->second.end()) return;
     const float seen = pull.rows.at(kSparse)[static_cast<size_t>(own - keys->second.begin()) * kSparseWidth];
     if (seen >= static_cast<float>(at_least) && seen <= static_cast<float>(OwnPushes(pull.worker, false))) return;

@@ -3,14 +3,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/simulation/ledger.h"
+#include "tests/simulation/sim_disk.h"
 
 namespace tidegate::simulation {
 namespace {
 
 class WorkChecker final : public Checker {
  public:
-  WorkChecker(const Plan* plan, Report* report, Ledger* ledger)
-      : Checker("work", plan, report), ledger_(ledger) {}
+  WorkChecker(const Plan* plan, Report* report, Ledger* ledger, const SimDisk* disk)
+      : Checker("work", plan, report), ledger_(ledger) {
+    for (const auto& [epoch, row] : disk->began_done) {
+      std::vector<uint32_t>& trained = trained_[epoch];
+      trained.resize(plan->rows);
+      trained[row] = 1;
+    }
+  }
 
   void OnPushAcknowledged(TimeMs now, Incarnation worker, uint64_t number) override {
     const PushIssued& push = ledger_->pushes.at({worker, number}).push;
@@ -69,8 +76,8 @@ class WorkChecker final : public Checker {
 
 }  // namespace
 
-std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger) {
-  return std::make_unique<WorkChecker>(plan, report, ledger);
+std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger, const SimDisk* disk) {
+  return std::make_unique<WorkChecker>(plan, report, ledger, disk);
 }
 
 }  // namespace tidegate::simulation

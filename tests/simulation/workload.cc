@@ -39,7 +39,7 @@ std::vector<Key> KeysOf(TableId table, bool with_own_keys) {
   std::vector<Key> keys;
   for (Key key = 0; key < (table == kSparse ? kKeys : kDenseBlocks); ++key) keys.push_back(key);
   if (table == kSparse && with_own_keys) {
-    for (Incarnation worker = 1; worker <= kIncarnationsMax; ++worker) keys.push_back(OwnKey(worker));
+    for (Incarnation own = 1; own <= 2 * kIncarnationsMax; ++own) keys.push_back(kOwnKeys + own);  // of two generations
   }
   return keys;
 }
@@ -67,7 +67,7 @@ Gradients GradientsOf(const Plan& plan, uint32_t epoch, RowRange rows, Incarnati
       std::vector<float>& g = out[{kDense, block}];
       for (uint32_t j = 0; j < kDenseBlock; ++j) g.push_back(static_cast<float>((j + 1) * rows.size()));
     }
-    if (own != 0) out[{kSparse, OwnKey(own)}] = {1, 1, 0};
+    if (own != 0) out[{kSparse, OwnKey(plan, own)}] = {1, 1, 0};
   }
   return out;
 }

@@ -24,8 +24,10 @@ inline constexpr uint32_t kDenseBlocks = 3;
 inline constexpr uint64_t kKeys = 24;
 // A row of its own for each worker: how many of its pushes with rows are in.
 inline constexpr Key kOwnKeys = 1000;
-inline Key OwnKey(Incarnation worker) { return kOwnKeys + worker; }
 inline constexpr Incarnation kIncarnationsMax = 48;
+inline Key OwnKey(const Plan& plan, Incarnation worker) {
+  return kOwnKeys + worker + (plan.generation - 1) * kIncarnationsMax;
+}
 
 std::vector<TableSpec> Tables();
 uint32_t WidthOf(TableId table);

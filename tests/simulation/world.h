@@ -11,6 +11,7 @@ namespace tidegate::simulation {
 
 class SimScheduler;
 class SimServer;
+struct SimDisk;
 
 struct World {
   const Plan* plan = nullptr;
@@ -20,6 +21,7 @@ struct World {
   Checkers* checkers = nullptr;
   Report* report = nullptr;
   SimScheduler* scheduler = nullptr;
+  SimDisk* disk = nullptr;
   std::vector<SimServer*> servers;  // by index; a server's address is its index
 
   TimeMs now() const { return loop->now(); }

@@ -1,0 +1,134 @@
+#include "server/shard/shard_cut.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "common/logging.h"
+
+namespace tidegate {
+
+void ShardCut::Arm(uint64_t number, Clock clock) {
+  *this = ShardCut();
+  state_ = State::kArmed;
+  number_ = number;
+  clock_ = clock;
+}
+
+void ShardCut::Drop(uint64_t number) {
+  if (number_ == number) *this = ShardCut();
+}
+
+void ShardCut::Begin(const TableGroups* tables, const ShardMap& shards, const Sessions& sessions,
+                     Clock released, Clock highest) {
+  TG_CHECK(state_ == State::kArmed) << "cut " << number_;
+  state_ = State::kOpen;
+  tables_ = tables;
+  for (ShardId shard : shards.shards()) {
+    ShardFileHeader& header = headers_.emplace_back();
+    header.set_shard(shard);
+    header.set_shards(1u << shards.log2_shards());
+    header.set_clock(released);
+    header.set_highest_clock(highest);
+    sessions.AppendRecords(headers_.size() - 1, &header);
+  }
+  parts_.resize(headers_.size() * tables->size());
+  parts_left_ = parts_.size();
+  if (parts_left_ == 0) *this = ShardCut();
+}
+
+bool ShardCut::IsGivenOut(const Part& part, Key key) const {
+  if (part.stage == Part::kFrozen || part.stage == Part::kDone) return true;
+  return part.stage == Part::kOrdered && part.next > 0 && key <= part.keys[part.next - 1];
+}
+
+void ShardCut::BeforeWrite(TableId id, PackedSpan<Key> keys, std::span<const uint32_t> positions) {
+  TableGroup& table = *(*tables_)[id];
+  if (!table.layout().admits_at_once()) {
+    // A shard that has no room for counters halves all of them.
+    const uint64_t more = positions.empty() ? keys.size() : positions.size();
+    for (uint32_t local = 0; local < table.shards(); ++local) {
+      if (table.shard(local).MayHalveCounters(more)) Freeze(local, id);
+    }
+  }
+  const auto save = [&](Key key) {
+    const uint32_t local = table.LocalOfKey(key);
+    Part& part = At(local, id);
+    if (IsGivenOut(part, key)) return;
+    const auto [record, added] = part.saved.try_emplace(key);
+    if (added) table.shard(local).AppendRows(std::span(&key, 1), &record->second);
+  };
+  if (positions.empty()) {
+    for (size_t i = 0; i < keys.size(); ++i) save(keys[i]);
+  } else {
+    for (uint32_t position : positions) save(keys[position]);
+  }
+}
+
+void ShardCut::BeforeSweep(TableId id) {
+  for (uint32_t local = 0; local < headers_.size(); ++local) Freeze(local, id);
+}
+
+void ShardCut::Freeze(uint32_t local, TableId id) {
+  Part& part = At(local, id);
+  if (part.stage == Part::kFrozen || part.stage == Part::kDone) return;
+  const ShardTable& table = (*tables_)[id]->shard(local);
+  if (part.stage == Part::kPending) part.keys = table.SortedKeys();
+  for (; part.next < part.keys.size(); ++part.next) {
+    AppendRecord(part, table, part.keys[part.next], &part.frozen, &part.frozen_rows);
+  }
+  part.stage = Part::kFrozen;
+  part.keys = {};
+  part.saved = {};
+}
+
+void ShardCut::AppendRecord(const Part& part, const ShardTable& table, Key key, std::string* out,
+                            uint64_t* rows) const {
+  const size_t start = out->size();
+  if (const auto saved = part.saved.find(key); saved != part.saved.end()) {
+    out->append(saved->second);
+  } else {
+    table.AppendRows(std::span(&key, 1), out);
+  }
+  if (out->size() == start) return;
+  uint32_t kind;
+  std::memcpy(&kind, out->data() + start + sizeof(Key), sizeof(kind));
+  if (kind == 0) ++*rows;
+}
+
+std::vector<Key> ShardCut::ListKeys(uint32_t local, TableId id) {
+  if (At(local, id).stage != Part::kPending) return {};
+  return (*tables_)[id]->shard(local).Keys();
+}
+
+void ShardCut::SetOrder(uint32_t local, TableId id, std::vector<Key> sorted) {
+  Part& part = At(local, id);
+  if (part.stage != Part::kPending) return;
+  part.stage = Part::kOrdered;
+  part.keys = std::move(sorted);
+}
+
+bool ShardCut::Next(uint32_t local, TableId id, size_t bytes, std::string* out, uint64_t* rows) {
+  Part& part = At(local, id);
+  TG_CHECK(part.stage == Part::kOrdered || part.stage == Part::kFrozen)
+      << "shard " << headers_[local].shard() << ", table " << id;
+  if (part.stage == Part::kFrozen) {
+    out->append(part.frozen);
+    *rows += part.frozen_rows;
+  } else {
+    const ShardTable& table = (*tables_)[id]->shard(local);
+    const size_t full = out->size() + bytes;
+    while (part.next < part.keys.size() && out->size() < full) {
+      const Key key = part.keys[part.next++];
+      AppendRecord(part, table, key, out, rows);
+      part.saved.erase(key);
+    }
+    if (part.next < part.keys.size()) return true;
+  }
+  part = Part();
+  part.stage = Part::kDone;
+  if (--parts_left_ == 0) *this = ShardCut();
+  return false;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,86 @@
+#pragma once
+// One strand's part of a checkpoint: the rows of its shards as they are at one moment (the cut), given out
+// in chunks while pushes go on. A row that is about to change is kept first as it was (copy before write),
+// until its chunk has been given out. A core without I/O; not thread-safe.
+//
+//   idle --Arm--> armed --Begin (ShardGroup: where the clock is reached)--> open --last row--> idle
+//
+// For each shard and table, in any order: ListKeys; SetOrder with them sorted (away from the strand: it
+// is the longest part); Next until it says false.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "common/packed_span.h"
+#include "common/types.h"
+#include "proto/checkpoint.pb.h"
+#include "server/shard/sessions.h"
+#include "server/shard/shard_map.h"
+#include "server/table/table_group.h"
+
+namespace tidegate {
+
+using TableGroups = std::vector<std::unique_ptr<TableGroup>>;
+
+class ShardCut {
+ public:
+  // Takes the place of an earlier cut, whatever of it is not given out yet.
+  void Arm(uint64_t number, Clock clock);
+  // `number`: forgets it if it is this one.
+  void Drop(uint64_t number);
+
+  bool DueAt(Clock released, bool any_live) const {
+    return state_ == State::kArmed && (released >= clock_ || !any_live);
+  }
+  // The cut: from here on rows are those of this moment. `tables` outlive the cut.
+  void Begin(const TableGroups* tables, const ShardMap& shards, const Sessions& sessions,
+             Clock released, Clock highest);
+
+  bool open() const { return state_ == State::kOpen; }
+  bool IsArmed(uint64_t number) const { return state_ == State::kArmed && number_ == number; }
+  bool IsOpen(uint64_t number) const { return state_ == State::kOpen && number_ == number; }
+
+  // These keys are about to be written. REQUIRES: open.
+  void BeforeWrite(TableId table, PackedSpan<Key> keys, std::span<const uint32_t> positions);
+  // Any row of the table may change or leave: what is not given out yet is copied whole. REQUIRES: open.
+  void BeforeSweep(TableId table);
+
+  // --- of a cut that is open; `local`: the shard's index in the strand ---
+  // What its file's header says, without sections.
+  const ShardFileHeader& Header(uint32_t local) const { return headers_[local]; }
+  std::vector<Key> ListKeys(uint32_t local, TableId table);
+  void SetOrder(uint32_t local, TableId table, std::vector<Key> sorted);
+  // Appends about `bytes` of records (ShardTable::AppendRows) and adds to `rows` how many are rows. False:
+  // these were the last; after those of the last shard and table the cut is idle.
+  bool Next(uint32_t local, TableId table, size_t bytes, std::string* out, uint64_t* rows);
+
+ private:
+  enum class State { kIdle, kArmed, kOpen };
+  struct Part {  // of one shard and table
+    enum Stage { kPending, kOrdered, kFrozen, kDone } stage = kPending;
+    std::vector<Key> keys;   // kOrdered
+    size_t next = 0;         // into keys
+    absl::flat_hash_map<Key, std::string> saved;  // records as they were; empty: there was none
+    std::string frozen;      // kFrozen: all that is left
+    uint64_t frozen_rows = 0;
+  };
+
+  Part& At(uint32_t local, TableId table) { return parts_[local * tables_->size() + table]; }
+  bool IsGivenOut(const Part& part, Key key) const;
+  void AppendRecord(const Part& part, const ShardTable& table, Key key, std::string* out,
+                    uint64_t* rows) const;
+  void Freeze(uint32_t local, TableId table);
+
+  State state_ = State::kIdle;
+  uint64_t number_ = 0;
+  Clock clock_ = 0;
+  const TableGroups* tables_ = nullptr;
+  std::vector<ShardFileHeader> headers_;
+  std::vector<Part> parts_;
+  size_t parts_left_ = 0;
+};
+
+}  // namespace tidegate

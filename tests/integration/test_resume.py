@@ -1,0 +1,178 @@
+"""Checkpoints during training, and jobs that go on from them, with real processes."""
+
+import json
+import os
+import shutil
+
+import checkpoint
+import pytest
+from cluster import run, wait_for, write_job
+from test_synchronous import GLOBAL_BATCH, write_exact_job
+
+THREADS = "--worker_arg=--compute_threads=1"
+
+
+def complete(folder):
+    """Complete checkpoints there, oldest first."""
+    if not os.path.isdir(folder):
+        return []
+    found = [os.path.join(folder, n) for n in os.listdir(folder)]
+    found = [f for f in found if os.path.exists(os.path.join(f, "MANIFEST"))]
+    return sorted(found, key=os.path.getmtime)
+
+
+def kill_all(job):
+    job.process.kill()  # the kernel kills its children
+    job.process.wait()
+    wait_for(lambda: not job.children(), "the children's end")
+
+
+def test_killed_and_run_again_at_staleness_0_ends_in_the_same_bits(local, tmp_path):
+    rows = 120 * GLOBAL_BATCH + 777
+    config = write_exact_job(tmp_path / "job.textproto", rows, epochs=2,
+                             optimizers=("momentum { lr: 0.05 }", "adam { lr: 0.01 }", "adam { lr: 0.001 }"))
+    flags = (THREADS, "--set=train.checkpoint.every_clocks=10", "--set=train.checkpoint.keep=2")
+    whole = local(config, *flags)
+    assert whole.wait() == 0, whole.log()
+
+    first = local(config, *flags)
+    wait_for(lambda: len(complete(first.checkpoints)) >= 2, "two checkpoints")
+    kill_all(first)
+    half_written = os.path.join(first.checkpoints, "clock-000000099999")
+    os.makedirs(half_written)
+    second = local(config, *flags, "--checkpoint_dir=" + first.checkpoints)
+    assert second.wait() == 0, second.log()
+    summary = second.summary()
+    assert any("resumes from" in e for e in summary["events"]), summary["events"]
+    assert not os.path.exists(half_written)
+    assert len(complete(first.checkpoints)) == 2
+    assert [e["samples"] for e in summary["epochs"]] == [rows, rows]
+    assert [e["metrics"]["valid/click/auc"] for e in summary["epochs"]] == \
+        [e["metrics"]["valid/click/auc"] for e in whole.summary()["epochs"]]
+    expected = checkpoint.shard_bytes(whole.summary()["checkpoint"])
+    got = checkpoint.shard_bytes(summary["checkpoint"])
+    assert set(got) == set(expected)
+    for name in expected:
+        assert got[name] == expected[name], name
+
+
+def test_two_servers_wrote_it_three_go_on_in_the_same_bits(local, tmp_path):
+    rows = 10 * GLOBAL_BATCH + 5
+    config = write_exact_job(tmp_path / "job.textproto", rows, epochs=2)
+    whole = local(config, THREADS, "--servers=2")
+    assert whole.wait() == 0, whole.log()
+    half = local(config, THREADS, "--servers=2", "--set=train.epochs=1")
+    assert half.wait() == 0, half.log()
+    rest = local(config, THREADS, "--servers=3", "--checkpoint_dir=" + half.checkpoints)
+    assert rest.wait() == 0, rest.log()
+    assert checkpoint.shard_bytes(rest.summary()["checkpoint"]) == checkpoint.shard_bytes(whole.summary()["checkpoint"])
+
+
+def test_killed_and_run_again_with_other_servers_and_workers_at_staleness_4(local, tmp_path):
+    rows = 400000
+    config = write_job(tmp_path / "job.textproto", rows=rows, epochs=2)
+    flags = ("--set=train.checkpoint.every_s=0.3",)
+    first = local(config, *flags)
+    wait_for(lambda: len(complete(first.checkpoints)) >= 2, "two checkpoints")
+    kill_all(first)
+    second = local(config, *flags, "--checkpoint_dir=" + first.checkpoints, "--servers=3", "--workers=3",
+                   "--set=cluster.shards=256")
+    assert second.wait() == 0, second.log()
+    assert [e["samples"] for e in second.summary()["epochs"]] == [rows, rows]
+    assert second.summary()["epochs"][-1]["metrics"]["valid/click/auc"] > 0.6
+
+
+def test_by_command_while_training_goes_on(local, tmp_path):
+    job = local(write_job(tmp_path / "job.textproto", rows=3000000, epochs=1))
+    job.wait_for_training(samples=20000)
+    done = run("checkpoint", "--scheduler=" + job.address(), "--json")
+    assert done.returncode == 0, done.stderr
+    folder = json.loads(done.stdout)["folder"]
+    assert job.status()["phase"] == "training"
+    scores = run("evaluate", "--checkpoint=" + folder)
+    assert scores.returncode == 0 and json.loads(scores.stdout)["rows"] == 5000, scores.stderr
+    assert run("checkpoint", "--scheduler=127.0.0.1:1").returncode == 1
+    assert run("checkpoint").returncode == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_nothing_else(local, tmp_path):
+    config = write_exact_job(tmp_path / "job.textproto", 25 * GLOBAL_BATCH)
+    blocked = tmp_path / "checkpoints"
+    blocked.mkdir()
+    (blocked / "clock-000000000010").write_text("in the way")
+    job = local(config, THREADS, "--set=train.checkpoint.every_clocks=5", "--checkpoint_dir=%s" % blocked)
+    assert job.wait() == 0, job.log()
+    events = job.summary()["events"]
+    assert any("clock-000000000010 could not be made" in e and "the job goes on" in e for e in events), events
+    assert any("clock-000000000015 is complete" in e for e in events), events
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(config, checkpoints) of a small finished job."""
+    import cluster
+    directory = tmp_path_factory.mktemp("finished")
+    config = write_job(directory / "job.textproto", rows=20000, epochs=1)
+    job = cluster.Local(directory, config)
+    assert job.wait() == 0, job.log()
+    return config, job.checkpoints
+
+
+def again(finished, tmp_path, *flags, keep=()):
+    config, checkpoints = finished
+    copy = str(tmp_path / "copy")
+    shutil.copytree(checkpoints, copy)
+    for change in keep:
+        change(copy)
+    summary = str(tmp_path / "summary.json")
+    done = run("local", "--config=" + config, "--checkpoint_dir=" + copy, "--run_dir=%s" % (tmp_path / "run"),
+               "--summary=" + summary, *flags)
+    return done, summary, copy
+
+
+def test_a_finished_job_says_so_and_trains_on_for_more_epochs(finished, tmp_path):
+    done, summary, copy = again(finished, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "is finished already" in done.stderr
+    with open(summary) as f:
+        assert json.load(f)["outcome"] == "finished"
+    done = run("local", "--config=" + finished[0], "--checkpoint_dir=" + copy, "--run_dir=%s" % (tmp_path / "more"),
+               "--summary=" + summary, "--set=train.epochs=2")
+    assert done.returncode == 0, done.stderr
+    with open(summary) as f:
+        assert [e["epoch"] for e in json.load(f)["epochs"]] == [1, 2]
+
+
+def test_fresh_starts_anew(finished, tmp_path):
+    done, summary, _ = again(finished, tmp_path, "--fresh")
+    assert done.returncode == 0, done.stderr
+    with open(summary) as f:
+        assert "resumes" not in json.dumps(json.load(f)["events"])
+
+
+def test_another_config_is_refused_with_the_difference(finished, tmp_path):
+    done, _, _ = again(finished, tmp_path, "--set=train.global_batch=512", "--set=train.epochs=2")
+    assert done.returncode != 0
+    assert "train.global_batch: 1024 -> 512" in done.stderr and "--fresh" in done.stderr
+
+
+def test_damaged_checkpoints_are_refused_by_name(finished, tmp_path):
+    def flip(name):
+        def change(copy):
+            with open(os.path.join(copy, "epoch-00001", name), "r+b") as f:
+                f.seek(100)
+                byte = f.read(1)
+                f.seek(100)
+                f.write(bytes([byte[0] ^ 1]))
+        return change
+
+    def missing(copy):
+        os.remove(os.path.join(copy, "epoch-00001", "shard-00003.tgs"))
+
+    for what, change in (("MANIFEST", flip("MANIFEST")), ("shard-00002.tgs", flip("shard-00002.tgs")),
+                         ("shard-00003.tgs", missing)):
+        directory = tmp_path / what
+        directory.mkdir()
+        done, _, _ = again(finished, directory, "--set=train.epochs=2", keep=[change])
+        assert done.returncode != 0, what
+        assert what in done.stderr, done.stderr
