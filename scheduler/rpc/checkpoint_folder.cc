@@ -40,6 +40,7 @@ absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::s
   for (const std::string& name : *names) {
     if (!IsCheckpointName(name)) continue;
     const std::string folder = JoinPath(directory, name);
+    if (!files.List(folder).ok()) continue;  // a file of that name
     auto manifest = ReadManifest(files, folder);
     if (manifest.ok()) {
       found.complete.push_back({folder, *std::move(manifest)});
