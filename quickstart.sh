@@ -35,4 +35,4 @@ if [[ "$job" == movielens ]]; then
   "$python" configs/movielens.py data/movielens
 fi
 exec bin/tidegate local --config="configs/$job.textproto" --servers=2 --workers=2 --quiet \
-  --checkpoint_dir="tidegate-run/$job-checkpoint" --summary="tidegate-run/$job-summary.json" "$@"
+  --fresh --checkpoint_dir="tidegate-run/$job-checkpoint" --summary="tidegate-run/$job-summary.json" "$@"

@@ -40,8 +40,12 @@ absl::StatusOr<CheckpointStatus> WaitFor(const StatusClient& client, uint64_t nu
 }
 
 int RunCheckpoint(const Arguments& arguments) {
-  if (FLAGS_scheduler.empty() || !arguments.positional.empty() || FLAGS_wait < 0) {
+  if (FLAGS_scheduler.empty() || !arguments.positional.empty()) {
     std::cerr << "usage: tidegate checkpoint --scheduler=HOST:PORT [--wait=SECONDS] [--json]\n";
+    return kUsage;
+  }
+  if (absl::Status s = CheckAddress(FLAGS_scheduler); !s.ok()) {
+    std::cerr << "tidegate checkpoint: " << s.message() << "\n";
     return kUsage;
   }
   const StatusClient client(FLAGS_scheduler);
@@ -68,7 +72,7 @@ Command CheckpointCommand() {
           "",
           "make a checkpoint of a running job now; training goes on",
           {{"scheduler", "HOST:PORT", "the scheduler's address"},
-           {"wait", "SECONDS", "how long to wait until it is complete (600)"},
+           Ranged({"wait", "SECONDS", "how long to wait until it is complete"}, 0, 86400),
            {"json", "", "as one JSON object"}},
           RunCheckpoint};
 }

@@ -104,7 +104,8 @@ absl::StatusOr<SchedulerState> ResumeFrom(const std::vector<StoredCheckpoint>& s
   if (state.checkpoint().empty()) state.set_checkpoint(from.folder);
   const TrainConfig& train = options.job.train();
   const bool complete = progress.phase() == SAVING;
-  state.set_last_epoch(complete && (progress.epoch() >= train.epochs() || StoppedEarly(train, progress)));
+  const bool limit_reached = train.limit_steps() > 0 && state.max_clock() >= static_cast<Clock>(train.limit_steps());
+  state.set_last_epoch(complete && (progress.epoch() >= train.epochs() || limit_reached || StoppedEarly(train, progress)));
   const uint32_t epochs_done = progress.epoch() - (complete ? 0 : 1);
   if (state.last_epoch() || epochs_done >= train.epochs()) {
     state.set_phase(FINISHED);

@@ -125,6 +125,8 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
       restore->set_directory(state_.restored_from());
       restore->set_clock(state_.restored_clock());
       restore->set_learning_rate_scale(state_.lr_scale());
+    } else {
+      *command.mutable_open_tables()->mutable_init() = options_.job.train().init_from();
     }
     SendCommand(std::move(command), state_.mutable_command());
     Event(now, Counted(routing->shards(), "shard") + " placed on " + Counted(servers.size(), "server"),

@@ -108,9 +108,7 @@ absl::Status CheckWorkDone(const WorkDone& done, const Work& work) {
   if (done.samples() > kCountMax || done.bad_lines() > kCountMax) {
     return bad(done.samples(), " samples, ", done.bad_lines(), " bad lines");
   }
-  if (!std::isfinite(done.weight_sum()) || !(done.share() >= 0 && done.share() <= 1)) {
-    return bad("weight_sum ", done.weight_sum(), ", share ", done.share());
-  }
+  if (!std::isfinite(done.weight_sum())) return bad("weight_sum ", done.weight_sum());
   if (done.bad_line_example().size() > kTextBytesMax) return bad("the example of a bad line is too long");
   if (!work.has_sync()) return absl::OkStatus();
   const SyncRange& range = work.sync();

@@ -7,17 +7,14 @@
 #include "common/malloc_tuning.h"
 #include "common/rpc/polling.h"
 #include "common/wiring/daemon.h"
+#include "common/wiring/member.h"
 #include "server/rpc/server_process.h"
 
-DEFINE_string(scheduler, "", "");
 DEFINE_string(listen, "127.0.0.1:0", "");
 DEFINE_string(advertise, "", "");
 DEFINE_bool(insecure_bind, false, "");
-DEFINE_string(name, "", "");
 DEFINE_int32(executors, 0, "");
 DEFINE_uint64(memory_limit_bytes, 0, "");
-DEFINE_int32(join_timeout, 60, "");
-DEFINE_int32(scheduler_timeout, 600, "");
 
 namespace tidegate {
 namespace {
@@ -27,12 +24,7 @@ Daemon ServerDaemon() {
           "--scheduler=HOST:PORT",
           "Holds a part of the model of the scheduler's job. Exits 0 when the job is finished, 1 when it failed,\n"
           "2 on bad flags or a port in use, 3 without a scheduler, 4 when given up, 128 + signal when stopped.",
-          {{"the cluster",
-            {{"scheduler", "HOST:PORT", "the job's scheduler (required)"},
-             Ranged({"join_timeout", "SECONDS", "how long to wait for the scheduler"}, 0, 1 << 20),
-              Ranged({"scheduler_timeout", "SECONDS", "without an answer of the scheduler, then gives up; 0: never"}, 0,
-                     1 << 20),
-             {"name", "NAME", "in status and logs (default: host and pid)"}}},
+          {MemberFlags(),
            {"its address",
             {{"listen", "HOST:PORT", "where to serve shards; port 0 picks a free one"},
              {"advertise", "HOST[:PORT]", "what workers use to reach this server, if not as listened"},
@@ -48,7 +40,7 @@ int Main(int argc, char** argv) {
   const Daemon daemon = ServerDaemon();
   Arguments arguments;
   if (auto code = ParseDaemonFlags(daemon, argc, argv, &arguments)) return *code;
-  if (auto s = CheckAddressFlag("scheduler", FLAGS_scheduler); !s.ok()) return BadUsage(daemon, s);
+  if (auto s = CheckMemberFlags(); !s.ok()) return BadUsage(daemon, s);
   KeepFreedMemory();
   PollOnOwnThreads();
   InitLogging(argv[0], FLAGS_name.empty() ? "server" : FLAGS_name);

@@ -13,12 +13,9 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/polling.h"
 #include "common/wiring/daemon.h"
+#include "common/wiring/member.h"
 #include "worker/rpc/worker_process.h"
 
-DEFINE_string(scheduler, "", "");
-DEFINE_string(name, "", "");
-DEFINE_int32(join_timeout, 60, "");
-DEFINE_int32(scheduler_timeout, 600, "");
 DEFINE_int32(compute_threads, 0, "");
 
 namespace tidegate {
@@ -29,12 +26,7 @@ Daemon WorkerDaemon() {
           "--scheduler=HOST:PORT",
           "Trains: reads data, pulls parameters, computes gradients, pushes them. Exits 0 when the job is finished,\n"
           "1 when it failed, 2 on bad flags or a port in use, 3 without a scheduler, 128 + signal when stopped.",
-          {{"the cluster",
-            {{"scheduler", "HOST:PORT", "the job's scheduler (required)"},
-             Ranged({"join_timeout", "SECONDS", "how long to wait for the scheduler"}, 0, 1 << 20),
-             Ranged({"scheduler_timeout", "SECONDS", "without an answer of the scheduler, then gives up; 0: never"}, 0,
-                    1 << 20),
-             {"name", "NAME", "in status and logs (default: host and pid)"}}},
+          {MemberFlags(),
            {"resources",
             {Ranged({"compute_threads", "N", "threads of matrix products; 0: cores / workers, at least 1"}, 0, 1024)}},
            MetricsFlags(),
@@ -87,7 +79,7 @@ int Main(int argc, char** argv) {
   const Daemon daemon = WorkerDaemon();
   Arguments arguments;
   if (auto code = ParseDaemonFlags(daemon, argc, argv, &arguments)) return *code;
-  if (auto s = CheckAddressFlag("scheduler", FLAGS_scheduler); !s.ok()) return BadUsage(daemon, s);
+  if (auto s = CheckMemberFlags(); !s.ok()) return BadUsage(daemon, s);
   KeepFreedMemory();
   PollOnOwnThreads();
   InitLogging(argv[0], "worker");

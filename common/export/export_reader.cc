@@ -65,14 +65,18 @@ absl::StatusOr<ExportSpec> ParseExportSpec(const std::string& json, const std::s
   return spec;
 }
 
-absl::StatusOr<ExportReader> ExportReader::Open(FileSystem& files, const std::string& directory) {
+absl::StatusOr<ExportSpec> ReadExportSpec(FileSystem& files, const std::string& directory) {
   const std::string path = JoinPath(directory, kExportSpecName);
   auto json = files.Read(path, kTextBytesMax);
   if (absl::IsNotFound(json.status())) {
     return absl::NotFoundError(absl::StrCat(directory, " is no complete export: no ", path));
   }
   if (!json.ok()) return json.status();
-  auto spec = ParseExportSpec(*json, path);
+  return ParseExportSpec(*json, path);
+}
+
+absl::StatusOr<ExportReader> ExportReader::Open(FileSystem& files, const std::string& directory) {
+  auto spec = ReadExportSpec(files, directory);
   if (!spec.ok()) return spec.status();
   auto config = files.Read(JoinPath(directory, kExportConfigName), kTextBytesMax);
   if (!config.ok()) return absl::DataLossError(absl::StrCat("a file of the export is missing: ", config.status().message()));
@@ -80,12 +84,12 @@ absl::StatusOr<ExportReader> ExportReader::Open(FileSystem& files, const std::st
   auto size = files.Size(tensors_path);
   if (!size.ok()) return absl::DataLossError(absl::StrCat("a file of the export is missing: ", size.status().message()));
   if (*size != spec->tensors_bytes()) {
-    return absl::DataLossError(absl::StrCat(tensors_path, " has ", *size, " bytes, ", path, " says ", spec->tensors_bytes()));
+    return absl::DataLossError(absl::StrCat(tensors_path, " has ", *size, " bytes, its spec says ", spec->tensors_bytes()));
   }
   auto tensors = files.Read(tensors_path, *size);
   if (!tensors.ok()) return tensors.status();
   if (StableHash(*tensors) != spec->tensors_xxh3()) {
-    return absl::DataLossError(absl::StrCat(tensors_path, " is damaged: its checksum is not that of ", path));
+    return absl::DataLossError(absl::StrCat(tensors_path, " is damaged: its checksum is not that of its spec"));
   }
   auto reader = Parse(*std::move(spec), *std::move(tensors), tensors_path);
   if (reader.ok()) reader->config_text_ = *std::move(config);

@@ -30,6 +30,8 @@ std::string PartTensor(const TableSpec& table, const PartSpec& part); // "emb.v"
 std::string ExportSpecJson(const ExportSpec& spec);
 // DATA_LOSS: no spec. FAILED_PRECONDITION: of a newer format.
 absl::StatusOr<ExportSpec> ParseExportSpec(const std::string& json, const std::string& name);
+// Of the export in `directory`, its tensors unread. NOT_FOUND: no complete export there.
+absl::StatusOr<ExportSpec> ReadExportSpec(FileSystem& files, const std::string& directory);
 
 class ExportReader {
  public:

@@ -206,6 +206,9 @@ class Checker {
     NotNegative("train.clip_worker_norm", t.clip_worker_norm());
     NotNegative("train.checkpoint.every_s", t.checkpoint().every_s());
     Range("train.checkpoint.keep", t.checkpoint().keep(), 1, true, 1e6, true);
+    for (const InitFrom& init : t.init_from()) {
+      if (init.export_().empty()) Problem("train.init_from.export is missing: the folder of an export (tidegate export)");
+    }
     if (t.has_plateau()) {
       Range("train.plateau.factor", t.plateau().factor(), 0, false, 1, false);
       Range("train.plateau.patience", t.plateau().patience(), 1, true, 100000, true);

@@ -27,7 +27,5 @@ void CheckData(const JobConfig& config, std::vector<std::string>* problems);
 // `low` < value (or <= with closed), value < `high` (or <=), or a problem of `field`.
 void CheckRange(const std::string& field, double value, double low, bool low_closed, double high,
                 bool high_closed, std::vector<std::string>* problems);
-// For parts of the schema that this version does not serve.
-void CheckAvailable(const JobConfig& config, std::vector<std::string>* problems);
 
 }  // namespace tidegate

@@ -147,9 +147,9 @@ class Resolver {
   explicit Resolver(JobConfig* config) : config_(*config) {}
 
   std::vector<std::string> Run() {
-    CheckAvailable(config_, &problems_);
     Features();
     Sources();
+    ExportPaths();
     ModelDefaults();
     Monitors();
     if (config_.dense().optimizer_case() == DenseConfig::OPTIMIZER_NOT_SET) {
@@ -174,6 +174,15 @@ class Resolver {
     google::protobuf::RepeatedPtrField<FeatureConfig> expanded;
     for (const FeatureConfig& f : config_.feature()) Note(ExpandFeature(f, &expanded));
     config_.mutable_feature()->Swap(&expanded);
+  }
+
+  void ExportPaths() {
+    if (!config_.has_train()) return;
+    for (InitFrom& init : *config_.mutable_train()->mutable_init_from()) {
+      if (init.export_().empty()) continue;  // check.cc says so
+      auto path = ResolvePath(init.export_());
+      path.ok() ? init.set_export_(*path) : Note(path.status());
+    }
   }
 
   void Sources() {

@@ -10,7 +10,6 @@ JobConfig WithoutFree(JobConfig job) {
   job.mutable_data()->clear_max_bad_lines();
   TrainConfig* train = job.mutable_train();
   train->clear_epochs();
-  train->clear_limit_steps();
   train->clear_checkpoint();
   train->clear_stall_timeout_s();
   return job;

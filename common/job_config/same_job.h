@@ -8,7 +8,7 @@
 namespace tidegate {
 
 // Fields in which two resolved configs differ, a line each ("modified: train.global_batch: 64 -> 128"), but for
-// those that a resumed job may change: train.epochs, limit_steps, checkpoint and stall_timeout_s,
+// those that a resumed job may change: train.epochs, checkpoint and stall_timeout_s,
 // data.max_bad_lines, and the cluster. Empty: the same job.
 std::string JobDifferences(const JobConfig& before, const JobConfig& now);
 

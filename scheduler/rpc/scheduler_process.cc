@@ -16,6 +16,8 @@
 #include "common/checkpoint/manifest.h"
 #include "common/clock.h"
 #include "common/exit_codes.h"
+#include "common/export/export_reader.h"
+#include "common/export/warm_start.h"
 #include "common/job_config/job_config.h"
 #include "common/logging.h"
 #include "common/metrics/metrics.h"
@@ -200,6 +202,16 @@ absl::StatusOr<SchedulerState> StateFromCheckpoints(FileSystem* files, const Sch
   return stored;
 }
 
+// What can be said of train.init_from before any server reads the tensors.
+absl::Status CheckWarmStarts(FileSystem* files, const JobConfig& job) {
+  for (const InitFrom& init : job.train().init_from()) {
+    auto spec = ReadExportSpec(*files, init.export_());
+    if (!spec.ok()) return absl::Status(spec.status().code(), absl::StrCat("train.init_from: ", spec.status().message()));
+    if (absl::Status s = CheckWarmKeys(init, job, *spec); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* files) {
   auto config = LoadConfig(files, options.config, options.overrides);
   if (!config.ok()) return config.status();
@@ -243,6 +255,9 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   }
   auto begun = StateFromCheckpoints(files, core, *std::move(stored), options.fresh);
   if (!begun.ok()) return begun.status();
+  if (begun->format() == 0) {
+    if (absl::Status s = CheckWarmStarts(files, core.job); !s.ok()) return s;
+  }
   auto state = ClusterState::Create(core, *std::move(begun));
   if (!state.ok()) {
     return absl::Status(state.status().code(),

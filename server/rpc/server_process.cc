@@ -20,6 +20,7 @@
 #include "proto/job.pb.h"
 #include "server/checkpoint/cut_writer.h"
 #include "server/checkpoint/restore.h"
+#include "server/checkpoint/warm_start.h"
 #include "server/rpc/server_metrics.h"
 #include "server/rpc/shard_engine.h"
 #include "server/rpc/shard_service.h"
@@ -280,7 +281,6 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
       return std::vector<CheckpointFile>();
     case Command::kWriteCheckpoint:
       return WriteCheckpointFiles(command.write_checkpoint());
-    case Command::kCutShards:  // no scheduler of this version sends it
     case Command::KIND_NOT_SET:
       break;
   }
@@ -290,25 +290,26 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
 absl::Status ServerProcess::Impl::OpenTables(const tidegate::OpenTables& command) {
   const std::vector<TableSpec> specs(command.tables().begin(), command.tables().end());
   const RestoreTables& restore = command.restore();
+  const auto load = [this](ShardId shard, TableId table, std::string_view records) {
+    absl::Status loaded;
+    const absl::Status visited = engine_.VisitShard(shard, [&](ShardGroup& group) {
+      TableGroup& tables = group.mutable_table(table);
+      loaded = tables.shard(tables.LocalOfShard(shard)).LoadRows(std::as_bytes(std::span(records.data(), records.size())));
+    });
+    return visited.ok() ? loaded : visited;
+  };
   const auto fill = [&]() -> absl::Status {
-    if (!command.has_restore()) return absl::OkStatus();
-    const auto load = [this](ShardId shard, TableId table, std::string_view records) {
-      absl::Status loaded;
-      const absl::Status visited = engine_.VisitShard(shard, [&](ShardGroup& group) {
-        TableGroup& tables = group.mutable_table(table);
-        loaded = tables.shard(tables.LocalOfShard(shard))
-                     .LoadRows(std::as_bytes(std::span(records.data(), records.size())));
-      });
-      return visited.ok() ? loaded : visited;
-    };
-    absl::Status status = RestoreShards(*files_, restore.directory(), specs, engine_.shards(),
-                                        engine_.total_shards(), load);
+    if (!command.has_restore()) {
+      const std::vector<InitFrom> inits(command.init().begin(), command.init().end());
+      return WarmStartShards(*files_, inits, specs, engine_.shards(), engine_.total_shards(), load);
+    }
+    absl::Status status = RestoreShards(*files_, restore.directory(), specs, engine_.shards(), engine_.total_shards(), load);
     if (status.ok()) engine_.Resume(restore.clock(), restore.learning_rate_scale());
     return status;
   };
   if (absl::Status s = engine_.OpenTables(specs, fill); !s.ok()) return s;
-  TG_LOG(INFO) << "opened " << specs.size() << " tables"
-               << (command.has_restore() ? ", restored from " + restore.directory() : "");
+  TG_LOG(INFO) << "opened " << specs.size() << " tables" << (command.has_restore() ? ", restored from " + restore.directory() : "")
+               << (command.init().empty() ? "" : ", filled from exports");
   return absl::OkStatus();
 }
 

@@ -75,6 +75,8 @@ class alignas(64) ShardTable {
   // Appends the records of `keys` (in the order given; absent ones are left out): for checkpoints and
   // snapshots, in chunks. Record: key u64, kind u32 (0 row: row_bytes; 1 counter: u32), little endian.
   void AppendRows(std::span<const Key> keys, std::string* out) const;
+  // A row's record. REQUIRES: data has the layout's data_bytes().
+  static void AppendRow(Key key, const RowHeader& header, std::span<const std::byte> data, std::string* out);
   // Adds records. INVALID_ARGUMENT says at which byte: truncated, unknown kind, a key that is of
   // another shard, exists already or is beyond a dense table's blocks, a value that is not finite. Records before it stay.
   absl::Status LoadRows(std::span<const std::byte> bytes);

@@ -37,16 +37,21 @@ void ShardTable::AppendRows(std::span<const Key> keys, std::string* out) const {
     const size_t slot = index_.Find(IndexHash(key), key);
     const RowId row = index_.RowAt(slot);
     if (row == KeyIndex::kEmpty) continue;
-    Append(key, out);
-    if (row == kUnadmitted) {
-      Append(kCounterRecord, out);
-      Append(index_.CounterAt(slot), out);
-    } else {
-      Append(kRowRecord, out);
-      Append(HeaderAt(row), out);
-      out->append(reinterpret_cast<const char*>(RowAt(row)), layout_->data_bytes());
+    if (row != kUnadmitted) {
+      AppendRow(key, HeaderAt(row), {RowAt(row), layout_->data_bytes()}, out);
+      continue;
     }
+    Append(key, out);
+    Append(kCounterRecord, out);
+    Append(index_.CounterAt(slot), out);
   }
+}
+
+void ShardTable::AppendRow(Key key, const RowHeader& header, std::span<const std::byte> data, std::string* out) {
+  Append(key, out);
+  Append(kRowRecord, out);
+  Append(header, out);
+  out->append(reinterpret_cast<const char*>(data.data()), data.size());
 }
 
 absl::Status ShardTable::LoadRows(std::span<const std::byte> bytes) {

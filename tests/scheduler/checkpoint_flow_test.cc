@@ -253,5 +253,20 @@ TEST_CASE("more epochs, other servers and workers are the same job; a finished o
   CheckComplete(cluster, 4);
 }
 
+TEST_CASE("a job that train.limit_steps ended is finished") {
+  HarnessOptions options = Every(true, 4);
+  const auto adjust = options.adjust;
+  options.adjust = [adjust](SchedulerOptions* o) {
+    adjust(o);
+    o->job.mutable_train()->set_limit_steps(6);
+  };
+  ClusterHarness whole(options);
+  REQUIRE(whole.RunToEnd());
+  REQUIRE(whole.stored().max_clock() == 6);
+  REQUIRE(whole.manifests().size() >= 2);
+  CHECK(ResumeFrom(Stored(whole.manifests().back()), OptionsOf(options))->phase() == FINISHED);
+  CHECK(ResumeFrom(Stored(whole.manifests().front()), OptionsOf(options))->phase() != FINISHED);
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -95,8 +95,6 @@ TEST_CASE("a result of work is refused where it does not belong to its steps") {
   CHECK_FALSE(passes([](WorkDone* d) { d->set_samples(~0ull); }));
   CHECK_FALSE(passes([](WorkDone* d) { d->set_bad_lines(1ull << 60); }));
   CHECK_FALSE(passes([](WorkDone* d) { d->set_weight_sum(kInfinity); }));
-  CHECK_FALSE(passes([](WorkDone* d) { d->set_share(kNan); }));
-  CHECK_FALSE(passes([](WorkDone* d) { d->set_share(1.5); }));
   CHECK(passes([](WorkDone* d) { d->set_loss_sum(kNan); }));
 }
 

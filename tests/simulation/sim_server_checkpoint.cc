@@ -54,7 +54,7 @@ void SimServer::Write(const WriteCheckpoint& command, CommandResult result,
 void SimServer::WriteOn(const std::shared_ptr<Writing>& w) {
   if (w->strand == strands_.size()) return w->done(w->result);
   Strand* strand = &strands_[w->strand];
-  RunOn(strand, [this, w, strand] {
+  RunOn(strand, kControl, [this, w, strand] {
     ShardCut& cut = strand->group->cut();
     if (w->local == strand->shards.size()) {
       ++w->strand;
@@ -130,7 +130,7 @@ void SimServer::ReceiveOld(std::string bytes) {
   open->call.token = next_++;
   Split(open.get());
   for (Strand& strand : strands_) {
-    RunOn(&strand, [this, open, s = &strand] {
+    RunOn(&strand, kControl, [this, open, s = &strand] {
       ShardEffects effects;
       const uint64_t before = s->group->Digest();
       const auto& push = std::get<wire::PushRequest>(open->call.request);

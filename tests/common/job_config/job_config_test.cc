@@ -187,7 +187,7 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.shards=2", "fewer than cluster.servers"},
       {"data.train.files=-", "needs sequential: true"},
       {"data.valid.sequential=true", "only data.train"},
-      {"train.init_from={}", "train.init_from is not in this version"},
+      {"train.init_from={}", "train.init_from.export is missing"},
       {"train.checkpoint.every_s=-1", "train.checkpoint.every_s is -1"},
       {"train.checkpoint.keep=0", "train.checkpoint.keep is 0"},
       {"cluster.replicas=2", "replication is not in this version"},

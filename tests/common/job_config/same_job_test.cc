@@ -19,7 +19,6 @@ JobConfig Job() {
 TEST_CASE("a resumed job may have more epochs, another cluster and other checkpoints") {
   JobConfig now = Job();
   now.mutable_train()->set_epochs(9);
-  now.mutable_train()->set_limit_steps(5);
   now.mutable_train()->set_stall_timeout_s(1);
   now.mutable_train()->mutable_checkpoint()->set_keep(7);
   now.mutable_data()->set_max_bad_lines(3);
@@ -31,6 +30,9 @@ TEST_CASE("every other field makes another job, and is named") {
   JobConfig now = Job();
   now.mutable_train()->set_global_batch(128);
   CHECK(JobDifferences(Job(), now) == "modified: train.global_batch: 64 -> 128\n");
+  now = Job();
+  now.mutable_train()->set_limit_steps(5);
+  CHECK_THAT(JobDifferences(Job(), now), Catch::Contains("train.limit_steps"));
   now = Job();
   now.mutable_table(0)->set_admit_after(2);
   CHECK_THAT(JobDifferences(Job(), now), Catch::Contains("table[0].admit_after"));
