@@ -50,8 +50,8 @@ int RunCheckpoint(const Arguments& arguments) {
   }
   const StatusClient client(FLAGS_scheduler);
   auto number = client.SaveCheckpoint(kCallMs);
-  absl::StatusOr<CheckpointStatus> made = number.status();
-  if (number.ok()) made = WaitFor(client, *number, FLAGS_wait);
+  const absl::StatusOr<CheckpointStatus> made =
+      number.ok() ? WaitFor(client, *number, FLAGS_wait) : absl::StatusOr<CheckpointStatus>(number.status());
   if (!made.ok()) {
     std::cerr << "tidegate checkpoint: " << made.status().message() << "\n";
     return kFailed;

@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kChunkBytes = 1 << 20;
 
-struct Source {
+struct TensorSource {
   const ExportReader* reader = nullptr;
   WarmPart part;
 };
@@ -28,7 +28,7 @@ struct Source {
 // One table's rows, made of all that fills it.
 class TableFiller {
  public:
-  TableFiller(RowLayout layout, std::vector<Source> sources) : layout_(std::move(layout)), sources_(std::move(sources)) {}
+  TableFiller(RowLayout layout, std::vector<TensorSource> sources) : layout_(std::move(layout)), sources_(std::move(sources)) {}
 
   // Rising.
   std::vector<Key> Keys() const {
@@ -37,7 +37,7 @@ class TableFiller {
       for (Key key = 0; key < layout_.dense_blocks(); ++key) keys.push_back(key);
       return keys;
     }
-    for (const Source& s : sources_) {
+    for (const TensorSource& s : sources_) {
       const std::span<const Key> more = s.reader->keys(s.part.from_table);
       keys.insert(keys.end(), more.begin(), more.end());
     }
@@ -49,13 +49,13 @@ class TableFiller {
   void AppendRow(Key key, std::string* out) {
     row_.assign(layout_.data_bytes(), std::byte{0});
     layout_.InitializeRow(key, row_.data());
-    for (const Source& s : sources_) SetPart(s, key);
+    for (const TensorSource& s : sources_) SetPart(s, key);
     const RowHeader header{.first_clock = StoredClock(0), .last_clock = StoredClock(0)};
     ShardTable::AppendRow(key, header, row_, out);
   }
 
  private:
-  void SetPart(const Source& s, Key key) {
+  void SetPart(const TensorSource& s, Key key) {
     const RowLayout::Part& part = layout_.parts()[s.part.part];
     const std::span<const float> values = s.reader->values(s.part.from_table, s.part.from_part);
     size_t at = static_cast<size_t>(key);  // of a dense tensor: its block
@@ -79,7 +79,7 @@ class TableFiller {
   }
 
   RowLayout layout_;
-  std::vector<Source> sources_;
+  std::vector<TensorSource> sources_;
   std::vector<std::byte> row_;
 };
 
@@ -88,8 +88,8 @@ class TableFiller {
 absl::Status WarmStartShards(FileSystem& files, std::span<const InitFrom> inits, std::span<const TableSpec> tables,
                              std::span<const ShardId> own, uint32_t shards, const LoadRecords& load) {
   std::vector<ExportReader> readers;
-  readers.reserve(inits.size());  // Source points into it
-  std::map<TableId, std::vector<Source>> sources;
+  readers.reserve(inits.size());  // TensorSource points into it
+  std::map<TableId, std::vector<TensorSource>> sources;
   for (const InitFrom& init : inits) {
     auto reader = ExportReader::Open(files, init.export_());
     if (!reader.ok()) return reader.status();

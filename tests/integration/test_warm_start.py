@@ -24,7 +24,11 @@ def exported(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     done = run("export", "--checkpoint=%s" % summary["checkpoint"], "--out=%s" % (folder / "export"))
     assert done.returncode == 0, done.stderr
-    return config, folder / "export", summary["epochs"][-1]["metrics"]
+    return config, folder / "export", valid(summary)
+
+
+def valid(summary):
+    return {name: value for name, value in summary["epochs"][-1]["metrics"].items() if name.startswith("valid/")}
 
 
 def init(text):
@@ -36,34 +40,33 @@ def test_a_frozen_job_from_an_export_scores_as_the_job_before(exported, tmp_path
     config, export, metrics = exported
     done, summary = train(tmp_path, config, init('export: "%s"' % export), "--servers=%d" % servers, *FROZEN)
     assert done.returncode == 0, done.stderr
-    assert summary["epochs"][-1]["metrics"] == metrics
+    assert valid(summary) == metrics and len(metrics) >= 3
 
 
 def test_a_frozen_job_from_nothing_does_not(exported, tmp_path):
     config, _, metrics = exported
     done, summary = train(tmp_path, config, *FROZEN)
     assert done.returncode == 0, done.stderr
-    assert summary["epochs"][-1]["metrics"] != metrics
+    assert valid(summary) != metrics
 
 
 def test_training_goes_on_from_there(exported, tmp_path):
     config, export, metrics = exported
     done, summary = train(tmp_path, config, init('export: "%s"' % export))
     assert done.returncode == 0, done.stderr
-    assert summary["epochs"][-1]["metrics"]["valid/click/logloss"] != metrics["valid/click/logloss"]
-    assert summary["epochs"][-1]["metrics"]["valid/click/auc"] > metrics["valid/click/auc"]
+    assert valid(summary)["valid/click/auc"] > metrics["valid/click/auc"]
 
 
 def test_what_cannot_fill_the_job_is_refused_before_it_trains(exported, tmp_path):
     config, export, _ = exported
-    for number, (text, flags, code, words) in enumerate([
-            ('export: "%s/none"' % tmp_path, [], 2, ["train.init_from", "no complete export"]),
-            ('export: "%s"' % export, ["--set=feature.1.salt=other"], 2, ["feature \"C1\"", "salt \"other\"", "strict: false"]),
-            ('export: "%s" map { key: "emb.v" value: "emb.x" }' % export, [], 1, ["no tensor \"emb.x\"", "it has"]),
-            ('export: "%s"' % export, ["--set=table.emb.part.v.dim=4"], 1, ["emb.v", "rows of 4", "rows of 8"])]):
+    for number, (text, flags, words) in enumerate([
+            ('export: "%s/none"' % tmp_path, [], ["train.init_from", "no complete export"]),
+            ('export: "%s"' % export, ["--set=feature.1.salt=other"], ["feature \"C1\"", "salt \"other\"", "strict: false"]),
+            ('export: "%s" map { key: "emb.v" value: "emb.x" }' % export, [], ["no tensor \"emb.x\"", "it has"]),
+            ('export: "%s"' % export, ["--set=table.emb.part.v.dim=4"], ["\"deep/w0\" has shape [17, 32]", "shape [33, 32]"])]):
         folder = tmp_path / str(number)
         folder.mkdir()
         done, summary = train(folder, config, init(text), *flags)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == 1, done.stderr
         for word in words:
             assert word in done.stderr, done.stderr

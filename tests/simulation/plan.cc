@@ -70,6 +70,12 @@ const char* NameOf(Fault::Kind kind) {
   return "?";
 }
 
+void Plan::WithoutCheckpoints() {
+  checkpoint_every_clocks = 0;
+  checkpoints_asked.clear();
+  crash_all_at = 0;
+}
+
 bool Plan::WorkersFail() const {
   return std::any_of(faults.begin(), faults.end(), [](const Fault& f) {
     return f.kind == Fault::kWorkerCrash || f.kind == Fault::kWorkerPause ||

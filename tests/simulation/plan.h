@@ -65,6 +65,7 @@ struct Plan {
   std::vector<Fault> faults;
 
   bool WorkersFail() const;    // some worker may be removed
+  void WithoutCheckpoints();   // but for those at the ends of epochs
   uint64_t Steps() const { return (rows + global_batch - 1) / global_batch; }
   uint64_t WorkerBatch() const { return (global_batch + workers - 1) / workers; }
   std::string Describe() const;

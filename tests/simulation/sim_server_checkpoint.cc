@@ -92,6 +92,7 @@ void SimServer::StepOfCut(ShardCut* cut, Writing* w) {
   world_->disk->shards[absl::StrCat(w->command.directory(), "/", w->command.name())][w->header.shard()] =
       std::exchange(w->sections, {});
   CheckpointFile* file = w->result.add_files();
+  file->set_name(absl::StrCat("shard-", w->header.shard()));
   file->set_shard(w->header.shard());
   file->set_clock(std::max(w->header.clock(), w->header.highest_clock()));
 }
@@ -107,7 +108,10 @@ void SimServer::Restore(const RestoreTables& restore, Strand* strand) {
       TG_CHECK(status.ok()) << status;
     }
   }
+  GroupCall info = Before(*strand);
   strand->group->Resume(restore.clock(), restore.learning_rate_scale());
+  info.learning_rate_scale = restore.learning_rate_scale();
+  Deliver(strand, GroupCall::kLearningRate, nullptr, info);
   SimDisk& disk = *world_->disk;
   disk.restored_digest += strand->group->Digest();
   if (++disk.restored_strands < world_->servers.size() * strands_.size()) return;
