@@ -23,6 +23,16 @@ class ExportError(Exception):
     """The folder holds no export that this module can serve; says why."""
 
 
+def _transposed(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    for name, values in columns.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise TypeError('"%s": %r is no list of values; one row is [{feature: value, ...}]' % (name, values))
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError("columns of different lengths: %s" % ", ".join("%s has %d" % item for item in lengths.items()))
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+
 def load(directory: str) -> "Export":
     """Opens an export's folder. ExportError says what is wrong with it."""
     return Export(directory)
@@ -45,7 +55,8 @@ class Export:
         self._check_hash(path)
         self.tensors = self._read_tensors(os.path.join(directory, "model.safetensors"))
         features = self.spec["features"]
-        self.id_features = {f["name"]: IdFeature(f) for f in features if f.get("table")}
+        splits = self.spec["data"]["format"] == "CSV"
+        self.id_features = {f["name"]: IdFeature(f, splits) for f in features if f.get("table")}
         self.numeric_features = {f["name"]: NumericFeature(f) for f in features if not f.get("table")}
         try:
             self.tables = {t["name"]: SparseTable(t, self.tensors) for t in self.spec["tables"] if t["kind"] == "SPARSE"}
@@ -85,12 +96,12 @@ class Export:
 
     def score(self, rows: Union[Sequence[Row], Mapping[str, Sequence[Any]]]) -> Union[np.ndarray, dict[str, np.ndarray]]:
         """Scores of rows: a list of {feature: value}, or {feature: list of values}. A feature that is not
-        there, None and "" are missing. A multi-valued feature takes a list, one that uses values a list of
-        (value, weight). One float32 array, or {task: array} where the model has several tasks.
+        there, None, NaN and "" are missing. A multi-valued feature takes a list (of CSV data also a text with its
+        separator), one that uses values a list of (value, weight). One float32 array, or {task: array} where the
+        model has several tasks.
         """
         if isinstance(rows, Mapping):
-            names = list(rows)
-            rows = [dict(zip(names, values)) for values in zip(*rows.values())]
+            rows = _transposed(rows)
         unknown = {name for row in rows for name in row} - set(self.id_features) - set(self.numeric_features)
         if unknown:
             raise KeyError("no feature %s" % ", ".join(sorted(unknown)))

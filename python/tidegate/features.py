@@ -18,6 +18,11 @@ def log2_bucket(x: float) -> str:
     return "SP%d" % int(max(math.floor(x), -1e18))
 
 
+def is_missing(value: Any) -> bool:
+    """None, NaN and the empty text."""
+    return value is None or (isinstance(value, (str, bytes)) and not value) or (isinstance(value, (float, np.floating)) and value != value)
+
+
 def _text(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -26,10 +31,19 @@ def _text(value: Any) -> bytes:
     return str(value).encode("utf-8", "surrogateescape")
 
 
+def _finite(name: str, value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError('feature "%s": %r is no finite number' % (name, value))
+    return number
+
+
 class IdFeature:
     """A feature that looks rows up: an id, or a number in LOG2_BUCKET."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: dict, splits: bool = True):
+        """splits: whether a text of a multi-valued feature holds several, by its separator."""
+        self._splits = splits
         self.name: str = config["name"]
         self.column: str = config.get("column") or self.name
         self.table: str = config["table"]
@@ -51,29 +65,43 @@ class IdFeature:
         return key % self._hash_buckets if self._hash_buckets else key
 
     def key(self, value: Any) -> int:
-        """Of one value; None is a missing one."""
-        if value is None or value == "" or value == b"":
+        """Of one value; None and NaN are missing ones."""
+        if is_missing(value):
             return self.missing_key
         key = self._known.get(value)
         if key is None:
             if len(self._known) > 1_000_000:
                 self._known.clear()
-            text = log2_bucket(float(value)).encode() if self.bucket else _text(value)
+            text = log2_bucket(_finite(self.name, value)).encode() if self.bucket else _text(value)
             key = self._known[value] = self._key(text)
         return key
 
     def sample(self, value: Any) -> tuple[list[int], list[float]]:
         """Keys and weights of one sample's value: one, or a list of values or of (value, weight)."""
-        if value is None or value == "" or value == b"" or value == []:
+        if self.multi_valued and isinstance(value, (str, bytes)):
+            value = self._split(value)
+        if isinstance(value, (list, tuple, np.ndarray)):
+            pairs = [v if isinstance(v, tuple) else (v, 1.0) for v in value]
+            pairs = [(v, w) for v, w in pairs if not is_missing(v)]
+        else:
+            pairs = [] if is_missing(value) else [(value, 1.0)]
+        if not pairs:
             return ([], []) if self._skip_missing else ([self.missing_key], [1.0])
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            return [self.key(value)], [1.0]
-        pairs = [v if isinstance(v, tuple) else (v, 1.0) for v in value]
+        if len(pairs) > 1 and not self.multi_valued:
+            raise TypeError('feature "%s" has one value a sample (id.multi_valued is false), not %r' % (self.name, value))
         if self._max_values and len(pairs) > self._max_values:
             if self._overlong == "REFUSE":
                 raise ValueError('feature "%s": %d values, at most %d' % (self.name, len(pairs), self._max_values))
             pairs = pairs[-self._max_values:] if self._overlong == "KEEP_LAST" else pairs[:self._max_values]
         return [self.key(v) for v, _ in pairs], [float(w) if self.use_values else 1.0 for _, w in pairs]
+
+    def _split(self, text: Any) -> list:
+        """The values in a field of a file; only CSV has such."""
+        if is_missing(text):
+            return []
+        if not self._splits:
+            raise TypeError('feature "%s" has several values a sample: give a list, [%r]' % (self.name, text))
+        return text.split(self.separator.encode() if isinstance(text, bytes) else self.separator)
 
     def columns(self, values: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(sample of each key, keys, weights)."""
@@ -100,8 +128,8 @@ class NumericFeature:
 
     def columns(self, values: Iterable[Any]) -> np.ndarray:
         values = list(values)
-        missing = [v is None or v == "" or v == b"" for v in values]
-        x = np.array([0.0 if m else float(v) for v, m in zip(values, missing)], np.float64)
+        missing = [is_missing(v) for v in values]
+        x = np.array([0.0 if m else _finite(self.name, v) for v, m in zip(values, missing)], np.float64)
         if self._transform == "LOG1P":
             x = np.copysign(np.log1p(np.abs(x)), x)
         return np.where(missing, self._missing, x).astype(np.float32)

@@ -258,7 +258,8 @@ FORMATS = {
 def test_lists_buckets_and_missing_values_score_the_same_in_python(tmp_path, form):
     a, b, x, head, line = FORMATS[form]
     rows = tmp_path / "rows"
-    rows.write_text(head + "".join(line(r) for r in range(500)))
+    lines = "".join(line(r) + ("\n" if r % 90 == 0 else "") for r in range(500))  # with blank ones
+    rows.write_bytes(("\ufeff" + head + lines).replace("\n", "\r\n").encode())
     config = tmp_path / "job.textproto"
     config.write_text(MANY_VALUES % (form, rows, rows, a, b, x))
     done = run("local", "--config=%s" % config, "--checkpoint_dir=%s" % (tmp_path / "c"), "--run_dir=%s" % (tmp_path / "r"), "-q")

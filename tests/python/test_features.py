@@ -21,12 +21,34 @@ def test_a_value_that_is_missing_has_a_key_of_its_own_or_none():
 
 def test_values_and_weights_keep_their_order_and_are_cut():
     pairs = [("a", 2.0), ("b", 3.0), ("c", 4.0)]
-    keys, weights = feature(use_values=True).sample(pairs)
+    keys, weights = feature(use_values=True, multi_valued=True).sample(pairs)
     assert keys == [feature_key("f", v) for v in "abc"] and weights == [2, 3, 4]
-    assert feature(max_values=2).sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "ab"]
-    assert feature(max_values=2, overlong="KEEP_LAST").sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "bc"]
+    assert feature(multi_valued=True, max_values=2).sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "ab"]
+    assert feature(multi_valued=True, max_values=2, overlong="KEEP_LAST").sample(["a", "b", "c"])[0] == [feature_key("f", v) for v in "bc"]
     with pytest.raises(ValueError, match="3 values, at most 2"):
-        feature(max_values=2, overlong="REFUSE").sample(["a", "b", "c"])
+        feature(multi_valued=True, max_values=2, overlong="REFUSE").sample(["a", "b", "c"])
+
+
+def test_nan_is_missing_as_in_files():
+    for nan in (float("nan"), np.float32("nan"), np.float64("nan")):
+        assert feature().sample(nan) == ([missing_key("f")], [1.0])
+        assert feature().key(nan) == missing_key("f")
+        assert feature(multi_valued=True, missing="SKIP").sample([nan, None, ""]) == ([], [])
+        config = {"name": "n", "numeric": {"transform": "NONE", "missing_value": 7}}
+        assert NumericFeature(config).columns([nan, 2]).tolist() == [7, 2]
+    with pytest.raises(ValueError, match='"n": inf is no finite number'):
+        NumericFeature(config).columns([float("inf")])
+
+
+def test_a_text_of_several_values_is_split_or_refused_never_one_key():
+    tags = {"name": "tags", "table": "t", "salt": "f", "id": {"multi_valued": True, "separator": ";"}}
+    assert IdFeature(tags).sample("a;;b")[0] == [feature_key("f", v) for v in "ab"]
+    assert IdFeature(tags).sample(b"a;b")[0] == [feature_key("f", v) for v in "ab"]
+    assert IdFeature(tags, splits=False).sample(["a;b"])[0] == [feature_key("f", "a;b")]
+    with pytest.raises(TypeError, match=r"\"tags\" has several values a sample: give a list, \['a;b'\]"):
+        IdFeature(tags, splits=False).sample("a;b")
+    with pytest.raises(TypeError, match="one value a sample"):
+        feature().sample(["a", "b"])
 
 
 def test_an_integer_is_its_decimal_text_and_a_float_is_no_id():
