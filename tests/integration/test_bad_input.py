@@ -6,12 +6,13 @@ README.md lists for each item of bad input the tests that show it.
 import gzip
 import os
 import re
+import socket
 import subprocess
 import urllib.request
 
 import grpc
 import pytest
-from cluster import BIN, run, wait_for, write_job
+from cluster import BIN, run, start_training, wait_for, write_job
 from test_python_stub import INITIAL, SGD, Client, mix64, pack, stubs  # noqa: F401
 
 # ---- configs and flags ------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def test_a_model_that_makes_no_sense_is_refused_by_check_and_by_the_job(local, t
 @pytest.mark.parametrize("change", [
     ("dim: 8", "dim: 0", "dim is 0"), ("epochs: 2", "epochs: 0", "train.epochs is 0"),
     ('staleness: "4"', 'staleness: "many"', "train.staleness"), ("dim: 8", "dim: eight", ":16:"),
-    ("model {", "model", ":"), ("rows: 40000", "rows: -1", ":6:"),
+    ("model {", "model", ":20:"), ("rows: 40000", "rows: -1", ":6:"),
 ], ids=lambda c: c[1])
 def test_values_out_of_range_are_refused_by_field_or_line(tmp_path, change):
     path = tmp_path / "job.textproto"
@@ -140,6 +141,25 @@ def test_a_compressed_file_that_was_cut_fails_the_job_by_name(local, tmp_path, s
     assert str(data) in job.summary()["message"], job.summary()["message"]
 
 
+@pytest.mark.parametrize("staleness", ["0", "4"])
+@pytest.mark.parametrize("name", ["missing.tsv", "empty.tsv", "folder", "cut.tsv.gz", "other.tsv"])
+def test_held_out_data_that_is_bad_fails_the_job_by_name(local, tmp_path, name, staleness):
+    train, valid = tmp_path / "clicks.tsv", tmp_path / name
+    text = b"".join(criteo_line(i * 7919 % 1009) for i in range(3000))
+    train.write_bytes(b"".join(criteo_line(i) for i in range(300)))
+    whole = gzip.compress(text)
+    contents = {"empty.tsv": b"", "other.tsv": b"1 3:1\n" * 10, "cut.tsv.gz": whole[:len(whole) * 2 // 3]}
+    if name in contents:
+        valid.write_bytes(contents[name])
+    if name == "folder":
+        valid.mkdir()
+    job = local(criteo_job(tmp_path, train, 'valid { files: "%s" }' % valid, staleness))
+    assert job.wait(60) == 1, job.log()
+    assert str(valid) in job.log() and str(train) not in job.log(), job.log()
+    if name in ("cut.tsv.gz", "other.tsv"):  # found by a worker
+        assert job.summary()["outcome"] == "failed" and str(valid) in job.summary()["message"], job.summary()
+
+
 def test_evaluate_refuses_bad_data_by_name(local, tmp_path):
     data = tmp_path / "clicks.tsv"
     data.write_bytes(b"".join(criteo_line(i) for i in range(200)))
@@ -191,6 +211,53 @@ def test_two_schedulers_share_neither_port_nor_state(tmp_path):
     finally:
         first.kill()
         first.wait()
+
+
+@pytest.fixture
+def taken():
+    """A port of the loopback where somebody listens and says nothing."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        yield one.getsockname()[1]
+
+
+@pytest.mark.parametrize("binary,flag", [("tidegate-scheduler", "--metrics_port"), ("tidegate-scheduler", "--http_port"),
+                                         ("tidegate-server", "--metrics_port"), ("tidegate-worker", "--metrics_port")])
+def test_a_taken_port_of_pages_or_metrics_is_refused_by_flag_and_address(tmp_path, taken, binary, flag):
+    port = "%s=%d" % (flag, taken)
+    if binary == "tidegate-scheduler":
+        done = scheduler(write_job(tmp_path / "job.textproto"), tmp_path, "--state=%s/state" % tmp_path, port)
+    else:
+        done = subprocess.run([os.path.join(BIN, binary), "--scheduler=127.0.0.1:1", port], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert port in done.stderr and "127.0.0.1:%d" % taken in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["top", "--count=1"], ["checkpoint"]], ids=" ".join)
+@pytest.mark.parametrize("port", ["nobody", "silent"])
+def test_commands_at_an_address_without_a_scheduler_end_and_name_it(taken, command, port):
+    address = "127.0.0.1:%d" % (1 if port == "nobody" else taken)
+    done = run(*command, "--scheduler=" + address, timeout=30)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "no scheduler answers at " + address in done.stderr, done.stderr
+
+
+def test_a_job_finishes_undisturbed_by_others_at_its_address_state_and_checkpoints(local, tmp_path):
+    first = start_training(local, tmp_path / "job.textproto", rows=3000000, seconds=4)
+    other = write_job(tmp_path / "other.textproto", batch=512)
+    state = os.path.join(first.run_dir, "state")
+    for flags, words in ((["--listen=" + first.address(), "--state=%s/s" % tmp_path], first.address()),
+                         (["--state=" + state], state),
+                         (["--state=%s/s" % tmp_path, "--checkpoint_dir=" + first.checkpoints], first.checkpoints)):
+        done = scheduler(other, tmp_path, *flags)
+        assert done.returncode not in (0, 3) and words in done.stderr, done.stderr
+    member = subprocess.run([os.path.join(BIN, "tidegate-server"), "--metrics_port=-1", "--scheduler=" + first.address()],
+                            capture_output=True, text=True, timeout=60)
+    assert member.returncode != 0 and "2 servers already" in member.stderr, member.stderr
+    assert first.process.poll() is None, first.log()
+    assert first.wait() == 0, first.log()
+    assert first.summary()["outcome"] == "finished" and first.summary()["samples"] == first.rows
 
 
 # ---- messages ---------------------------------------------------------------------------------------

@@ -177,3 +177,14 @@ def test_damaged_checkpoints_are_refused_by_name(finished, tmp_path):
         done, _, _ = again(finished, directory, "--set=train.epochs=2", keep=[change])
         assert done.returncode != 0, what
         assert what in done.stderr, done.stderr
+
+
+def test_the_checkpoints_of_another_job_are_refused_by_folder(finished, tmp_path):
+    other = tmp_path / "other.textproto"
+    with open(finished[0]) as f:
+        other.write_text(f.read().replace('name: "integration"', 'name: "another"').replace("dim: 8", "dim: 4"))
+    before = complete(finished[1])
+    done = run("local", "--config=%s" % other, "--checkpoint_dir=" + finished[1], "--run_dir=%s" % (tmp_path / "run"))
+    assert done.returncode != 0
+    assert before[-1] in done.stderr and "--fresh" in done.stderr and "dim: 8 -> 4" in done.stderr, done.stderr
+    assert complete(finished[1]) == before
