@@ -71,6 +71,7 @@ absl::Status Predict(Progress* progress, std::string* bad_lines) {
   options.format = FLAGS_format;
   options.max_bad_lines = FLAGS_max_bad_lines;
   options.batch = FLAGS_batch;
+  options.labels = false;
   FileSystem& files = RealFileSystem();
   if (!FLAGS_force && access(FLAGS_out.c_str(), F_OK) == 0) {
     return absl::AlreadyExistsError(FLAGS_out + " exists: --force overwrites it");

@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> Scoring::Create(const ScoringOptions& o
   if (!model.ok()) return model.status();
   scoring->model_ = *std::move(model);
   if (absl::Status s = SameTables(*scoring->model_, tables, version); !s.ok()) return s;
-  auto readers = Readers::Create(scoring->config_);
+  auto readers = Readers::Create(scoring->config_, options.labels ? Readers::Targets::kRead : Readers::Targets::kSkip);
   if (!readers.ok()) return readers.status();
   scoring->readers_ = *std::move(readers);
   return scoring;

@@ -147,6 +147,17 @@ def test_safetensors_own_package_reads_the_file(trained):
         assert tensor.dtype == ours[name].dtype and (tensor == ours[name]).all(), name
 
 
+def test_predict_needs_no_labels(trained, tmp_path):
+    bare = tmp_path / "bare.tsv"
+    bare.write_text("".join(line.split("\t", 1)[1] for line in open(trained[2])))
+    for data, out in ((trained[2], tmp_path / "with"), (bare, tmp_path / "without")):
+        done = run("predict", "--export=%s" % trained[1], "--data=%s" % data, "--out=%s" % out)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "with").read_bytes() == (tmp_path / "without").read_bytes()
+    done = run("evaluate", "--checkpoint=%s" % trained[0], "--data=%s" % bare)
+    assert done.returncode == 1 and "bare.tsv:1: 39 columns, not 40" in done.stderr
+
+
 def test_nothing_is_overwritten_unasked(trained, tmp_path):
     checkpoint, export, rows = trained
     out = tmp_path / "scores.csv"

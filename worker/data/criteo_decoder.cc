@@ -17,7 +17,8 @@ class CriteoDecoder final : public RowDecoder {
   bool Decode(const Row& row, Batch* batch, std::string* what) override {
     const std::string_view text = row.text();
     const uint32_t found = FindDelimiters(text, '\t', kColumns, tabs_);
-    if (found != kColumns - 1) {
+    const uint32_t left_out = found == kColumns - 2 && !schema_->targets ? 1 : 0;  // the label
+    if (found + left_out != kColumns - 1) {
       *what = found < kColumns ? absl::StrCat(found + 1, " columns, not ", kColumns)
                                : absl::StrCat("more than ", kColumns, " columns");
       return false;
@@ -26,8 +27,9 @@ class CriteoDecoder final : public RowDecoder {
       *what = "a NUL byte";
       return false;
     }
-    tabs_[kColumns - 1] = row.size;
-    const auto field = [&](uint32_t column) {
+    tabs_[found] = row.size;
+    const auto field = [&](uint32_t named) {  // never the label where that is left out
+      const uint32_t column = named - left_out;
       const uint32_t begin = column == 0 ? 0 : tabs_[column - 1] + 1;
       return std::string_view(text.data() + begin, tabs_[column] - begin);
     };

@@ -46,6 +46,10 @@ class FieldColumns {
         batch->labels[i].push_back(*label);
         continue;
       }
+      if (l.column == DataSchema::kNoColumn) {
+        batch->labels[i].push_back(std::numeric_limits<float>::quiet_NaN());
+        continue;
+      }
       const std::string_view text = field(l.column);
       if (text.empty() && i > 0) {
         batch->labels[i].push_back(std::numeric_limits<float>::quiet_NaN());

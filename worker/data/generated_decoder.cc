@@ -44,6 +44,10 @@ class GeneratedDecoder final : public RowDecoder {
   bool Labels(Batch* batch, std::string* what) const {
     for (size_t i = 0; i < schema_->labels.size(); ++i) {
       const DataSchema::Label& l = schema_->labels[i];
+      if (l.column == DataSchema::kNoColumn) {
+        batch->labels[i].push_back(std::numeric_limits<float>::quiet_NaN());
+        continue;
+      }
       const int64_t x = l.column == DataSchema::kLabelColumn ? static_cast<int64_t>(made_.label)
                                                              : made_.numeric[l.column - 1];
       if (l.column != DataSchema::kLabelColumn && x == GeneratedRow::kMissing) {

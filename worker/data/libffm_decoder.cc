@@ -77,8 +77,9 @@ class LibffmDecoder final : public RowDecoder {
       const char* const begin = p;
       while (p != end && !IsSpace(*p)) ++p;
       const std::string_view token(begin, static_cast<size_t>(p - begin));
-      if (number == 0) {
-        if (!ParseNumber(token, &label_)) {
+      const bool label_left_out = !schema_->targets && token.find(':') != token.npos;
+      if (number == 0 && !label_left_out) {
+        if (schema_->targets && !ParseNumber(token, &label_)) {
           *what = "label: " + Quoted(token) + " is no number";
           return false;
         }

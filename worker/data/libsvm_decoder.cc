@@ -53,14 +53,15 @@ class LibsvmDecoder final : public RowDecoder {
         if (*p == ':' && colon == nullptr) colon = p;
       }
       const std::string_view token(begin, static_cast<size_t>(p - begin));
-      if (first) {
+      if (first && !(colon != nullptr && !schema_->targets)) {
         first = false;
-        if (!ParseNumber(token, &label_)) {
+        if (schema_->targets && !ParseNumber(token, &label_)) {
           *what = "label: " + Quoted(token) + " is no number";
           return false;
         }
         continue;
       }
+      first = false;
       Token t{};
       if (colon == nullptr || colon == begin ||
           !ParseNumber({colon + 1, static_cast<size_t>(p - colon - 1)}, &t.value)) {

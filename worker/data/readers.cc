@@ -47,14 +47,15 @@ uint64_t EpochSeed(const JobConfig& config, uint64_t epoch) {
 
 }  // namespace
 
-Readers::Readers(const JobConfig& config)
-    : config_(config), bad_lines_(config.data().max_bad_lines()) {}
+Readers::Readers(const JobConfig& config, Targets targets)
+    : config_(config), targets_(targets), bad_lines_(config.data().max_bad_lines()) {}
 
 absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig::Format format,
                                                 bool training) const {
   const CsvFormat& csv = config_.data().csv();
-  DataSchema::Side of{format, {}, training};
-  if (format == DataConfig::CSV && csv.header() && csv.column().empty()) {
+  DataSchema::Side of{format, {}, training, targets_ == Targets::kRead};
+  // Without targets the header says which columns are there.
+  if (format == DataConfig::CSV && csv.header() && (csv.column().empty() || !of.targets)) {
     auto files = FilesOf(source);
     if (!files.ok()) return files.status();
     auto names = ReadCsvHeader(files->front(), csv.delimiter().empty() ? ',' : csv.delimiter()[0]);
@@ -66,8 +67,8 @@ absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig
   return Side{&source, std::make_shared<const DataSchema>(*std::move(schema))};
 }
 
-absl::StatusOr<std::unique_ptr<Readers>> Readers::Create(const JobConfig& config) {
-  std::unique_ptr<Readers> readers(new Readers(config));
+absl::StatusOr<std::unique_ptr<Readers>> Readers::Create(const JobConfig& config, Targets targets) {
+  std::unique_ptr<Readers> readers(new Readers(config, targets));
   const DataConfig& data = readers->config_.data();
   if (data.has_train() || !data.has_valid()) {
     auto train = readers->MakeSide(data.train(), data.format(), true);

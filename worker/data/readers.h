@@ -28,7 +28,9 @@ namespace tidegate {
 class Readers {
  public:
   // `config` is resolved, but may lack data.train where only data.valid is read. Opens a file only for the names of CSV columns that the config leaves to it.
-  static absl::StatusOr<std::unique_ptr<Readers>> Create(const JobConfig& config);
+  // kSkip: every label is NaN, and the data needs no column for labels, weights, groups and timestamps.
+  enum class Targets { kRead, kSkip };
+  static absl::StatusOr<std::unique_ptr<Readers>> Create(const JobConfig& config, Targets targets = Targets::kRead);
 
   // One split of data.train, shuffled within windows by (seed, epoch, split).
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrainSplit(const Split& split, uint64_t epoch);
@@ -54,13 +56,14 @@ class Readers {
     std::shared_ptr<const DataSchema> schema;
     bool generated() const { return schema->format == DataConfig::GENERATED; }
   };
-  explicit Readers(const JobConfig& config);
+  Readers(const JobConfig& config, Targets targets);
   absl::StatusOr<Side> MakeSide(const Source& source, DataConfig::Format format, bool training) const;
   absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Side& side) const;
   absl::StatusOr<std::unique_ptr<RowStream>> SplitRows(const Side& side, const Split& split) const;
   absl::StatusOr<std::unique_ptr<RowCollector>> NewCollector(const Side& side, uint64_t epoch);
 
   const JobConfig config_;
+  const Targets targets_;
   Side train_, valid_;
   std::shared_ptr<const Generator> generator_;  // GENERATED
   std::shared_ptr<const SeenPairs> seen_;       // once it is needed

@@ -114,7 +114,7 @@ absl::Status AddLabel(const TaskConfig& task, const Layout& layout, DataSchema* 
     l.unit_interval |= unit;
     return absl::OkStatus();
   }
-  if (schema->negatives.per_positive > 0) {  // 1 and 0 by themselves
+  if (schema->negatives.per_positive > 0 || !schema->targets) {  // 1 and 0 by themselves; not read
     schema->labels.push_back({task.label(), DataSchema::kNoColumn, unit});
     return absl::OkStatus();
   }
@@ -141,6 +141,13 @@ absl::Status AddColumn(const std::string& field, const std::string& name, bool n
   return absl::OkStatus();
 }
 
+absl::Status AddTargetColumns(const DataConfig& data, const Layout& layout, DataSchema* schema) {
+  absl::Status s = AddColumn("data.weight", data.weight(), true, layout, &schema->weight);
+  if (s.ok()) s = AddColumn("data.group", data.group(), false, layout, &schema->group);
+  if (s.ok()) s = AddColumn("data.timestamp", data.timestamp(), true, layout, &schema->timestamp);
+  return s;
+}
+
 absl::Status AddNegatives(const NegativeSampling& n, const Layout& layout, DataSchema* schema) {
   if (!layout.named()) {
     return absl::InvalidArgumentError(
@@ -159,21 +166,23 @@ absl::Status AddNegatives(const NegativeSampling& n, const Layout& layout, DataS
 }
 
 // The columns that the job reads, without doubles.
-std::vector<std::string> WantedColumns(const JobConfig& config, bool training) {
+std::vector<std::string> WantedColumns(const JobConfig& config, const DataSchema::Side& side) {
   const DataConfig& data = config.data();
   std::vector<std::string> wanted;
   const auto want = [&](const std::string& name) {
     if (name.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end()) return;
     wanted.push_back(name);
   };
-  if (!(training && data.has_negatives())) {
+  if (side.targets && !(side.training && data.has_negatives())) {
     for (const TaskConfig& t : config.model().task()) want(t.label());
   }
   for (const FeatureConfig& f : config.feature()) want(f.column().empty() ? f.name() : f.column());
-  want(data.weight());
-  want(data.group());
-  want(data.timestamp());
-  if (!training) return wanted;
+  if (side.targets) {
+    want(data.weight());
+    want(data.group());
+    want(data.timestamp());
+  }
+  if (!side.training) return wanted;
   want(data.negatives().column());
   want(data.negatives().exclude_seen_by());
   return wanted;
@@ -207,7 +216,7 @@ absl::Status AddLayout(const JobConfig& config, const DataSchema::Side& side, La
     case DataConfig::PARQUET:
       schema->csv.delimiter = columnar::kFieldEnd;
       schema->csv.header = schema->csv.quotes = false;
-      layout->names = WantedColumns(config, side.training);
+      layout->names = WantedColumns(config, side);
       break;
     case DataConfig::NCF_NEGATIVES:
       layout->names = {"label", "user", "item"};
@@ -234,14 +243,13 @@ absl::StatusOr<DataSchema> DataSchema::Compile(const JobConfig& config, const Si
   const DataConfig& data = config.data();
   DataSchema schema;
   schema.format = side.format == DataConfig::UNSET ? data.format() : side.format;
+  schema.targets = side.targets;
   Layout layout{schema.format, 0, 0, {}};
   absl::Status s = AddLayout(config, side, &layout, &schema);
   if (s.ok() && side.training && data.has_negatives()) {
     s = AddNegatives(data.negatives(), layout, &schema);
   }
-  if (s.ok()) s = AddColumn("data.weight", data.weight(), true, layout, &schema.weight);
-  if (s.ok()) s = AddColumn("data.group", data.group(), false, layout, &schema.group);
-  if (s.ok()) s = AddColumn("data.timestamp", data.timestamp(), true, layout, &schema.timestamp);
+  if (s.ok() && side.targets) s = AddTargetColumns(data, layout, &schema);
   if (!s.ok()) return s;
   for (const FeatureConfig& f : config.feature()) {
     if (s = AddFeature(f, layout, &schema); !s.ok()) return s;

@@ -69,10 +69,12 @@ struct DataSchema {
     DataConfig::Format format = DataConfig::UNSET;  // UNSET: data.format
     std::vector<std::string> names;                 // CSV; empty: data.csv.column
     bool training = true;                           // draws negatives
+    bool targets = true;  // false: labels, weights, groups and timestamps are not read, and need no column
   };
 
   DataConfig::Format format = DataConfig::UNSET;
   uint32_t columns = 0;  // of a row; 0: any number (LIBSVM)
+  bool targets = true;   // false: every label is NaN, and a line may lack the one in front
   std::vector<Feature> features;
   std::vector<Numeric> numeric;
   std::vector<Label> labels;
