@@ -151,9 +151,6 @@ class Checker {
     if (t.has_admit_after() && t.has_admit_probability()) {
       Problem(at, "admit_after and admit_probability: choose one");
     }
-    if (t.unadmitted() == FEATURE_OOV) {
-      Problem(at, "unadmitted: FEATURE_OOV is not in this version; INITIALIZER or ZERO");
-    }
     if (t.has_admit_probability()) {
       Range(at + "admit_probability", t.admit_probability(), 0, false, 1, true);
     }
@@ -286,6 +283,10 @@ std::vector<std::string> JobConfigWarnings(const JobConfig& resolved) {
     const bool used = std::any_of(resolved.feature().begin(), resolved.feature().end(),
                                   [&](const FeatureConfig& f) { return f.table() == t.name(); });
     if (!used) warnings.push_back(absl::StrCat("no feature uses table \"", t.name(), "\""));
+    const bool waits = t.admit_after() > 1 || (t.has_admit_probability() && t.admit_probability() < 1);
+    if (t.unadmitted() == FEATURE_OOV && !waits) {
+      warnings.push_back(absl::StrCat("table \"", t.name(), "\": unadmitted: FEATURE_OOV without admit_after or admit_probability: every key is admitted at once"));
+    }
   }
   const DataConfig& d = resolved.data();
   if (d.format() == DataConfig::GENERATED && d.has_valid()) {

@@ -139,7 +139,7 @@ class Export:
         """(sample of each value, [values, dim]) of "feature.part"."""
         owner, part = name.split(".", 1)
         samples, keys, weights = ids[owner]
-        return samples, weights[:, None] * self.tables[self.id_features[owner].table].rows(keys, part)
+        return samples, weights[:, None] * self.tables[self.id_features[owner].table].rows(keys, part, self.id_features[owner].oov_key)
 
     def _look_up(self, name: str, ids: dict, rows: int) -> np.ndarray:
         """[rows, features, dim] of "table.part" or "feature.part"."""
@@ -150,5 +150,5 @@ class Export:
         for i, feature in enumerate(features):
             samples, keys, weights = ids[feature.name]
             distinct, position = np.unique(keys, return_inverse=True)
-            np.add.at(out[:, i], samples, weights[:, None] * table.rows(distinct, part)[position])
+            np.add.at(out[:, i], samples, weights[:, None] * table.rows(distinct, part, feature.oov_key)[position])
         return out

@@ -59,6 +59,7 @@ class IdFeature:
         self.multi_valued: bool = options.get("multi_valued", False)
         self._known: dict[Any, int] = {}
         self.missing_key = self._key(b"\0missing")
+        self.oov_key = self._key(b"\0oov")
 
     def _key(self, text: bytes) -> int:
         key = stable_hash(text, self._seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -63,21 +65,33 @@ class SparseTable:
     def dim(self, part: str) -> int:
         return self._specs[part][0]["dim"]
 
-    def rows(self, keys: np.ndarray, part: str) -> np.ndarray:
-        """[len(keys), dim] float32."""
-        keys = np.asarray(keys, np.uint64)
-        spec, first = self._specs[part]
-        out = np.zeros((len(keys), spec["dim"]), np.float32)
+    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(whether each key has a row, where)."""
         at = np.searchsorted(self.keys, keys)
         found = np.zeros(len(keys), bool)
         inside = at < len(self.keys)
         found[inside] = self.keys[at[inside]] == keys[inside]
+        return found, at
+
+    def rows(self, keys: np.ndarray, part: str, oov_key: Optional[int] = None) -> np.ndarray:
+        """[len(keys), dim] float32. Of a table with FEATURE_OOV, keys without a row have that of oov_key: zeros
+        where it has none either, NaN where none is given."""
+        keys = np.asarray(keys, np.uint64)
+        spec, first = self._specs[part]
+        out = np.zeros((len(keys), spec["dim"]), np.float32)
+        found, at = self._find(keys)
         out[found] = self.parts[part][at[found]]
         absent = ~found
         if not absent.any() or self._absent == "ZERO":
             return out
-        if self._absent != "INITIALIZER":
-            raise ValueError("unadmitted: %s is not known here" % self._absent)
+        if self._absent == "FEATURE_OOV":
+            if oov_key is None:
+                out[absent] = np.nan
+            else:
+                known, where = self._find(np.array([oov_key], np.uint64))
+                if known[0]:
+                    out[absent] = self.parts[part][where[0]]
+            return out
         init = spec.get("init") or {}
         kind = next((k for k in ("constant", "normal", "uniform") if init.get(k)), "")
         with np.errstate(over="ignore"):

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -27,6 +28,7 @@ class FakeModel final : public Model {
   const std::vector<TableSpec>& tables() const override { return tables_; }
   const std::vector<uint32_t>& row_widths() const override { return widths_; }
   TableId TableOfFeature(size_t) const override { return 0; }
+  std::optional<Key> OovKeyOfFeature(size_t) const override { return std::nullopt; }
   std::vector<std::string> task_names() const override { return {"click"}; }
   std::vector<size_t> task_labels() const override { return {0}; }
   void Gather(Step* step) const override {

@@ -5,7 +5,8 @@ import pytest
 np = pytest.importorskip("numpy", reason="numpy is not installed")
 
 from tidegate.features import IdFeature, NumericFeature, log2_bucket  # noqa: E402
-from tidegate.xxh3 import feature_key, missing_key  # noqa: E402
+from tidegate.tables import SparseTable  # noqa: E402
+from tidegate.xxh3 import feature_key, missing_key, out_of_vocabulary_key  # noqa: E402
 
 
 def feature(**options):
@@ -64,3 +65,18 @@ def test_buckets_of_the_recipe():
 def test_numbers_are_transformed_and_missing_ones_filled():
     config = {"name": "n", "numeric": {"transform": "LOG1P", "missing_value": -1}}
     assert NumericFeature(config).columns([0, None, "", -1.5]).tolist() == pytest.approx([0, -1, -1, -np.log1p(1.5)])
+
+
+def table(**options):
+    spec = {"name": "t", "seed": "1", "unadmitted": "FEATURE_OOV", "parts": [{"name": "v", "dim": 2, "dtype": "FLOAT32"}], **options}
+    return SparseTable(spec, {"t.keys": np.array([3, 7], np.uint64), "t.v": np.array([[1, 2], [3, 4]], np.float32)})
+
+
+def test_keys_that_are_not_admitted_have_the_out_of_vocabulary_row():
+    oov, admitted = table(admission={"after": 10}), table()
+    assert oov.rows([3, 5, 7], "v", 7).tolist() == [[1, 2], [3, 4], [3, 4]]
+    assert oov.rows([3, 5], "v", 8).tolist() == [[1, 2], [0, 0]]
+    assert np.isnan(oov.rows([3, 5], "v")).tolist() == [[False, False], [True, True]]
+    assert admitted.rows([3, 5], "v", 7).tolist() == [[1, 2], [0, 0]]  # its initialiser
+    assert feature().oov_key == out_of_vocabulary_key("f")
+    assert feature(hash_buckets=9).oov_key == out_of_vocabulary_key("f") % 9

@@ -57,7 +57,7 @@ void KeyDedup::Run(TableId table, std::span<const DedupColumn> columns, const Ro
     c.position->resize(c.keys.size());
   }
   for (const DedupColumn& c : columns) TG_CHECK_EQ(c.offsets.size(), rows + 1);
-  Reserve(total);
+  Reserve(total + columns.size());
   for (uint32_t row = 0; row < rows; ++row) {
     for (const DedupColumn& c : columns) {
       for (uint32_t i = c.offsets[row]; i < c.offsets[row + 1]; ++i) {
@@ -67,6 +67,9 @@ void KeyDedup::Run(TableId table, std::span<const DedupColumn> columns, const Ro
         last_sample_[index] = row + 1;
       }
     }
+  }
+  for (const DedupColumn& c : columns) {
+    if (c.oov && !c.keys.empty()) *c.oov_position = Find(table, *c.oov, routing);
   }
   if (routing == nullptr) {
     keys->assign(distinct_.begin(), distinct_.end());
@@ -82,6 +85,7 @@ void KeyDedup::Run(TableId table, std::span<const DedupColumn> columns, const Ro
   }
   for (const DedupColumn& c : columns) {
     for (uint32_t& p : *c.position) p = rank_[p];
+    if (c.oov && !c.keys.empty()) *c.oov_position = rank_[*c.oov_position];
   }
 }
 

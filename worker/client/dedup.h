@@ -6,6 +6,7 @@
 // Not thread-safe: scratch memory is reused. The result depends on nothing but its arguments.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,13 +20,16 @@ struct DedupColumn {
   std::span<const Key> keys;
   std::span<const uint32_t> offsets;  // rows + 1
   std::vector<uint32_t>* position;    // out: of each key among the distinct ones
+  std::optional<Key> oov = {};        // stands among the distinct ones too where the column has keys
+  uint32_t* oov_position = nullptr;   // out: its place
 };
 
 class KeyDedup {
  public:
   // All columns have the same number of rows. With `routing`, keys are grouped by server in the order of
   // routing->servers(), within a server in order of first occurrence; without it (null), the latter only.
-  // A key that a sample holds several times, in one column or several, counts once for it.
+  // A key that a sample holds several times, in one column or several, counts once for it. Columns' `oov`
+  // keys come last (of their server) and count for nobody.
   void Run(TableId table, std::span<const DedupColumn> columns, const Routing* routing,
            std::vector<Key>* keys, std::vector<uint32_t>* counts);
 

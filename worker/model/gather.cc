@@ -35,7 +35,7 @@ class PositionIndex {
 
 }  // namespace
 
-void GatherKeys(TableId table, std::span<const size_t> features, Step* step) {
+void GatherKeys(TableId table, std::span<const size_t> features, std::span<const std::optional<Key>> oov_keys, Step* step) {
   thread_local PositionIndex index;
   thread_local std::vector<size_t> last_sample;  // 1 + the last sample that held the key
   const Batch& batch = step->batch;
@@ -48,7 +48,7 @@ void GatherKeys(TableId table, std::span<const size_t> features, Step* step) {
     step->features[f].position.resize(batch.features[f].keys.size());
     total += batch.features[f].keys.size();
   }
-  index.Reset(total);
+  index.Reset(total + features.size());
   for (size_t r = 0; r < batch.rows; ++r) {
     for (size_t f : features) {
       const FeatureColumn& column = batch.features[f];
@@ -64,6 +64,11 @@ void GatherKeys(TableId table, std::span<const size_t> features, Step* step) {
         ++out.counts[position];
       }
     }
+  }
+  for (size_t f : features) {
+    if (!oov_keys[f] || batch.features[f].keys.empty()) continue;
+    step->features[f].oov_position = index.Find(*oov_keys[f], &out.keys);
+    out.counts.resize(out.keys.size());
   }
 }
 

@@ -11,6 +11,7 @@
 #include "worker/model/loss.h"
 #include "worker/model/softmax_loss.h"
 #include "worker/model/table_specs.h"
+#include "worker/model/unadmitted.h"
 
 namespace tidegate {
 namespace {
@@ -31,6 +32,7 @@ class GraphModel final : public Model {
   const std::vector<TableSpec>& tables() const override { return tables_; }
   const std::vector<uint32_t>& row_widths() const override { return widths_; }
   TableId TableOfFeature(size_t feature) const override { return feature_table_[feature]; }
+  std::optional<Key> OovKeyOfFeature(size_t feature) const override { return oov_keys_[feature]; }
   std::vector<std::string> task_names() const override { return task_names_; }
   std::vector<size_t> task_labels() const override {
     std::vector<size_t> labels;
@@ -41,7 +43,7 @@ class GraphModel final : public Model {
   void Gather(Step* step) const override {
     step->tables.resize(tables_.size());
     step->features.resize(feature_table_.size());
-    for (TableId t = 0; t < sparse_tables_; ++t) GatherKeys(t, table_features_[t], step);
+    for (TableId t = 0; t < sparse_tables_; ++t) GatherKeys(t, table_features_[t], oov_keys_, step);
     for (size_t t = sparse_tables_; t < tables_.size(); ++t) {
       std::vector<Key>& keys = step->tables[t].keys;
       keys.resize(DenseBlocks(tables_[t]));
@@ -52,6 +54,7 @@ class GraphModel final : public Model {
   absl::StatusOr<StepResult> Train(Step* step) override {
     absl::Status status = Prepare(*step, /*training=*/true);
     if (!status.ok()) return status;
+    ReadOovRows(step);
     for (size_t t = 0; t < tables_.size(); ++t) {
       step->tables[t].gradients.assign(step->tables[t].rows.size(), 0.0f);
     }
@@ -67,6 +70,7 @@ class GraphModel final : public Model {
     Losses(*step, &result);
     Backward(step);
     if (clip_norm_ > 0) ClipDenseNorm(step);
+    for (TableId t : marked_tables_) DropUnread(widths_[t], &step->tables[t]);
     return result;
   }
 
@@ -76,6 +80,7 @@ class GraphModel final : public Model {
     StepResult result;
     result.probabilities.resize(plan_.tasks.size());
     if (step->batch.rows == 0) return result;
+    ReadOovRows(step);
     Forward(*step);
     Losses(*step, &result);
     return result;
@@ -87,6 +92,7 @@ class GraphModel final : public Model {
   void AddFeatures(const JobConfig& config) {
     for (int t = 0; t < config.table_size(); ++t) {
       tables_.push_back(SparseTableSpec(config, config.table(t), static_cast<TableId>(t)));
+      if (MarksUnadmitted(tables_.back())) marked_tables_.push_back(static_cast<TableId>(t));
     }
     sparse_tables_ = tables_.size();
     table_features_.resize(sparse_tables_);
@@ -99,6 +105,7 @@ class GraphModel final : public Model {
         if (tables_[t].name() != f.table()) continue;
         table_features_[t].push_back(feature_table_.size());
         feature_table_.push_back(t);
+        oov_keys_.push_back(MarksUnadmitted(tables_[t]) ? std::optional(OovKeyOf(f)) : std::nullopt);
         break;
       }
     }
@@ -214,6 +221,11 @@ class GraphModel final : public Model {
           (!column.weights.empty() && column.weights.size() != column.keys.size())) {
         return absl::InvalidArgumentError(absl::StrCat("feature ", f, ": its columns disagree"));
       }
+      const TableStep& table = step.tables[feature_table_[f]];
+      if (oov_keys_[f] && !column.keys.empty() &&
+          (step.features[f].oov_position >= table.keys.size() || table.counts.size() != table.keys.size())) {
+        return absl::InvalidArgumentError(absl::StrCat("feature ", f, ": no place or count of its out-of-vocabulary key"));
+      }
     }
     return PrepareParameters(step);
   }
@@ -246,6 +258,10 @@ class GraphModel final : public Model {
       parameter_of_[t] = ordered;
     }
     return absl::OkStatus();
+  }
+
+  void ReadOovRows(Step* step) const {
+    for (TableId t : marked_tables_) ReadOutOfVocabularyRows(t, table_features_[t], widths_[t], step);
   }
 
   float* GradientOf(size_t node) {
@@ -386,6 +402,8 @@ class GraphModel final : public Model {
   size_t sparse_tables_ = 0;
   std::vector<std::vector<size_t>> table_features_;  // [sparse table]
   std::vector<TableId> feature_table_;
+  std::vector<TableId> marked_tables_;               // with FEATURE_OOV
+  std::vector<std::optional<Key>> oov_keys_;         // [feature]
   size_t numeric_count_ = 0;
   size_t label_count_ = 0;
   std::vector<std::string> task_names_;

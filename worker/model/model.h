@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct TableStep {
 // Where the keys of one feature stand in its table's `keys`: position[i] for Batch key i.
 struct FeatureStep {
   std::vector<uint32_t> position;
+  uint32_t oov_position = 0;          // of its out-of-vocabulary key, where Model::OovKeyOfFeature has one and Batch keys
 };
 
 struct Step {
@@ -59,6 +61,8 @@ class Model {
   virtual const std::vector<uint32_t>& row_widths() const = 0;
   // Table of batch feature f.
   virtual TableId TableOfFeature(size_t feature) const = 0;
+  // The key whose row stands in for the feature's keys that are not admitted: of a table with FEATURE_OOV.
+  virtual std::optional<Key> OovKeyOfFeature(size_t feature) const = 0;
   virtual std::vector<std::string> task_names() const = 0;
   // Index into Batch::labels per task.
   virtual std::vector<size_t> task_labels() const = 0;
@@ -67,7 +71,8 @@ class Model {
   // keys through worker/client/dedup.h instead; this is the simple version, first occurrence order.)
   virtual void Gather(Step* step) const = 0;
 
-  // From rows to gradients. Pre: rows filled.
+  // From rows to gradients. Pre: rows filled. Out-of-vocabulary keys that no sample read then leave keys,
+  // counts and gradients: what is there is to be pushed. (rows and positions are those of before.)
   virtual absl::StatusOr<StepResult> Train(Step* step) = 0;
   // Forward only, in evaluation mode (no dropout, moving statistics).
   virtual absl::StatusOr<StepResult> Evaluate(Step* step) = 0;

@@ -91,6 +91,12 @@ TableSpec DenseTableSpec(const JobConfig& config, const DenseParameter& paramete
   return spec;
 }
 
+bool MarksUnadmitted(const TableSpec& spec) {
+  const Admission& rule = spec.admission();
+  const bool waits = rule.after() > 1 || (rule.has_probability() && rule.probability() < 1);
+  return waits && spec.unadmitted() == FEATURE_OOV;
+}
+
 uint32_t RowWidth(const TableSpec& spec) {
   uint32_t width = 0;
   for (const PartSpec& p : spec.parts()) width += p.dim();

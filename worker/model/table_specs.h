@@ -17,6 +17,9 @@ TableSpec SparseTableSpec(const JobConfig& config, const TableConfig& table, Tab
 TableSpec DenseTableSpec(const JobConfig& config, const DenseParameter& parameter,
                          const std::string& name, TableId id);
 
+// A pull of a key that is not admitted answers with the mark of FEATURE_OOV: all elements NaN.
+bool MarksUnadmitted(const TableSpec& spec);
+
 // Sum of the parts' dims.
 uint32_t RowWidth(const TableSpec& spec);
 uint64_t DenseElements(const TableSpec& spec);

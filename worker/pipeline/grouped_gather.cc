@@ -27,7 +27,8 @@ void GroupedGather::operator()(Step* step) {
     columns_.clear();
     for (size_t f : features_of_table_[t]) {
       const FeatureColumn& column = step->batch.features[f];
-      columns_.push_back({column.keys, column.offsets, &step->features[f].position});
+      FeatureStep& feature = step->features[f];
+      columns_.push_back({column.keys, column.offsets, &feature.position, model_->OovKeyOfFeature(f), &feature.oov_position});
     }
     dedup_.Run(t, columns_, routing.get(), &table.keys, &table.counts);
   }

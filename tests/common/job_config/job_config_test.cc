@@ -161,7 +161,6 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"table.emb.part.v.l2.weight=-1", "l2.weight is -1"},
       {"table.emb.part.w.name=v", "\"v\" is there twice"},
       {"table.emb.part.w.name=a.b", "write letters"},
-      {"table.emb.unadmitted=FEATURE_OOV", "not in this version"},
       {"table.emb.admit_probability=1.5", "admit_probability is 1.5"},
       {"train.epochs=0", "train.epochs is 0"},
       {"train.staleness=-1", "train.staleness"},
@@ -354,6 +353,25 @@ TEST_CASE("warnings name what is allowed but voids a guarantee") {
   CHECK(JobConfigWarnings(c)[2].find("SOFTMAX") != std::string::npos);
   c.mutable_train()->set_staleness("4");
   CHECK(JobConfigWarnings(c).empty());
+}
+
+TEST_CASE("FEATURE_OOV is taken, with a warning where no key ever waits for admission") {
+  JobConfig c = Good();
+  TableConfig* table = c.mutable_table(0);
+  table->set_unadmitted(FEATURE_OOV);
+  for (const uint32_t after : {0u, 1u, 2u}) {
+    table->set_admit_after(after);
+    const std::vector<std::string> warnings = JobConfigWarnings(c);
+    REQUIRE(warnings.size() == (after > 1 ? 0 : 1));
+    if (after <= 1) CHECK_THAT(warnings[0], Catch::Contains("FEATURE_OOV without admit_after"));
+  }
+  table->clear_admit_after();
+  table->set_admit_probability(1);
+  CHECK(JobConfigWarnings(c).size() == 1);
+  table->set_admit_probability(0.5);
+  CHECK(JobConfigWarnings(c).empty());
+  const std::vector<std::string> waiting = {"table.emb.admit_after=10", "table.emb.unadmitted=FEATURE_OOV"};
+  CHECK(ParseJobConfig(kGood, "good", waiting).ok());
 }
 
 }  // namespace tidegate

@@ -88,6 +88,39 @@ TEST_CASE("without routing keys stand in order of first occurrence, row by row")
   CHECK(columns[1].position == std::vector<uint32_t>{2, 0});
 }
 
+TEST_CASE("a column's out-of-vocabulary key stands last of its server and counts for nobody, unless a sample holds it") {
+  KeyDedup dedup;
+  constexpr Key kOov[3] = {1000, 1001, 4};  // 4 is also a value
+  for (const uint32_t servers : {1u, 3u}) {
+    const auto routing = servers == 1 ? MakeRouting(1, {5}) : MakeRouting(1, {5, 9, 7, 9, 5, 5, 7, 9});
+    auto columns = RandomColumns(5, 3, 100, 50);
+    std::vector<Key> plain_keys, keys;
+    std::vector<uint32_t> plain_counts, counts, positions(4, 77);
+    Run(&dedup, &columns, routing.get(), &plain_keys, &plain_counts);
+    columns.push_back({{}, std::vector<uint32_t>(101), {}});  // no value: its key is not asked for
+    std::vector<DedupColumn> in;
+    for (size_t c = 0; c < 4; ++c) {
+      in.push_back({columns[c].keys, columns[c].offsets, &columns[c].position, c < 3 ? kOov[c] : Key{1002}, &positions[c]});
+    }
+    dedup.Run(4, in, routing.get(), &keys, &counts);
+    REQUIRE(keys.size() == plain_keys.size() + 2);
+    std::map<Key, uint32_t> expected = {{1000, 0}, {1001, 0}};
+    for (size_t i = 0; i < plain_keys.size(); ++i) expected[plain_keys[i]] = plain_counts[i];
+    uint32_t last = 0;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      CHECK(expected.at(keys[i]) == counts[i]);
+      const uint32_t server = routing->ServerOfHash(PlacementHash(4, keys[i]));
+      CHECK(server >= last);
+      last = server;
+    }
+    for (size_t c = 0; c < 3; ++c) {
+      CHECK(keys.at(positions[c]) == kOov[c]);
+      for (size_t i = 0; i < columns[c].keys.size(); ++i) REQUIRE(keys.at(columns[c].position[i]) == columns[c].keys[i]);
+    }
+    CHECK(positions[3] == 77);
+  }
+}
+
 TEST_CASE("an empty batch has no keys") {
   KeyDedup dedup;
   std::vector<Column> columns(1);

@@ -14,7 +14,7 @@ constexpr char kConfig[] = R"(
   feature { name: "C{1..2}" id {} table: "a" }
   feature { name: "C3" id {} table: "b" }
   table { name: "a" part { name: "v" dim: 4 adam {} } }
-  table { name: "b" part { name: "v" dim: 4 adam {} } }
+  table { name: "b" admit_after: 3 unadmitted: FEATURE_OOV part { name: "v" dim: 4 adam {} } }
   dense { adam {} block: 8 }
   model { block { name: "z" mlp { in: ["a.v", "b.v"] units: [8, 1] } } task { logit: "z" } })";
 
@@ -63,6 +63,13 @@ TEST_CASE("grouped keys are the plain version's, each server's together") {
         const uint32_t at = grouped.features[f].position[i];
         REQUIRE(table.keys[at] == keys[i]);
         REQUIRE(table.counts[at] == plain.tables[t].counts[plain.features[f].position[i]]);
+      }
+      const std::optional<Key> oov = (*model)->OovKeyOfFeature(f);
+      REQUIRE(oov.has_value() == (t == 1));
+      if (oov) {
+        CHECK(table.keys[grouped.features[f].oov_position] == *oov);
+        CHECK(plain.tables[t].keys[plain.features[f].oov_position] == *oov);
+        CHECK(table.counts[grouped.features[f].oov_position] == 0);
       }
       uint32_t last = 0;
       for (Key key : table.keys) {
