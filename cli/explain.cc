@@ -1,7 +1,9 @@
 // `tidegate explain`: where a key lives and what its row holds, in a checkpoint or a running job.
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <iostream>
 #include <optional>
@@ -39,6 +41,7 @@ struct Answer {
   std::optional<uint32_t> waiting;  // samples of a key that is not admitted yet
   std::optional<RowHeader> header;  // of a checkpoint
   std::vector<float> values;
+  bool reads_oov = false;  // in place of values: not admitted, in a table with FEATURE_OOV
 };
 
 absl::StatusOr<Key> ParseKey(const std::string& text) {
@@ -132,6 +135,7 @@ void Locate(const Question& question, Answer* answer) {
 // Values by part.
 std::vector<std::pair<std::string, std::vector<float>>> Parts(const Question& question, const Answer& answer) {
   std::vector<std::pair<std::string, std::vector<float>>> parts;
+  if (answer.reads_oov) return parts;
   size_t at = 0;
   for (const PartSpec& part : question.table.parts()) {
     const size_t end = std::min(at + part.dim(), answer.values.size());
@@ -142,6 +146,10 @@ std::vector<std::pair<std::string, std::vector<float>>> Parts(const Question& qu
 }
 
 std::string StateOf(const Answer& answer) {
+  if (answer.reads_oov) {
+    const std::string seen = answer.waiting ? absl::StrCat("not admitted yet: seen in ", *answer.waiting, " samples") : "no row";
+    return seen + "; its feature's out-of-vocabulary row is read instead";
+  }
   if (answer.waiting) return absl::StrCat("not admitted yet: seen in ", *answer.waiting, " samples");
   if (answer.header) return "a row";
   return answer.server.empty() ? "no row: it answers with its initialiser" : "as a pull answers (a key without a row: its initialiser)";
@@ -181,6 +189,7 @@ std::string AnswerJson(const Question& question, const Answer& answer) {
       .Integer("shards", answer.shards);
   if (!answer.server.empty()) json.Text("server", answer.server);
   if (answer.server.empty()) json.Bool("row", answer.has_row);
+  if (answer.reads_oov) json.Bool("reads_out_of_vocabulary", true);
   if (answer.waiting) json.Integer("samples_before_admission", *answer.waiting);
   if (answer.header) {
     json.Integer("touches", answer.header->touches)
@@ -249,6 +258,9 @@ int RunExplain(const Arguments& arguments) {
     return kFailed;
   }
   Locate(question, &answer);
+  if (question.table.unadmitted() == FEATURE_OOV) {
+    answer.reads_oov = std::all_of(answer.values.begin(), answer.values.end(), [](float x) { return std::isnan(x); });
+  }
   std::cout << (FLAGS_json ? AnswerJson(question, answer) + "\n" : AnswerText(question, answer));
   return kOk;
 }
