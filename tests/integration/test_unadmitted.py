@@ -78,6 +78,21 @@ def test_any_number_of_servers_gives_the_same_bytes(local, tmp_path):
     assert checkpoint.shard_bytes(train(local, zeros, "--worker_arg=--compute_threads=1", "--set=cluster.shards=64")["checkpoint"]) != one
 
 
+def test_two_workers_admit_and_score_what_one_does(local, tmp_path):
+    config = write_oov_job(tmp_path / "job.textproto", epochs=1, staleness="0")
+    one, two = (train(local, config, "--workers=%d" % n)["checkpoint"] for n in (1, 2))
+    assert evaluated(["--checkpoint=" + one])["logloss"] == pytest.approx(evaluated(["--checkpoint=" + two])["logloss"], abs=1e-5)
+
+    def touches(saved, question):
+        answer = json.loads(run("explain", question, "--checkpoint=" + saved, "--json").stdout)
+        return answer.get("touches", answer.get("samples_before_admission", 0)), answer["row"]
+
+    questions = ["%d" % out_of_vocabulary_key("C%d" % c) for c in range(1, 5)] + ["C4=%d" % v for v in range(1, 4000, 200)]
+    counted = [touches(one, q) for q in questions]
+    assert counted == [touches(two, q) for q in questions]
+    assert {row for _, row in counted} == {True, False}
+
+
 def test_rare_keys_score_as_the_out_of_vocabulary_row(trained, tmp_path):
     saved, export, rows = trained
     model = tidegate.load(export)
