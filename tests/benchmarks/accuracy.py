@@ -3,7 +3,7 @@
 
   tests/benchmarks/accuracy.py [--configs a,b] [--seeds 1,2,3] [--staleness 0,4,inf] [--out FILE.jsonl]
 
-Needs bin/ (./quickstart.sh or ./test.sh builds it) and the data (docs/operations.md: TIDEGATE_DATA). A line
+Needs bin/ (./quickstart.sh or ./test.sh builds it) and the data (docs/config.md: TIDEGATE_DATA; configs/README.md: where it is from). A line
 of JSON per run goes to --out as it ends; runs that are in it already are not done again. The table has,
 per config and staleness, the mean over the seeds of the best epoch's metrics: validation AUC (the best epoch's
 measure) and log loss, or for ranking NDCG@10 (the measure) and HR@10.
