@@ -141,11 +141,11 @@ absl::Status BenchTrain(const BenchTrainOptions& options, const std::function<vo
   auto before = GemmCeiling(*config, batch, cores, seconds);
   if (!before.ok()) return before.status();
   const double cpu_before = ChildrenCpuSeconds();
-  auto run = RunLocalJob(run_options);
-  if (!run.ok()) return run.status();
-  if (run->exit_status != 0) return absl::InternalError(absl::StrCat("the job failed; its logs are in ", options.run_dir, "/logs"));
+  LocalRun run;
+  if (absl::Status s = RunLocalJob(run_options, &run); !s.ok()) return s;
+  if (run.exit_status != 0) return absl::InternalError(absl::StrCat("the job failed; its logs are in ", options.run_dir, "/logs"));
   const double cpu = ChildrenCpuSeconds() - cpu_before;
-  auto summary = ParseJson(run->summary);
+  auto summary = ParseJson(run.summary);
   if (!summary.ok()) return summary.status();
 
   auto after = GemmCeiling(*config, batch, cores, seconds);

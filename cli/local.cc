@@ -39,8 +39,18 @@ namespace {
 
 volatile sig_atomic_t g_signals = 0;
 volatile sig_atomic_t g_last_signal = 0;
+volatile int64_t g_signal_at_ms = 0;
+static_assert(sizeof(void*) == 8, "g_signal_at_ms is read and written in one piece");
+
+// One Ctrl-C or `timeout` may signal us, and our group with us: that is one wish.
+constexpr int64_t kSameWishMs = 300;
 
 void OnSignal(int signal) {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t now_ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+  if (g_signals > 0 && now_ms - g_signal_at_ms < kSameWishMs) return;
+  g_signal_at_ms = now_ms;
   g_signals = g_signals + 1;
   g_last_signal = signal;
 }
@@ -48,6 +58,7 @@ void OnSignal(int signal) {
 void CatchSignals() {
   struct sigaction action = {};
   action.sa_handler = OnSignal;
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&action.sa_mask, signal);
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 }
@@ -76,6 +87,7 @@ Verbosity VerbosityByFlags() {
 
 // The scheduler's summary and what only we know of the run.
 std::string FullSummary(const LocalRun& run) {
+  if (run.already_ended) return run.summary;
   std::string json = run.summary;
   std::vector<std::string> endings;
   for (const std::string& ending : run.endings) endings.push_back(JsonQuoted(ending));
@@ -87,7 +99,7 @@ std::string FullSummary(const LocalRun& run) {
                                 .Raw("endings", JsonArray(endings))
                                 .Text("run_dir", run.run_dir)
                                 .Build();
-  auto with_local = WithField(json.empty() ? "{}" : json, "local", local);
+  auto with_local = WithField(json, "local", local);
   if (with_local.ok()) json = *with_local;
   if (!run.attainable) return json;
   auto with_best = WithField(json, "best_attainable",
@@ -108,30 +120,48 @@ std::string NextCommand(const LocalRun& run, const std::string& checkpoint) {
   return command;
 }
 
+// To the run folder and to --summary. A run that did not begin leaves the results of an earlier one in its folder.
+absl::Status WriteSummaries(const LocalRun& run, const std::string& full) {
+  FileSystem& files = RealFileSystem();
+  const std::string own = run.run_dir + "/summary.json";
+  const std::string named = Absolute(FLAGS_summary);
+  const bool keeps = !run.locked || run.already_ended || (!run.accepted && files.Size(own).ok());
+  absl::Status status;
+  if (!keeps) {
+    status = files.WriteAtomically(own, full);
+    if (!status.ok()) status = absl::Status(status.code(), absl::StrCat("cannot write the summary: ", std::string(status.message())));
+  }
+  if (named.empty() || named == own) return status;
+  const absl::Status written = files.WriteAtomically(named, full);
+  if (written.ok()) return status;
+  return absl::Status(written.code(), absl::StrCat("cannot write --summary: ", std::string(written.message())));
+}
+
+int StatusOfSignal(int otherwise) { return g_signals > 0 ? 128 + g_last_signal : otherwise; }
+
 int Report(const LocalRun& run) {
   const std::string full = FullSummary(run);
-  const absl::Status kept = RealFileSystem().WriteAtomically(run.run_dir + "/summary.json", full);
-  if (!kept.ok()) std::cerr << "tidegate local: " << kept.message() << "\n";
-  if (!FLAGS_summary.empty()) {
-    const absl::Status status = RealFileSystem().WriteAtomically(Absolute(FLAGS_summary), full);
-    if (!status.ok()) {
-      std::cerr << "tidegate local: cannot write --summary: " << status.message() << "\n";
-      return kFailed;
-    }
-  }
+  const absl::Status written = WriteSummaries(run, full);
+  if (!written.ok()) std::cerr << "tidegate local: " << written.message() << "\n";
   auto summary = ParseJson(full);
   if (summary.ok() && run.exit_status == 0) {
     std::cout << "\n" << JobTable(*summary, run.attainable);
     const std::string next = NextCommand(run, TextField(*summary, "checkpoint"));
     std::cout << "run folder        " << Nearby(run.run_dir) << (run.trace.empty() ? "" : ", with trace.json") << "\n";
     if (!next.empty()) std::cout << "next              " << next << "\n";
+    return written.ok() ? kOk : kFailed;
   }
-  if (run.exit_status != 0) {
-    const std::string message = summary.ok() ? TextField(*summary, "message") : "";
-    std::cerr << "tidegate local: the job did not finish" << (message.empty() ? "" : ": ") << message << " (logs: " << run.run_dir
-              << "/logs)\n";
-  }
-  return run.exit_status;
+  const std::string message = summary.ok() ? TextField(*summary, "message") : "";
+  std::cerr << "tidegate local: the job did not finish" << (message.empty() ? "" : ": ") << message << " (logs: " << run.run_dir
+            << "/logs)\n";
+  return StatusOfSignal(run.exit_status);
+}
+
+int ReportNoStart(const LocalRun& run, const absl::Status& why, int otherwise) {
+  std::cerr << "tidegate local: " << why.message() << "\n";
+  const absl::Status written = WriteSummaries(run, run.summary);
+  if (!written.ok()) std::cerr << "tidegate local: " << written.message() << "\n";
+  return StatusOfSignal(otherwise);
 }
 
 // What is written at the end is refused at the start.
@@ -144,8 +174,14 @@ absl::Status CheckWritable(const LocalRunOptions& options) {
   if (status.ok() && !options.checkpoint_dir.empty()) {
     status = named("checkpoint_dir", files.CheckWritableFolder(options.checkpoint_dir));
   }
-  if (status.ok() && !FLAGS_summary.empty()) status = named("summary", files.CheckWritableFile(Absolute(FLAGS_summary)));
-  return status;
+  if (FLAGS_summary.empty()) return status;
+  const std::string summary = Absolute(FLAGS_summary);
+  const absl::Status writable = named("summary", files.CheckWritableFile(summary));
+  if (!writable.ok() || summary == options.run_dir + "/summary.json") return status.ok() ? writable : status;
+  // Whatever ends this process, that file does not tell of an earlier run.
+  const std::string text = status.ok() ? ShortSummary("", "running", "") : ShortSummary("", "failed", std::string(status.message()));
+  const absl::Status written = named("summary", files.WriteAtomically(summary, text));
+  return status.ok() ? written : status;
 }
 
 int RunLocal(const Arguments& arguments) {
@@ -173,19 +209,15 @@ int RunLocal(const Arguments& arguments) {
   options.worker_args = arguments.Repeated("worker_arg");
   options.verbosity = VerbosityByFlags();
   options.is_terminal = isatty(STDERR_FILENO) != 0;
+  CatchSignals();
+  options.signals = [] { return static_cast<int>(g_signals); };
   if (absl::Status s = CheckWritable(options); !s.ok()) {
     std::cerr << "tidegate local: " << s.message() << "\n";
     return kUsage;
   }
-  CatchSignals();
-  options.signals = [] { return static_cast<int>(g_signals); };
-  auto run = RunLocalJob(options);
-  if (!run.ok()) {
-    std::cerr << run.status().message() << "\n";
-    return kFailed;
-  }
-  const int exit_status = Report(*run);
-  return g_signals > 0 ? 128 + g_last_signal : exit_status;
+  LocalRun run;
+  const absl::Status status = RunLocalJob(options, &run);
+  return status.ok() ? Report(run) : ReportNoStart(run, status, kFailed);
 }
 
 }  // namespace

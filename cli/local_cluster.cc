@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -25,6 +26,8 @@ namespace {
 constexpr int kRestartsMax = 5;
 constexpr int kStatusPeriodMs = 500;
 constexpr int kPollMs = 100;
+constexpr int kStopSchedulerMs = 3000;
+constexpr int kWithoutStatusMs = 500;
 
 TimeMs Now() { return RealClock().NowMs(); }
 
@@ -35,7 +38,18 @@ int Share(int processes) {
 
 int TerminalWidth() {
   winsize size;
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col - 1 : 150;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col - 1 : 0;
+}
+
+bool IsWorker(const std::string& name) { return name.rfind("worker", 0) == 0; }
+
+// "http://127.0.0.1:4000/" of the scheduler's line about itself.
+std::string StatusPage(const std::string& lines) {
+  constexpr std::string_view kBefore = "status page at ";
+  const size_t at = lines.find(kBefore);
+  if (at == std::string::npos) return "";
+  const size_t begin = at + kBefore.size();
+  return lines.substr(begin, lines.find_first_of(" ,\n", begin) - begin);
 }
 
 bool HasFlag(const std::vector<std::string>& args, const std::string& name) {
@@ -54,7 +68,7 @@ LocalCluster::~LocalCluster() {
   if (status_thread_.joinable()) status_thread_.join();
 }
 
-std::optional<GetStatusResponse> LocalCluster::last_status() const {
+std::optional<LocalCluster::Status> LocalCluster::last_status() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return status_;
 }
@@ -76,12 +90,17 @@ absl::Status LocalCluster::Start() {
   std::error_code error;
   std::filesystem::create_directories(options_.run_dir + "/logs", error);
   if (error) return absl::InternalError(absl::StrCat("cannot make ", options_.run_dir, ": ", error.message()));
+  begun_ = std::filesystem::exists(options_.run_dir + "/state/scheduler.state", error);
   std::filesystem::remove(options_.run_dir + "/address", error);
   std::filesystem::remove(summary_path(), error);
   if (absl::Status s = StartScheduler(); !s.ok()) return s;
   if (absl::Status s = WaitForAddress(); !s.ok()) return s;
+  accepted_ = true;
   if (ended_) return absl::OkStatus();
   status_thread_ = std::thread([this] { PollStatus(); });
+  if (begun_) {
+    if (absl::Status s = WaitForStoredJob(); !s.ok() || ended_) return s;
+  }
   return StartMembers();
 }
 
@@ -133,11 +152,50 @@ absl::Status LocalCluster::WaitForAddress() {
         exit_status_ = 0;
         return absl::OkStatus();
       }
-      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", scheduler_->Ending()));
+      return Refusal();
     }
+    if (options_.signals && options_.signals() > 0) return StopBeforeStart();
   }
   return absl::DeadlineExceededError(
       absl::StrCat("the scheduler does not listen after ", options_.start_timeout_s, " s; its log is in ", options_.run_dir, "/logs"));
+}
+
+absl::Status LocalCluster::Refusal() {
+  const std::string why = LastError("scheduler");
+  std::string message = absl::StrCat("the scheduler did not start: ", scheduler_->Ending(), why.empty() ? "" : ": ", why);
+  if (begun_) {
+    absl::StrAppend(&message, " (--run_dir=", options_.run_dir,
+                    " holds the state and the results of an earlier run, which are kept: name another folder, or that run's config)");
+  }
+  return absl::FailedPreconditionError(message);
+}
+
+absl::Status LocalCluster::StopBeforeStart() {
+  terminal_->Say("tidegate: stopping before the job has started: tidegate local got a signal");
+  scheduler_->Signal(SIGTERM);
+  const TimeMs until = Now() + kStopSchedulerMs;
+  while (!scheduler_->Ended() && Now() < until) PollOutputs(kPollMs);
+  Drain(scheduler_.get());
+  return absl::CancelledError("stopped: tidegate local got a signal before the job had started");
+}
+
+// A job that has ended needs no members: its scheduler tells of the end, and leaves.
+absl::Status LocalCluster::WaitForStoredJob() {
+  const TimeMs deadline = Now() + options_.start_timeout_s * 1000;
+  while (Now() < deadline) {
+    PollOutputs(kPollMs);
+    if (scheduler_->Ended()) {
+      if (scheduler_->killed()) return Refusal();
+      Drain(scheduler_.get());
+      ended_ = already_ended_ = true;
+      exit_status_ = scheduler_->exit_status();
+      return absl::OkStatus();
+    }
+    if (options_.signals && options_.signals() > 0) return StopBeforeStart();
+    const std::optional<Status> status = last_status();
+    if (status && status->response.phase() != FINISHED && status->response.phase() != FAILED) return absl::OkStatus();
+  }
+  return absl::DeadlineExceededError(absl::StrCat("the scheduler at ", address_, " does not answer; its log is in ", options_.run_dir, "/logs"));
 }
 
 absl::Status LocalCluster::StartMembers() {
@@ -148,8 +206,7 @@ absl::Status LocalCluster::StartMembers() {
                                      absl::StrCat("--metrics_port=", metrics_port)};
     AddProfileFlags(name, &argv);
     argv.insert(argv.end(), args.begin(), args.end());
-    const bool worker = name.rfind("worker", 0) == 0;
-    auto process = ChildProcess::Start(name, argv, worker && options_.worker_stdin);
+    auto process = ChildProcess::Start(name, argv, IsWorker(name) && options_.worker_stdin);
     if (!process.ok()) return process.status();
     members_.push_back(*std::move(process));
     return absl::OkStatus();
@@ -178,6 +235,7 @@ void LocalCluster::Drain(ChildProcess* process) {
   while (process->output() >= 0) {
     const ssize_t n = read(process->output(), buffer, sizeof buffer);
     if (n > 0) {
+      last_output_ms_ = Now();
       terminal_->Output(process->name(), std::string_view(buffer, static_cast<size_t>(n)));
       continue;
     }
@@ -210,9 +268,10 @@ bool LocalCluster::Step(int timeout_ms) {
   do {
     PollOutputs(static_cast<int>(std::clamp<TimeMs>(until - Now(), 0, kPollMs)));
     Reap();
+    JudgeDeaths();
+    SayWatch();
     if (stop_at_ms_ != 0 && Now() > stop_at_ms_ && scheduler_ && !scheduler_->Ended()) {
-      terminal_->Say("the scheduler does not end: SIGKILL");
-      gave_up_ = true;
+      terminal_->Say("tidegate: the scheduler does not end: SIGKILL");
       scheduler_->Signal(SIGKILL);
       stop_at_ms_ = 0;
     }
@@ -233,19 +292,53 @@ void LocalCluster::Reap() {
 void LocalCluster::OnMemberEnd(ChildProcess* process) {
   Drain(process);
   terminal_->EndOutput(process->name());
-  const bool worker = process->name().rfind("worker", 0) == 0;
-  if (worker) --workers_alive_;
+  if (IsWorker(process->name())) --workers_alive_;
   if (process->exit_status() == 0) return;
   endings_.push_back(process->name() + ": " + process->Ending());
   if (stops_ > 0 || ended_) return;
-  terminal_->Say(absl::StrCat("tidegate: ", process->name(), " ended: ", process->Ending(),
-                              worker && workers_alive_ > 0 ? "; the job goes on without it" : ""));
-  const std::optional<GetStatusResponse> status = last_status();
-  const bool starting = !status || status->phase() == STARTING;
-  if (worker ? workers_alive_ == 0 : starting) {
-    gave_up_ = true;
-    Stop(worker ? "no worker is left" : process->name() + " ended before the job started");
+  const std::string error = LastError(process->name());
+  deaths_.push_back({process->name(), process->Ending() + (error.empty() ? "" : ": ") + error, Now()});
+}
+
+// By what the scheduler says of the job after the death: a member that ends because the job has ended is no news.
+void LocalCluster::JudgeDeaths() {
+  if (stops_ > 0 || ended_) deaths_.clear();
+  const std::optional<Status> status = last_status();
+  while (!deaths_.empty()) {
+    const Death death = deaths_.front();
+    const bool known = status && status->asked_ms > death.at_ms;
+    const bool silent = Now() - death.at_ms > options_.answer_timeout_s * TimeMs{1000};
+    if (!known && !(silent && workers_alive_ == 0)) return;
+    deaths_.erase(deaths_.begin());
+    const Phase phase = known ? status->response.phase() : TRAINING;
+    if (phase == FINISHED || phase == FAILED) continue;
+    if (phase == STARTING) return GiveUp(absl::StrCat(death.name, " ended before the job started: ", death.why));
+    const bool goes_on = IsWorker(death.name) && workers_alive_ > 0;
+    terminal_->Say(absl::StrCat("tidegate: ", death.name, " ended: ", death.why, goes_on ? "; the job goes on without it" : ""));
+    if (workers_alive_ == 0) return GiveUp(absl::StrCat("no worker is left: ", death.name, " ended: ", death.why));
   }
+}
+
+void LocalCluster::GiveUp(const std::string& reason) {
+  deaths_.clear();
+  Stop(reason);
+}
+
+std::string LocalCluster::LastError(const std::string& name) const {
+  std::string error;
+  std::istringstream lines(terminal_->LastLines(name));
+  for (std::string line; std::getline(lines, line);) {
+    if (!ErrorText(line).empty()) error = std::string(ErrorText(line));
+  }
+  return error;
+}
+
+void LocalCluster::SayWatch() {
+  if (!options_.say_watch || watch_said_ || ended_) return;
+  const std::string page = StatusPage(terminal_->LastLines("scheduler"));
+  if (page.empty() && options_.http_port >= 0) return;
+  watch_said_ = true;
+  terminal_->Say(absl::StrCat("watch  ", page, page.empty() ? "" : "  or  ", "tidegate top --scheduler=", address_));
 }
 
 void LocalCluster::OnSchedulerEnd() {
@@ -262,7 +355,9 @@ void LocalCluster::OnSchedulerEnd() {
     terminal_->Say(absl::StrCat("tidegate: ", std::string(status.message())));
   }
   if (scheduler_->exit_status() != 0) endings_.push_back("scheduler: " + ending);
-  exit_status_ = gave_up_ || scheduler_->killed() ? 1 : scheduler_->exit_status();
+  if (scheduler_->killed() && reason_.empty()) reason_ = "the scheduler ended: " + ending;
+  exit_status_ = scheduler_->exit_status();
+  if (scheduler_->killed() || (!reason_.empty() && exit_status_ != 0)) exit_status_ = 1;
   ended_ = true;
 }
 
@@ -274,13 +369,17 @@ void LocalCluster::Stop(const std::string& reason) {
     stop_at_ms_ = Now() + 5000;
     return;
   }
+  reason_ = reason;
   terminal_->Say(absl::StrCat("tidegate: stopping the job: ", reason));
-  const absl::Status status = StatusClient(address_).Stop(reason, 2000);
-  if (!status.ok()) {
-    terminal_->Say(absl::StrCat("tidegate: ", std::string(status.message()), "; sending SIGTERM"));
-    if (scheduler_) scheduler_->Signal(SIGTERM);
-  }
   stop_at_ms_ = Now() + options_.grace_s * 1000;
+  const absl::Status status = StatusClient(address_).Stop(reason, 2000);
+  if (status.ok()) return;
+  // One that is about to end by itself answers no more.
+  const TimeMs until = Now() + kWithoutStatusMs;
+  while (!scheduler_->Ended() && Now() < until) PollOutputs(kPollMs);
+  if (scheduler_->Ended()) return;
+  terminal_->Say(absl::StrCat("tidegate: ", std::string(status.message()), "; sending SIGTERM"));
+  scheduler_->Signal(SIGTERM);
 }
 
 void LocalCluster::SignalAll(int signal) {
@@ -317,10 +416,11 @@ int LocalCluster::Finish() {
 void LocalCluster::PollStatus() {
   StatusClient client(address_);
   while (!status_stop_) {
+    const TimeMs asked = Now();
     auto status = client.Get(kStatusPeriodMs);
     if (status.ok()) {
       std::lock_guard<std::mutex> lock(mutex_);
-      status_ = *std::move(status);
+      status_ = Status{*std::move(status), asked};
     }
     for (int waited = 0; waited < kStatusPeriodMs && !status_stop_; waited += 50) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -329,9 +429,11 @@ void LocalCluster::PollStatus() {
 }
 
 void LocalCluster::ShowProgress() {
-  const std::optional<GetStatusResponse> status = last_status();
-  if (!status || status->phase() == FINISHED || status->phase() == FAILED) return;
-  terminal_->Progress(ProgressLine(*status, TerminalWidth()), Now());
+  const std::optional<Status> status = last_status();
+  if (!status || status->response.phase() == FINISHED || status->response.phase() == FAILED) return;
+  // Who has joined is in the log lines by now.
+  if (status->response.phase() == STARTING && status->asked_ms <= last_output_ms_) return;
+  terminal_->Progress(ProgressLine(status->response, TerminalWidth()), Now());
 }
 
 }  // namespace tidegate::cli

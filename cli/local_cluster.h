@@ -4,7 +4,8 @@
 //
 //   scheduler dies by a signal   it is started again on the same port with the same state, a few times
 //   server dies                  the scheduler fails the job (there is one replica), we report it
-//   worker dies                  reported; the job goes on with the others, and fails when none is left
+//   worker dies                  reported; the job goes on with the others, and is stopped when none is left
+//   a member dies at the start   the job is stopped: it would wait for that member
 //   we die                       the children are killed by the kernel
 
 #include <atomic>
@@ -41,7 +42,10 @@ struct LocalClusterOptions {
   std::vector<std::string> worker_args;
   int start_timeout_s = 30;    // until the scheduler listens
   int grace_s = 15;            // for members to end by themselves, and after SIGTERM
+  int answer_timeout_s = 10;   // without a word of the scheduler, and without a worker, the job is stopped
   bool show_progress = true;
+  bool say_watch = false;      // tell where the job can be watched
+  std::function<int()> signals;  // how many signals to stop have come; empty: none ever
   bool worker_stdin = false;   // workers read this process's standard input
 };
 
@@ -50,8 +54,8 @@ class LocalCluster {
   LocalCluster(LocalClusterOptions options, Terminal* terminal);
   ~LocalCluster();  // kills what is left
 
-  // Starts the scheduler, waits until it listens, then starts the members (not for a job that its
-  // checkpoints show to be finished).
+  // Starts the scheduler, waits until it listens, then starts the members (not for a job that its state or
+  // its checkpoints show to be ended). CANCELLED: a signal came before there was a job to stop.
   absl::Status Start();
   // Carries output and watches for up to timeout_ms. False once the scheduler has ended for good.
   bool Step(int timeout_ms);
@@ -62,24 +66,45 @@ class LocalCluster {
   int Finish();
 
   const std::string& address() const { return address_; }
-  std::string summary_path() const { return options_.run_dir + "/summary.json"; }
+  // What the scheduler left, of this run.
+  std::string summary_path() const { return options_.run_dir + "/scheduler-summary.json"; }
+  bool accepted() const { return accepted_; }           // the scheduler took the config and the state
+  bool already_ended() const { return already_ended_; }  // in an earlier run of this folder
+  // Why there was no orderly end; empty: there was one.
+  const std::string& reason() const { return reason_; }
   std::vector<pid_t> ServerPids() const;
   // Of the processes that were started with profile_steps; a process that was killed has written none.
   const std::vector<std::string>& trace_files() const { return trace_files_; }
   // What happened to processes, for the summary: "worker/1: killed by signal 9 (Killed)".
   const std::vector<std::string>& endings() const { return endings_; }
   int scheduler_restarts() const { return restarts_; }
-  std::optional<GetStatusResponse> last_status() const;
 
  private:
+  struct Status {
+    GetStatusResponse response;
+    int64_t asked_ms = 0;
+  };
+  struct Death {
+    std::string name;
+    std::string why;
+    int64_t at_ms = 0;
+  };
   absl::Status StartScheduler();
   absl::Status WaitForAddress();
+  absl::Status WaitForStoredJob();
+  absl::Status StopBeforeStart();
+  absl::Status Refusal();
   absl::Status StartMembers();
   void PollOutputs(int timeout_ms);
   void Drain(ChildProcess* process);
   void Reap();
   void OnSchedulerEnd();
   void OnMemberEnd(ChildProcess* process);
+  void JudgeDeaths();
+  void GiveUp(const std::string& reason);
+  void SayWatch();
+  std::optional<Status> last_status() const;
+  std::string LastError(const std::string& name) const;
   void PollStatus();  // thread
   void ShowProgress();
   void SignalAll(int signal);
@@ -96,8 +121,14 @@ class LocalCluster {
   std::vector<std::string> trace_files_;
   int restarts_ = 0;
   int workers_alive_ = 0;
+  std::vector<Death> deaths_;  // not judged yet: the scheduler has not been heard since
+  std::string reason_;
+  int64_t last_output_ms_ = 0;
+  bool watch_said_ = false;
+  bool begun_ = false;  // run_dir holds a job's state
+  bool accepted_ = false;
+  bool already_ended_ = false;
   bool ended_ = false;
-  bool gave_up_ = false;
   int stops_ = 0;
   int64_t stop_at_ms_ = 0;
   int exit_status_ = 1;
@@ -105,7 +136,7 @@ class LocalCluster {
   std::thread status_thread_;
   std::atomic<bool> status_stop_{false};
   mutable std::mutex mutex_;
-  std::optional<GetStatusResponse> status_;  // guarded by mutex_
+  std::optional<Status> status_;  // guarded by mutex_
 };
 
 }  // namespace tidegate::cli

@@ -38,7 +38,10 @@ struct LocalRunOptions {
 struct LocalRun {
   JobConfig config;  // resolved
   int exit_status = 1;
-  std::string summary;  // the scheduler's JSON; empty if there is none
+  std::string summary;  // JSON: the scheduler's; where it left none, of the end that we know
+  bool locked = false;         // run_dir is this run's
+  bool accepted = false;       // the scheduler took config and state
+  bool already_ended = false;  // in an earlier run; summary is that run's
   std::vector<std::string> endings;
   int scheduler_restarts = 0;
   int servers = 0;
@@ -48,8 +51,12 @@ struct LocalRun {
   std::optional<AttainableMetrics> attainable;
 };
 
-// Errors: what kept the job from starting (config, model, binaries). A job that started and failed is an
-// exit_status. Only one at a time, from the main thread.
-absl::StatusOr<LocalRun> RunLocalJob(const LocalRunOptions& options);
+// Errors: what kept the job from starting (config, model, binaries); then too `run` has a summary that says so.
+// A job that started and failed is an exit_status. Only one at a time, from the main thread.
+// CANCELLED: a signal came before the job had started.
+absl::Status RunLocalJob(const LocalRunOptions& options, LocalRun* run);
+
+// What every summary begins with.
+std::string ShortSummary(const std::string& job, const std::string& outcome, const std::string& message);
 
 }  // namespace tidegate::cli

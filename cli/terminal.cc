@@ -62,6 +62,12 @@ std::string ShownLine(std::string_view line, Verbosity verbosity) {
          std::string(WithoutRole(glog.message));
 }
 
+std::string_view ErrorText(std::string_view line) {
+  GlogLine glog;
+  if (!ParseGlog(line, &glog) || (glog.severity != 'E' && glog.severity != 'F')) return "";
+  return WithoutRole(glog.message);
+}
+
 Terminal::Terminal(Verbosity verbosity, std::string log_directory, bool is_terminal)
     : verbosity_(verbosity), log_directory_(std::move(log_directory)), is_terminal_(is_terminal) {}
 

@@ -20,6 +20,9 @@ enum class Verbosity {
 // A line as it is shown, or empty where this verbosity leaves it out.
 std::string ShownLine(std::string_view line, Verbosity verbosity);
 
+// What a line of severity E or F says; empty for other lines.
+std::string_view ErrorText(std::string_view line);
+
 class Terminal {
  public:
   Terminal(Verbosity verbosity, std::string log_directory, bool is_terminal);

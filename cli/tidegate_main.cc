@@ -1,5 +1,7 @@
 // tidegate: the command. Subcommands are in files of their names.
 
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -29,6 +31,14 @@ int Help(const std::vector<Command>& commands, const std::vector<std::string>& w
   }
   std::cout << Overview(commands);
   return kOk;
+}
+
+// What was not written is not done: a full disk behind `> file` is no success.
+int Flushed(int status) {
+  std::cout.flush();
+  if (std::cout.good()) return status;
+  std::cerr << "tidegate: cannot write to standard output" << (errno != 0 ? ": " : "") << (errno != 0 ? std::strerror(errno) : "") << "\n";
+  return status == kOk ? kFailed : status;
 }
 
 int Run(std::vector<std::string> words) {
@@ -62,5 +72,5 @@ int Run(std::vector<std::string> words) {
 }  // namespace tidegate::cli
 
 int main(int argc, char** argv) {
-  return tidegate::cli::Run(std::vector<std::string>(argv + 1, argv + argc));
+  return tidegate::cli::Flushed(tidegate::cli::Run(std::vector<std::string>(argv + 1, argv + argc)));
 }

@@ -117,9 +117,11 @@ TEST_CASE("a scheduler that keeps dying fails the job") {
   f.Script("scheduler", "kill -9 $$\n", kScheduler);
   Terminal terminal(Verbosity::kQuiet, "", false);
   LocalCluster cluster(f.Options(), &terminal);
-  if (cluster.Start().ok()) StepUntil(&cluster, [] { return false; });
+  REQUIRE(cluster.Start().ok());
+  StepUntil(&cluster, [] { return false; });
   CHECK(cluster.Finish() == 1);
-  CHECK(cluster.scheduler_restarts() <= 5);
+  CHECK(cluster.scheduler_restarts() == 5);
+  CHECK(cluster.reason() == "the scheduler ended: killed by signal 9 (Killed)");
 }
 
 TEST_CASE("a scheduler that refuses its config ends the start, with its exit status named") {
@@ -148,10 +150,13 @@ TEST_CASE("one worker's death is reported and the job goes on; the last one's en
   Fixture g;
   g.Script("worker", "kill -9 $$\n");
   g.Script("scheduler", "trap 'exit 130' TERM\nwhile [ ! -e \"$D/end\" ]; do sleep 0.02; done\n", kScheduler);
-  LocalCluster doomed(g.Options(), &terminal);
+  LocalClusterOptions without_answer = g.Options();
+  without_answer.answer_timeout_s = 1;
+  LocalCluster doomed(without_answer, &terminal);
   REQUIRE(doomed.Start().ok());
   StepUntil(&doomed, [] { return false; });
   CHECK(doomed.Finish() == 1);
+  CHECK(doomed.reason().find("no worker is left: worker/") == 0);
 }
 
 TEST_CASE("members that do not end are ended") {
@@ -168,6 +173,29 @@ TEST_CASE("members that do not end are ended") {
   StepUntil(&cluster, [] { return false; });
   CHECK(cluster.Finish() == 0);
   CHECK(kill(server, 0) != 0);
+}
+
+TEST_CASE("a signal before the scheduler listens ends the start") {
+  Fixture f;
+  f.Script("scheduler", "exec sleep 1000\n");
+  LocalClusterOptions options = f.Options();
+  int asked = 0;
+  options.signals = [&asked] { return ++asked > 2 ? 1 : 0; };
+  Terminal terminal(Verbosity::kQuiet, "", false);
+  LocalCluster cluster(options, &terminal);
+  CHECK(cluster.Start().code() == absl::StatusCode::kCancelled);
+  CHECK_FALSE(cluster.accepted());
+}
+
+TEST_CASE("a refusal says what the scheduler's last error was, and names the folder of an earlier run") {
+  Fixture f;
+  f.Script("scheduler", "echo 'E20261122 15:40:05.123456  1234 a.cc:1] another config' >&2\nexit 2\n");
+  std::filesystem::create_directories(f.directory() + "/run/state");
+  std::ofstream(f.directory() + "/run/state/scheduler.state") << "x";
+  Terminal terminal(Verbosity::kQuiet, "", false);
+  LocalCluster cluster(f.Options(), &terminal);
+  const std::string message(cluster.Start().message());
+  CHECK(message.find("exit status 2: another config (--run_dir=" + f.directory() + "/run ") != std::string::npos);
 }
 
 TEST_CASE("missing binaries are named") {
