@@ -27,6 +27,9 @@ absl::StatusOr<Arguments> ParseArguments(const Command& command, const std::vect
 
 std::string HelpText(const Command& command);
 
+// Job configs: what stands as FILE, and --config. One way or the other, or both.
+std::vector<std::string> ConfigFiles(const Arguments& arguments);
+
 // The commands, one per file.
 Command LocalCommand();
 Command GenCommand();

@@ -164,11 +164,12 @@ std::string DataJson(const DataReport& report) {
 }
 
 int RunData(const Arguments& arguments) {
-  if (arguments.positional.size() != 1) {
+  const std::vector<std::string> files = ConfigFiles(arguments);
+  if (files.size() != 1) {
     std::cerr << "usage: tidegate data FILE [--set path=value] [--limit=ROWS] [--valid]\n";
     return kUsage;
   }
-  auto job = LoadJobConfig(arguments.positional[0], arguments.Repeated("set"));
+  auto job = LoadJobConfig(files[0], arguments.Repeated("set"));
   absl::Status status = job.status();
   if (status.ok()) {
     auto report = ReadData(*job);
@@ -186,8 +187,9 @@ Command DataCommand() {
   return {"data",
           "FILE",
           "what a job config's features find in its data: coverage, distinct keys, top keys, label rate, first rows",
-          {{"limit", "ROWS", "rows to read; 0: all"},
-           {"top", "N", "keys to show a feature"},
+          {Ranged({"limit", "ROWS", "rows to read; 0: all"}, 0, int64_t{1} << 60),
+           Ranged({"top", "N", "keys to show a feature"}, 0, 1000),
+           {"config", "FILE", "another way to name the file"},
            {"valid", "", "data.valid instead of data.train"},
            {"set", "path=value", "override a field", true},
            {"json", "", "as one JSON object"}},

@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   std::vector<std::string> out;
   for (size_t t = 0; t < scores.size(); ++t) {
     const TaskConfig& task = tasks[static_cast<int>(t)];
-    if (scores[t].rows() == 0) return absl::InvalidArgumentError(FLAGS_data.empty() ? "no row to evaluate" : "no row to evaluate in " + FLAGS_data);
+    if (scores[t].rows() == 0) return absl::InvalidArgumentError("no row to evaluate in " + (*scoring)->DataFiles());
     if (NeedsGroups(task) && !scores[t].has_groups()) {
       return absl::InvalidArgumentError("task \"" + task.name() + "\": the data has no group ids, which its metrics need");
     }
@@ -81,7 +81,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
 }
 
 int RunEvaluate(const Arguments& arguments) {
-  if (FLAGS_checkpoint.empty() || FLAGS_batch == 0 || !arguments.positional.empty()) {
+  if (FLAGS_checkpoint.empty() || !arguments.positional.empty()) {
     std::cerr << "usage: tidegate evaluate --checkpoint=DIR [--data=FILE] [--format=FORMAT]\n";
     return kUsage;
   }
@@ -106,8 +106,8 @@ Command EvaluateCommand() {
           {{"checkpoint", "DIR", "the checkpoint's folder (the one with MANIFEST)"},
            {"data", "FILE", "file or glob (default: the job's held-out data)"},
            {"format", "FORMAT", "of --data: LIBSVM, CRITEO_TSV, ... (default: the job's)"},
-           {"max_bad_lines", "N", "go on up to so many bad lines"},
-           {"batch", "ROWS", "rows at a time"}},
+           Ranged({"max_bad_lines", "N", "go on up to so many bad lines"}, 0, int64_t{1} << 60),
+           Ranged({"batch", "ROWS", "rows at a time"}, 1, 1 << 20)},
           RunEvaluate};
 }
 

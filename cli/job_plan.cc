@@ -102,7 +102,7 @@ double RowsOfFiles(const Source& source, double* bytes_per_row) {
 
 struct Distinct {
   std::unordered_set<Key> keys;
-  uint64_t at_half = 0;  // distinct in the first half of the rows
+  uint64_t at_half = 0;  // distinct in the first rows_half rows
   double per_step = 0;   // sum over steps
 };
 
@@ -125,24 +125,32 @@ absl::Status MeasureData(JobConfig job, const Model& model, uint64_t sample_rows
     model.Gather(&step);
     plan->rows_read += step.batch.rows;
     ++steps;
+    if (plan->rows_read <= sample_rows / 2) plan->rows_half = plan->rows_read;
     for (size_t t = 0; t < distinct->size(); ++t) {
       Distinct& d = (*distinct)[t];
       d.keys.insert(step.tables[t].keys.begin(), step.tables[t].keys.end());
       d.per_step += static_cast<double>(step.tables[t].keys.size());
-      if (plan->rows_read <= sample_rows / 2) d.at_half = d.keys.size();
+      if (plan->rows_half == plan->rows_read) d.at_half = d.keys.size();
     }
   }
   if (steps == 0) return absl::InvalidArgumentError("data.train has no row");
   for (Distinct& d : *distinct) d.per_step /= static_cast<double>(steps);
+  if (job.data().format() != DataConfig::GENERATED) {
+    plan->parse_bytes = static_cast<double>((*readers)->read_stats().bytes.load()) / static_cast<double>(plan->rows_read);
+  }
   return absl::OkStatus();
 }
 
-// Heaps' law, distinct = k rows^b, through the sample's half and whole.
-double ExpectedRows(const Distinct& distinct, const JobPlan& plan) {
+// Heaps' law, distinct = k rows^b, through what was seen in the first rows_half rows and in all that were read.
+void ExpectRows(const Distinct& distinct, const JobPlan& plan, TablePlanReport* report) {
   const auto seen = static_cast<double>(distinct.keys.size());
-  if (plan.rows_total <= static_cast<double>(plan.rows_read) || distinct.at_half == 0) return seen;
-  const double b = std::clamp(std::log2(seen / static_cast<double>(distinct.at_half)), 0.0, 1.0);
-  return seen * std::pow(plan.rows_total / static_cast<double>(plan.rows_read), b);
+  const auto read = static_cast<double>(plan.rows_read);
+  report->rows = seen;
+  report->rows_by = plan.rows_total == read ? "all rows read" : "so far";
+  if (plan.rows_total <= read || distinct.at_half == 0 || plan.rows_half == plan.rows_read) return;
+  const double b = std::log(seen / static_cast<double>(distinct.at_half)) / std::log(read / static_cast<double>(plan.rows_half));
+  report->rows = seen * std::pow(plan.rows_total / read, std::clamp(b, 0.0, 1.0));
+  report->rows_by = "Heaps' law";
 }
 
 absl::Status PlanTable(const JobConfig& job, const TableSpec& spec, TablePlanReport* report) {
@@ -214,9 +222,10 @@ absl::StatusOr<JobPlan> PlanJob(const JobConfig& job, const std::map<std::string
     if (given != rows_of_table.end()) {
       report.rows = static_cast<double>(given->second);
       report.rows_by = "--rows_of";
+    } else if (measured.ok()) {
+      ExpectRows(d, plan, &report);
     } else {
-      report.rows = measured.ok() ? ExpectedRows(d, plan) : 0;
-      report.rows_by = !measured.ok() ? "not known" : plan.rows_total > static_cast<double>(plan.rows_read) ? "Heaps' law" : plan.rows_total == 0 ? "so far" : "all rows read";
+      report.rows_by = "not known";
     }
     if (absl::Status s = PlanTable(job, spec, &report); !s.ok()) return s;
   }
@@ -226,10 +235,11 @@ absl::StatusOr<JobPlan> PlanJob(const JobConfig& job, const std::map<std::string
 
 Bottleneck FindBottleneck(const JobPlan& plan) {
   Bottleneck out;
-  out.parse = plan.parse_bytes / kParseBytesPerSecond;
+  out.parse = plan.parse_bytes > 0 ? plan.parse_bytes / kParseBytesPerSecond : NAN;
   out.wire = plan.rows_per_sample * kSecondsPerRow;
   out.compute = plan.flops / kFlopsPerSecond;
-  out.largest = out.compute >= out.wire && out.compute >= out.parse ? "compute" : out.wire >= out.parse ? "wire" : "reader";
+  const double parse = std::isnan(out.parse) ? 0 : out.parse;
+  out.largest = out.compute >= out.wire && out.compute >= parse ? "compute" : out.wire >= parse ? "wire" : "reader";
   return out;
 }
 

@@ -47,6 +47,7 @@ struct JobPlan {
   uint32_t servers = 1, workers = 1;
   uint64_t batch = 0;          // samples of a worker's step
   uint64_t rows_read = 0;      // of the data, to measure
+  uint64_t rows_half = 0;      // of them, up to half of the limit in whole steps; 0: the first step is longer
   double rows_total = 0;       // of the training data; 0: not known
   std::string data_note;       // why nothing was measured
   double parse_bytes = 0;      // per sample, of the files as text; 0: not known
@@ -56,7 +57,7 @@ struct JobPlan {
   double flops = 0;            // per sample, forward and backward
 };
 
-// CPU seconds per sample by the rates above.
+// CPU seconds per sample by the rates above; `parse` is NaN where the bytes are not known.
 struct Bottleneck {
   double parse = 0, wire = 0, compute = 0;
   std::string largest;  // "reader", "wire", "compute"

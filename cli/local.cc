@@ -192,6 +192,10 @@ int RunLocal(const Arguments& arguments) {
   LocalRunOptions options;
   options.config = FLAGS_config;
   options.sets = arguments.Repeated("set");
+  if (const auto s = ParseStaleness(FLAGS_staleness); !FLAGS_staleness.empty() && !s.ok()) {
+    std::cerr << "tidegate local: --staleness=" << FLAGS_staleness << ": " << s.status().message() << "\n";
+    return kUsage;
+  }
   if (!FLAGS_staleness.empty()) options.sets.push_back("train.staleness=\"" + FLAGS_staleness + "\"");
   if (FLAGS_limit_steps > 0) options.sets.push_back(absl::StrCat("train.limit_steps=", FLAGS_limit_steps));
   if (FLAGS_overfit_one_batch) options.sets.push_back("train.overfit_one_batch=true");

@@ -59,8 +59,9 @@ std::string TrafficText(const JobPlan& plan) {
   absl::StrAppendFormat(&out, "\n  rows on the wire %10.2f   pulled %s, pushed %s\n  FLOPs            %10s   forward and backward\n", plan.rows_per_sample,
                         ShortBytes(plan.pulled_bytes), ShortBytes(plan.pushed_bytes), Rounded(plan.flops));
   const Bottleneck b = FindBottleneck(plan);
-  absl::StrAppendFormat(&out, "CPU per sample, assumed: reader %.2f us (%.0f MB/s), wire %.2f us (%.2f us a row), compute %.2f us (%.0f GFLOP/s)\n",
-                        b.parse * 1e6, kParseBytesPerSecond / 1e6, b.wire * 1e6, kSecondsPerRow * 1e6, b.compute * 1e6, kFlopsPerSecond / 1e9);
+  const std::string reader = std::isnan(b.parse) ? "not known" : absl::StrFormat("%.2f us (%.0f MB/s)", b.parse * 1e6, kParseBytesPerSecond / 1e6);
+  absl::StrAppendFormat(&out, "CPU per sample, assumed: reader %s, wire %.2f us (%.2f us a row), compute %.2f us (%.0f GFLOP/s)\n",
+                        reader, b.wire * 1e6, kSecondsPerRow * 1e6, b.compute * 1e6, kFlopsPerSecond / 1e9);
   absl::StrAppend(&out, "what will limit: ", b.largest, "\n");
   return out;
 }
@@ -114,11 +115,12 @@ absl::StatusOr<std::map<std::string, uint64_t>> RowsOfTables(const std::vector<s
 }
 
 int RunPlan(const Arguments& arguments) {
-  if (arguments.positional.size() != 1) {
+  const std::vector<std::string> files = ConfigFiles(arguments);
+  if (files.size() != 1) {
     std::cerr << "usage: tidegate plan FILE [--set path=value] [--rows_of=TABLE=ROWS] [--limit=ROWS]\n";
     return kUsage;
   }
-  auto job = LoadJobConfig(arguments.positional[0], arguments.Repeated("set"));
+  auto job = LoadJobConfig(files[0], arguments.Repeated("set"));
   absl::Status status = job.status();
   if (status.ok()) {
     auto rows = RowsOfTables(arguments.Repeated("rows_of"), *job);
@@ -138,7 +140,8 @@ Command PlanCommand() {
           "FILE",
           "what a job config would need and do: graph, shapes, parameters, bytes, what will limit; starts nothing",
           {{"rows_of", "TABLE=ROWS", "rows that a table will have, where the data cannot tell", true},
-           {"limit", "ROWS", "rows of data.train to read for measuring; 0: none"},
+           Ranged({"limit", "ROWS", "rows of data.train to read for measuring; 0: none"}, 0, int64_t{1} << 60),
+           {"config", "FILE", "another way to name the file"},
            {"set", "path=value", "override a field", true},
            {"json", "", "as one JSON object"}},
           RunPlan};

@@ -90,14 +90,14 @@ absl::Status Predict(Progress* progress, std::string* bad_lines) {
     return written;
   });
   if (!status.ok()) return status;
-  if (progress->rows() == 0) return absl::InvalidArgumentError(FLAGS_data.empty() ? "no row to score" : "no row to score in " + FLAGS_data);
+  if (progress->rows() == 0) return absl::InvalidArgumentError("no row to score in " + (*scoring)->DataFiles());
   *bad_lines = (*scoring)->BadLines();
   if (absl::Status s = (*file)->Append(text); !s.ok()) return s;
   return (*file)->Commit();
 }
 
 int RunPredict(const Arguments& arguments) {
-  if (FLAGS_checkpoint.empty() == FLAGS_export.empty() || FLAGS_out.empty() || FLAGS_batch == 0 || !arguments.positional.empty()) {
+  if (FLAGS_checkpoint.empty() == FLAGS_export.empty() || FLAGS_out.empty() || !arguments.positional.empty()) {
     std::cerr << "usage: tidegate predict --checkpoint=DIR|--export=DIR --out=FILE [--data=FILE] [--format=FORMAT]\n";
     return kUsage;
   }
@@ -137,8 +137,8 @@ Command PredictCommand() {
            {"force", "", "overwrite it"},
            {"data", "FILE", "file or glob (default: the job's held-out data)"},
            {"format", "FORMAT", "of --data: LIBSVM, CRITEO_TSV, ... (default: the job's)"},
-           {"max_bad_lines", "N", "leave out up to so many bad lines"},
-           {"batch", "ROWS", "rows at a time"},
+           Ranged({"max_bad_lines", "N", "leave out up to so many bad lines"}, 0, int64_t{1} << 60),
+           Ranged({"batch", "ROWS", "rows at a time"}, 1, 1 << 20),
            {"json", "", "the result as one JSON object"}},
           RunPredict};
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/job_config/job_config.h"
 #include "server/checkpoint/loaded_checkpoint.h"
 #include "server/checkpoint/loaded_export.h"
@@ -40,6 +41,9 @@ absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
     data.mutable_valid()->add_files(*path);
   }
   if (!data.has_valid()) return absl::InvalidArgumentError("the job has no held-out data: name some by --data");
+  if (data.valid().files().empty() && data.format() != DataConfig::GENERATED) {
+    return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, " needs --data: the job's held-out data is generated"));
+  }
   data.clear_train();  // its files need not be here
   data.set_max_bad_lines(options.max_bad_lines);
   return absl::OkStatus();
@@ -134,6 +138,11 @@ absl::Status Scoring::Run(const Visit& visit) {
     if (step.batch.rows == 0) continue;
     if (absl::Status s = Evaluate(&step, visit); !s.ok()) return s;
   }
+}
+
+std::string Scoring::DataFiles() const {
+  const auto& files = config_.data().valid().files();
+  return files.empty() ? "data.valid" : absl::StrJoin(files, ", ");
 }
 
 std::string Scoring::BadLines() {

@@ -41,6 +41,8 @@ class Scoring {
   const Model& model() const { return *model_; }
   // All rows. `Visit`'s error ends it.
   absl::Status Run(const Visit& visit);
+  // What is read, for messages.
+  std::string DataFiles() const;
   // "3 bad lines left out" and examples; empty when there was none.
   std::string BadLines();
 

@@ -31,7 +31,7 @@ Daemon ServerDaemon() {
              {"insecure_bind", "", "allow --listen beyond loopback without TLS (trusted networks only)"}}},
            {"resources",
             {Ranged({"executors", "N", "threads that work on requests; 0: one per core"}, 0, 1024),
-             {"memory_limit_bytes", "BYTES", "memory for tables; pushes that need more are refused; 0: no limit"}}},
+             Ranged({"memory_limit_bytes", "BYTES", "memory for tables; pushes that need more are refused; 0: no limit"}, 0, int64_t{1} << 60)}},
            MetricsFlags(),
            ProfileFlags()}};
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
 
 #include "absl/status/status.h"
 #include "proto/job.pb.h"
@@ -13,7 +14,11 @@
 namespace tidegate {
 
 absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
-                           google::protobuf::Message* message, bool merge);
+                           google::protobuf::Message* message, bool merge,
+                           google::protobuf::TextFormat::ParseInfoTree* places = nullptr);
+
+// Expands and checks; what is wrong, a line each. *expanded: names and inputs are those of a resolved config.
+std::vector<std::string> ResolveProblems(JobConfig* config, bool* expanded);
 
 // Appends one line per problem. `config` is expanded and has its defaults.
 void CheckJobConfig(const JobConfig& config, std::vector<std::string>* problems);

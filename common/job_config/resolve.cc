@@ -146,7 +146,7 @@ class Resolver {
  public:
   explicit Resolver(JobConfig* config) : config_(*config) {}
 
-  std::vector<std::string> Run() {
+  std::vector<std::string> Run(bool* expanded) {
     Features();
     Sources();
     ExportPaths();
@@ -161,7 +161,8 @@ class Resolver {
       while (shards < 64 * static_cast<uint64_t>(cluster->servers()) && shards < 65536) shards *= 2;
       cluster->set_shards(shards);
     }
-    if (problems_.empty()) CheckJobConfig(config_, &problems_);
+    *expanded = problems_.empty();
+    if (*expanded) CheckJobConfig(config_, &problems_);
     return problems_;
   }
 
@@ -279,8 +280,13 @@ absl::StatusOr<std::string> ResolvePath(std::string_view path) {
   return (here / fs::path(path)).lexically_normal().string();
 }
 
+std::vector<std::string> ResolveProblems(JobConfig* config, bool* expanded) {
+  return Resolver(config).Run(expanded);
+}
+
 absl::Status ResolveJobConfig(JobConfig* config) {
-  const std::vector<std::string> problems = Resolver(config).Run();
+  bool expanded = false;
+  const std::vector<std::string> problems = ResolveProblems(config, &expanded);
   if (problems.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
 }

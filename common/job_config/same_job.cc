@@ -18,12 +18,16 @@ JobConfig WithoutFree(JobConfig job) {
 }  // namespace
 
 std::string JobDifferences(const JobConfig& before, const JobConfig& now) {
+  return ConfigDifferences(WithoutFree(before), WithoutFree(now));
+}
+
+std::string ConfigDifferences(const JobConfig& before, const JobConfig& now) {
   std::string report;
   google::protobuf::util::MessageDifferencer differencer;
   // A field that says its default is one that is not there.
   differencer.set_message_field_comparison(google::protobuf::util::MessageDifferencer::EQUIVALENT);
   differencer.ReportDifferencesToString(&report);
-  return differencer.Compare(WithoutFree(before), WithoutFree(now)) ? "" : report;
+  return differencer.Compare(before, now) ? "" : report;
 }
 
 }  // namespace tidegate

@@ -12,4 +12,7 @@ namespace tidegate {
 // data.max_bad_lines, and the cluster. Empty: the same job.
 std::string JobDifferences(const JobConfig& before, const JobConfig& now);
 
+// All fields in which they differ, as JobDifferences.
+std::string ConfigDifferences(const JobConfig& before, const JobConfig& now);
+
 }  // namespace tidegate

@@ -17,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "common/job_config/check.h"
 #include "common/job_config/job_config.h"
+#include "common/job_config/places_written.h"
 #include "common/stable_hash.h"
 #include "common/strings.h"
 
@@ -172,7 +173,8 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
 }
 
 absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
-                           google::protobuf::Message* message, bool merge) {
+                           google::protobuf::Message* message, bool merge,
+                           pb::TextFormat::ParseInfoTree* places) {
   if (text.size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(absl::StrCat(ToAbsl(file_name), ": ", text.size(),
                                                    " bytes are more than a config may have (",
@@ -182,6 +184,7 @@ absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
   pb::TextFormat::Parser parser;
   parser.RecordErrorsTo(&collector);
   parser.AllowUnknownField(true);
+  if (places != nullptr) parser.WriteLocationsTo(places);
   parser.SetRecursionLimit(kMaxNesting);
   pb::io::ArrayInputStream stream(text.data(), static_cast<int>(text.size()));
   const bool parsed = merge ? parser.Merge(&stream, message) : parser.Parse(&stream, message);
@@ -193,25 +196,46 @@ absl::Status ParseTextInto(std::string_view text, std::string_view file_name,
   return absl::InvalidArgumentError(absl::StrJoin(collector.errors(), "\n"));
 }
 
-absl::StatusOr<JobConfig> ParseJobConfig(std::string_view text, std::string_view file_name,
-                                         std::span<const std::string> overrides) {
-  JobConfig config;
-  absl::Status status = ParseTextInto(text, file_name, &config, /*merge=*/false);
-  if (!status.ok()) return status;
-  for (const std::string& o : overrides) {
-    status = ApplyOverride(o, &config);
+struct DraftParser {
+  static absl::StatusOr<JobConfigDraft> Run(std::string_view text, std::string_view file_name,
+                                            std::span<const std::string> overrides) {
+    JobConfigDraft draft;
+    auto written = std::make_shared<ConfigPlaces::Written>();
+    absl::Status status = ParseTextInto(text, file_name, &draft.config, /*merge=*/false, &written->tree);
+    for (size_t i = 0; status.ok() && i < overrides.size(); ++i) status = ApplyOverride(overrides[i], &draft.config);
     if (!status.ok()) return status;
+    written->config = draft.config;
+    written->overrides.assign(overrides.begin(), overrides.end());
+    draft.places = ConfigPlaces(std::string(file_name));
+    draft.places.written_ = std::move(written);
+    draft.problems = ResolveProblems(&draft.config, &draft.expanded);
+    return draft;
   }
-  status = ResolveJobConfig(&config);
-  if (!status.ok()) {
-    return absl::Status(status.code(),
-                        absl::StrCat(ToAbsl(file_name), ": ", status.message()));
-  }
-  return config;
+};
+
+namespace {
+absl::StatusOr<JobConfig> WithoutProblems(absl::StatusOr<JobConfigDraft> draft) {
+  if (!draft.ok()) return draft.status();
+  if (draft->problems.empty()) return std::move(draft->config);
+  return absl::InvalidArgumentError(draft->places.Placed(absl::StrJoin(draft->problems, "\n")));
+}
+}  // namespace
+
+absl::StatusOr<JobConfigDraft> ParseJobConfigDraft(std::string_view text, std::string_view file_name,
+                                                   std::span<const std::string> overrides) {
+  return DraftParser::Run(text, file_name, overrides);
 }
 
-absl::StatusOr<JobConfig> LoadJobConfig(const std::string& path,
-                                        std::span<const std::string> overrides) {
+absl::StatusOr<JobConfig> ParseJobConfig(std::string_view text, std::string_view file_name,
+                                         std::span<const std::string> overrides) {
+  return WithoutProblems(ParseJobConfigDraft(text, file_name, overrides));
+}
+
+absl::StatusOr<JobConfig> LoadJobConfig(const std::string& path, std::span<const std::string> overrides) {
+  return WithoutProblems(LoadJobConfigDraft(path, overrides));
+}
+
+absl::StatusOr<JobConfigDraft> LoadJobConfigDraft(const std::string& path, std::span<const std::string> overrides) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (status.type() == std::filesystem::file_type::not_found) {
@@ -228,7 +252,7 @@ absl::StatusOr<JobConfig> LoadJobConfig(const std::string& path,
   }
   text.resize(static_cast<size_t>(in.gcount()));
   if (text.empty()) return absl::InvalidArgumentError(absl::StrCat("config ", path, ": is empty"));
-  return ParseJobConfig(text, path, overrides);
+  return ParseJobConfigDraft(text, path, overrides);
 }
 
 std::string JobConfigText(const JobConfig& config) {

@@ -54,7 +54,7 @@ bool IsLoopback(const sockaddr* address) {
   return false;
 }
 
-// gRPC says only that it failed: the reason, by trying once more.
+// Why no address of the list can be listened at; empty where one can. gRPC says only that it failed, and logs it.
 std::string WhyNotBound(const addrinfo* list) {
   std::string reason = "unknown reason";
   for (const addrinfo* a = list; a != nullptr; a = a->ai_next) {
@@ -65,7 +65,7 @@ std::string WhyNotBound(const addrinfo* list) {
     const bool failed = bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, 1) != 0;
     const int error = errno;
     close(fd);
-    if (!failed) continue;
+    if (!failed) return "";
     if (error == EADDRINUSE) return "the port is in use by another process";
     if (error == EADDRNOTAVAIL) return "the address is not one of this machine's";
     reason = std::strerror(error);
@@ -120,6 +120,11 @@ absl::StatusOr<Listening> Listen(const ListenOptions& options,
                            "authenticated; give --insecure_bind if the network is trusted"));
   }
 
+  if (at->port != 0) {
+    const std::string why = WhyNotBound(resolved.list);
+    if (!why.empty()) return absl::UnavailableError(absl::StrCat(what, "cannot listen: ", why));
+  }
+
   static std::once_flag once;
   std::call_once(once, [] {
     grpc::EnableDefaultHealthCheckService(true);
@@ -138,8 +143,8 @@ absl::StatusOr<Listening> Listen(const ListenOptions& options,
   configure(builder);
   out.server = builder.BuildAndStart();
   if (out.server == nullptr || out.port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat(what, "cannot listen: ", WhyNotBound(resolved.list)));
+    const std::string why = WhyNotBound(resolved.list);
+    return absl::UnavailableError(absl::StrCat(what, "cannot listen: ", why.empty() ? "unknown reason" : why));
   }
   std::string host = at->host;
   if (!options.advertise.empty()) {

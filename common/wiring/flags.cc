@@ -109,6 +109,9 @@ absl::StatusOr<Arguments> ParseFlags(const std::string& program, const std::vect
         return absl::InvalidArgumentError(absl::StrCat("--", flag->name, " needs a value: ", flag->value));
       }
     }
+    if (word->value->empty() && !flag->value.empty() && !HasRange(*flag)) {
+      return absl::InvalidArgumentError(absl::StrCat("--", flag->name, " needs a value: ", flag->value));
+    }
     if (flag->repeated) {
       out.repeated[flag->name].push_back(*word->value);
     } else if (absl::Status s = Set(*flag, *word->value); !s.ok()) {

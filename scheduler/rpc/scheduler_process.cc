@@ -19,6 +19,7 @@
 #include "common/export/export_reader.h"
 #include "common/export/warm_start.h"
 #include "common/job_config/job_config.h"
+#include "common/job_config/same_job.h"
 #include "common/logging.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
@@ -43,16 +44,17 @@ absl::StatusOr<JobConfig> LoadConfig(FileSystem* files, const std::string& path,
   if (!absl::EndsWith(path, ".pb") && !absl::EndsWith(path, ".binpb")) {
     return LoadJobConfig(path, overrides);
   }
+  const auto named = [&](const absl::Status& s) {
+    return absl::Status(s.code(), absl::StrCat("--config=", path, ": ", std::string(s.message())));
+  };
   const auto bytes = files->Read(path, kConfigBytesMax);
-  if (!bytes.ok()) return bytes.status();
+  if (!bytes.ok()) return named(bytes.status());
   JobConfig job;
-  if (!job.ParseFromString(*bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not a serialized JobConfig"));
-  }
+  if (!job.ParseFromString(*bytes)) return named(absl::InvalidArgumentError("not a serialized JobConfig"));
   for (const std::string& text : overrides) {
     if (const absl::Status applied = ApplyOverride(text, &job); !applied.ok()) return applied;
   }
-  if (const absl::Status resolved = ResolveJobConfig(&job); !resolved.ok()) return resolved;
+  if (const absl::Status resolved = ResolveJobConfig(&job); !resolved.ok()) return named(resolved);
   return job;
 }
 
@@ -212,6 +214,20 @@ absl::Status CheckWarmStarts(FileSystem* files, const JobConfig& job) {
   return absl::OkStatus();
 }
 
+// A state that was begun has its job's config beside it, to say in what another differs.
+absl::Status SameConfig(FileSystem* files, const JobConfig& now, const SchedulerState& stored, const std::string& folder) {
+  const std::string path = JoinPath(folder, "job.textproto");
+  if (stored.format() == 0) return files->WriteAtomically(path, JobConfigText(now));
+  if (stored.config_fingerprint() == JobConfigFingerprint(now)) return absl::OkStatus();
+  const auto text = files->Read(path, kConfigBytesMax);
+  if (!text.ok()) return absl::OkStatus();  // ClusterState says that they differ
+  const auto before = ParseJobConfig(*text, path);
+  if (!before.ok() || JobConfigFingerprint(*before) != stored.config_fingerprint()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("--state=", folder, " belongs to job \"", stored.job(), "\", whose config differs:\n",
+                                                    ConfigDifferences(*before, now),
+                                                    "start with that job's --config and --set, or an empty --state"));
+}
+
 absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* files) {
   auto config = LoadConfig(files, options.config, options.overrides);
   if (!config.ok()) return config.status();
@@ -242,13 +258,14 @@ absl::StatusOr<Job> Prepare(const SchedulerProcessOptions& options, FileSystem* 
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
   auto store = DirectoryStore::Open(files, job.state_folder);
-  if (!store.ok()) return store.status();
+  if (!store.ok()) return absl::Status(store.status().code(), absl::StrCat("--state: ", store.status().message()));
   job.store = *std::move(store);
   auto lock = LockCheckpoints(files, core.checkpoint_directory, job.state_folder);
   if (!lock.ok()) return lock.status();
   job.checkpoint_lock = *std::move(lock);
   auto stored = job.store->Load();
   if (!stored.ok()) return stored.status();
+  if (absl::Status s = SameConfig(files, *config, *stored, job.state_folder); !s.ok()) return s;
   if (options.fresh && stored->format() != 0) {
     return absl::FailedPreconditionError(absl::StrCat("--fresh: --state=", job.state_folder,
                                                       " holds a job that was begun; name an empty folder"));
@@ -366,6 +383,7 @@ int SchedulerProcess::RunJob() {
   absl::Status status = loop.Start();
   if (status.ok() && !options_.address_file.empty()) {
     status = files_->WriteAtomically(options_.address_file, listening->address + "\n");
+    if (!status.ok()) status = absl::Status(status.code(), absl::StrCat("--address_file: ", std::string(status.message())));
   }
   if (!status.ok()) {
     TG_LOG(ERROR) << status.message();

@@ -59,6 +59,8 @@ TEST_CASE("an unknown flag, one of another command and a bad value are refused b
   CHECK(Error({"--help_me"}).find("--help_me") != std::string::npos);
   CHECK(Error({"--test_number=many"}) == "--test_number=many: not a number");
   CHECK(Error({"--test_number"}) == "--test_number needs a value: N");
+  CHECK(Error({"--test_text="}) == "--test_text needs a value: TEXT");
+  CHECK(Error({"--set="}) == "--set needs a value: path=value");
 }
 
 TEST_CASE("a number out of its range is refused by flag and range, and changes nothing") {

@@ -188,8 +188,22 @@ def test_a_state_directory_of_another_job_is_refused(local, tmp_path):
     assert job.wait() == 0, job.log()
     state = [os.path.join(d, "state") for d, folders, _ in os.walk(job.run_dir) if "state" in folders]
     assert state, "no state directory under " + job.run_dir
-    done = scheduler(config, tmp_path, "--state=" + state[0], "--set=seed=99")
+    done = scheduler(config, tmp_path, "--state=" + state[0], "--set=seed=99", "--set=cluster.servers=3")
     assert done.returncode not in (0, 3) and "--state" in done.stderr and state[0] in done.stderr, done.stderr
+    assert "seed: " in done.stderr and " -> 99" in done.stderr and "cluster.servers: 2 -> 3" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--address_file=/proc/nowhere/a", "--state=/proc/nowhere"])
+def test_a_path_that_cannot_be_written_is_named_by_its_flag(tmp_path, flag):
+    done = scheduler(write_job(tmp_path / "job.textproto"), tmp_path, *([flag] if "state" in flag else [flag, "--state=%s/state" % tmp_path]))
+    assert done.returncode not in (0, 3) and flag.split("=")[0] in done.stderr and "/proc/nowhere" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf"])
+def test_a_binary_config_that_is_none_is_named_by_its_flag(tmp_path, content):
+    (tmp_path / "job.pb").write_bytes(content)
+    done = scheduler(str(tmp_path / "job.pb"), tmp_path, "--state=%s/state" % tmp_path)
+    assert done.returncode == 2 and "--config=%s/job.pb: " % tmp_path in done.stderr, done.stderr
 
 
 def test_two_schedulers_share_neither_port_nor_state(tmp_path):
@@ -202,11 +216,12 @@ def test_two_schedulers_share_neither_port_nor_state(tmp_path):
         wait_for(lambda: address.exists() and address.read_text().strip(), "the scheduler's address")
         done = scheduler(config, tmp_path, "--state=%s/other" % tmp_path, "--listen=" + address.read_text().strip())
         assert done.returncode != 0 and address.read_text().strip() in done.stderr and "--listen" in done.stderr
+        assert "in use" in done.stderr and "UNKNOWN" not in done.stderr and "No address added" not in done.stderr, done.stderr
         done = scheduler(config, tmp_path, "--state=%s/state" % tmp_path)
         assert done.returncode != 0 and "%s/state" % tmp_path in done.stderr, done.stderr
         done = subprocess.run([os.path.join(BIN, "tidegate-server"), "--scheduler=" + address.read_text().strip(),
                                "--listen=" + address.read_text().strip()], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2 and "--listen" in done.stderr, done.stderr
+        assert done.returncode == 2 and "--listen" in done.stderr and "UNKNOWN" not in done.stderr, done.stderr
         assert first.poll() is None
     finally:
         first.kill()

@@ -27,7 +27,7 @@ absl::StatusOr<std::vector<std::string>> Names(const std::string& file, char del
   std::set<std::string> seen;
   for (const std::string_view field : splitter.fields()) {
     names.emplace_back(field);
-    if (field.empty()) return Bad(file, absl::StrCat("column ", names.size(), " has no name"));
+    if (field.empty()) return Bad(file, absl::StrCat("column ", names.size(), " has no name (a file without a header needs csv { header: false column: [...] } in data)"));
     if (!seen.insert(names.back()).second) {
       return Bad(file, absl::StrCat(Quoted(field), " is there twice"));
     }

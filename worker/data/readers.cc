@@ -53,6 +53,7 @@ Readers::Readers(const JobConfig& config, Targets targets)
 absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig::Format format,
                                                 bool training) const {
   const CsvFormat& csv = config_.data().csv();
+  std::string header_of;  // the file that names the columns
   DataSchema::Side of{format, {}, training, targets_ == Targets::kRead};
   // Without targets the header says which columns are there.
   if (format == DataConfig::CSV && csv.header() && (csv.column().empty() || !of.targets)) {
@@ -61,9 +62,10 @@ absl::StatusOr<Readers::Side> Readers::MakeSide(const Source& source, DataConfig
     auto names = ReadCsvHeader(files->front(), csv.delimiter().empty() ? ',' : csv.delimiter()[0]);
     if (!names.ok()) return names.status();
     of.names = *std::move(names);
+    header_of = files->front() + ": ";
   }
   auto schema = DataSchema::Compile(config_, of);
-  if (!schema.ok()) return schema.status();
+  if (!schema.ok()) return absl::Status(schema.status().code(), absl::StrCat(header_of, schema.status().message()));
   return Side{&source, std::make_shared<const DataSchema>(*std::move(schema))};
 }
 

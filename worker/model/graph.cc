@@ -18,12 +18,15 @@ class Planner {
 
   absl::StatusOr<GraphPlan> Run() {
     IndexNames();
-    if (problems_.empty()) VisitTasks();
-    for (size_t b = 0; problems_.empty() && b < state_.size(); ++b) {
-      if (state_[b] == State::kUnseen) {
+    VisitTasks();
+    const bool tasks_found = problems_.empty();
+    for (size_t b = 0; b < state_.size(); ++b) {
+      if (state_[b] != State::kUnseen) continue;
+      if (tasks_found) {
         problems_.push_back(
             absl::StrCat("block \"", model_.block(static_cast<int>(b)).name(), "\" feeds no task"));
       }
+      Visit(b);  // for what is wrong with its inputs
     }
     if (!problems_.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems_, "\n"));
     return std::move(plan_);
@@ -169,6 +172,7 @@ class Planner {
           names.erase(names.begin(), std::find(names.begin(), names.end(), input));
           problems_.push_back(absl::StrCat("block \"", input, "\" needs its own output: ",
                                            absl::StrJoin(names, " <- "), " <- ", input));
+          for (const Frame& f : stack) state_[f.block] = State::kDone;  // there will be no plan
           return false;
         }
         if (state_[block->second] == State::kUnseen) {
@@ -302,6 +306,25 @@ class Planner {
 };
 
 }  // namespace
+
+std::vector<std::string> UnreadFeatures(const JobConfig& config, const GraphPlan& plan) {
+  std::vector<bool> ids(static_cast<size_t>(config.feature_size())), numbers = ids;
+  for (const LookupPlan& lookup : plan.lookups) {
+    for (const size_t f : lookup.features) ids[f] = true;
+  }
+  for (const NodePlan& node : plan.nodes) {
+    if (node.kind == NodePlan::Kind::kNumeric) numbers[node.index] = true;
+  }
+  for (const TaskPlan& task : plan.tasks) {
+    if (task.loss == TaskConfig::SOFTMAX) ids[task.item_feature] = true;
+  }
+  std::vector<std::string> unread;
+  size_t id = 0, number = 0;
+  for (const FeatureConfig& f : config.feature()) {
+    if (!(f.has_table() ? ids[id++] : numbers[number++])) unread.push_back(f.name());
+  }
+  return unread;
+}
 
 absl::StatusOr<GraphPlan> PlanGraph(const JobConfig& config) {
   auto model = ExpandPreset(config.model());

@@ -55,4 +55,7 @@ struct GraphPlan {
 // are there twice, blocks that no task needs.
 absl::StatusOr<GraphPlan> PlanGraph(const JobConfig& config);
 
+// Names of features that no block of the plan reads, in the config's order.
+std::vector<std::string> UnreadFeatures(const JobConfig& config, const GraphPlan& plan);
+
 }  // namespace tidegate

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "worker/model/block.h"
 #include "worker/model/gather.h"
 #include "worker/model/graph.h"
@@ -113,8 +114,12 @@ class GraphModel final : public Model {
     for (const TaskPlan& t : plan_.tasks) label_count_ = std::max(label_count_, t.label + 1);
   }
 
+  // What does not fit, a line for each block; blocks that read such a one are not looked at.
   absl::Status AddBlocks(const JobConfig& config) {
+    std::vector<std::string> problems;
+    std::vector<bool> known;  // [node]: its shape is
     for (const NodePlan& node : plan_.nodes) {
+      known.push_back(std::all_of(node.inputs.begin(), node.inputs.end(), [&](size_t in) { return known[in]; }));
       bool wants_gradient = false;
       Shape shape{1, 1};
       if (node.kind == NodePlan::Kind::kLookup) {
@@ -122,8 +127,14 @@ class GraphModel final : public Model {
         shape = {lookup.sequence ? 1 : static_cast<uint32_t>(lookup.features.size()), lookup.dim};
         wants_gradient = lookup.trainable;
       } else if (node.kind == NodePlan::Kind::kBlock) {
-        absl::Status status = AddBlock(config, node);
-        if (!status.ok()) return status;
+        const absl::Status status = known.back() ? AddBlock(config, node) : absl::OkStatus();
+        if (!status.ok()) problems.emplace_back(status.message());
+        known.back() = known.back() && status.ok();
+        if (!known.back()) {
+          shapes_.push_back(shape);
+          wants_gradient_.push_back(false);
+          continue;
+        }
         shape = blocks_.back()->output();
         wants_gradient = !blocks_.back()->parameters().empty();
         for (size_t in : node.inputs) wants_gradient |= wants_gradient_[in] != 0;
@@ -131,6 +142,7 @@ class GraphModel final : public Model {
       shapes_.push_back(shape);
       wants_gradient_.push_back(wants_gradient);
     }
+    if (!problems.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
     for (size_t t = 0; t < plan_.tasks.size(); ++t) {
       absl::Status status = AddTask(task_names_[t], plan_.tasks[t]);
       if (!status.ok()) return status;

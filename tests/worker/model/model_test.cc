@@ -226,6 +226,22 @@ TEST_CASE("errors of the graph name the block and the nearest name") {
   Has(ErrorOf(R"(preset { kind: FM wide: "emb.w" })"), "deep");
 }
 
+TEST_CASE("all that is wrong with a graph is said at once") {
+  const std::string e = ErrorOf(R"(block { name: "a" sum { in: "emb.q" } } block { name: "b" sum { in: "zz" } }
+    block { name: "c" add { in: "d" } } block { name: "d" add { in: "c" } } block { name: "e" add { in: "c" } }
+    task { logit: "nope" })");
+  Has(e, "block \"a\": input \"emb.q\" names no part");
+  Has(e, "block \"b\": input \"zz\" is no block");
+  Has(e, "needs its own output: c <- d <- c");
+  Has(e, "logit \"nope\" is no block");
+  CHECK(std::count(e.begin(), e.end(), '\n') == 3);
+  const std::string shapes = ErrorOf(R"(block { name: "a" fm { in: ["emb.v", "emb.w"] } } block { name: "b" mul { in: ["C1.v", "emb.v"] } }
+    block { name: "z" linear { in: ["a", "b"] } } task { logit: "z" })");
+  Has(shapes, "block \"a\": ");
+  Has(shapes, "block \"b\": ");
+  CHECK(std::count(shapes.begin(), shapes.end(), '\n') == 1);
+}
+
 TEST_CASE("what a block cannot take is refused by the block's name") {
   struct Case { const char *block, *message; };
   const Case cases[] = {
