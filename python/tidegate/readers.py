@@ -23,7 +23,7 @@ class DataError(Exception):
 
 def read_rows(model: Export, path: str) -> Iterator[dict[str, Any]]:
     """{feature: value} for each line of a file in the format of the export's data (LIBSVM, LIBFFM, CRITEO_TSV, CSV), plain or gzip.
-    Blank lines are passed over. DataError at a line that `tidegate predict` would refuse for its features; labels are not looked at.
+    Blank lines are passed over. DataError at a line that `tidegate predict` would refuse for its features; labels are not looked at, and may be left out.
     """
     data = model.spec["data"]
     formats = {"LIBSVM": _Libsvm, "LIBFFM": _Libffm, "CRITEO_TSV": _Criteo, "GENERATED": _Criteo, "CSV": _Csv}
@@ -98,12 +98,12 @@ def _id_value(feature: IdFeature, value: Any) -> Any:
 
 
 def _words(line: str) -> list[str]:
-    """Those behind the line's label, without a comment."""
+    """Those behind the line's label, which may be left out, without a comment."""
     words = [w for w in _SPACES.split(line) if w]
     end = next((i for i, word in enumerate(words) if word.startswith("#")), len(words))
-    if end == 0 or ":" in words[0]:
+    if end == 0:
         raise ValueError("no label")
-    return words[1:end]
+    return words[0 if ":" in words[0] else 1:end]
 
 
 class _Libsvm:
@@ -151,7 +151,8 @@ class _Criteo:
         pass
 
     def columns(self, line: str) -> dict[str, Any]:
-        return _named(_CRITEO, line.split("\t"))
+        fields = line.split("\t")
+        return _named(_CRITEO[1:] if len(fields) == len(_CRITEO) - 1 else _CRITEO, fields)
 
 
 class _Csv:

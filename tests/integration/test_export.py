@@ -154,6 +154,8 @@ def test_predict_needs_no_labels(trained, tmp_path):
         done = run("predict", "--export=%s" % trained[1], "--data=%s" % data, "--out=%s" % out)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "with").read_bytes() == (tmp_path / "without").read_bytes()
+    model = tidegate.load(str(trained[1]))
+    assert np.abs(model.score(list(tidegate.read_rows(model, str(bare)))) - scores_of(tmp_path / "without")).max() < 1e-5
     done = run("evaluate", "--checkpoint=%s" % trained[0], "--data=%s" % bare)
     assert done.returncode == 1 and "bare.tsv:1: 39 columns, not 40" in done.stderr
 
@@ -282,6 +284,12 @@ def test_lists_buckets_and_missing_values_score_the_same_in_python(tmp_path, for
     expected = scores_of(tmp_path / "s")
     assert len(expected) == 500 and np.std(expected) > 0.01
     assert np.abs(model.score(list(tidegate.read_rows(model, str(rows)))) - expected).max() < 1e-5
+    unlabelled = tmp_path / "unlabelled"
+    unlabelled.write_text(head.replace("label,", "") + "".join(line(r)[2:] for r in range(1, 500, 2)))
+    done = run("predict", "--export=%s" % (tmp_path / "e"), "--data=%s" % unlabelled, "--out=%s" % (tmp_path / "u"))
+    assert done.returncode == 0, done.stderr
+    assert np.abs(model.score(list(tidegate.read_rows(model, str(unlabelled)))) - scores_of(tmp_path / "u")).max() < 1e-5
+    assert np.abs(scores_of(tmp_path / "u") - expected[1::2]).max() < 1e-5
 
 
 @pytest.mark.slow

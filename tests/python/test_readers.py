@@ -90,8 +90,18 @@ def test_tokens_of_libsvm_and_libffm(tmp_path):
         {"user": [("7", 1.0)], "tags": [("8", 1.0), ("9", 1.0)], "x": 4.0}]
 
 
+@pytest.mark.parametrize("form,line,columns,row", [
+    ("LIBSVM", " 7:1 8:2", dict(user="#1", tags="*", x="#2"), {"user": [("7", 1.0)], "tags": [("7", 1.0), ("8", 2.0)], "x": 2.0}),
+    ("LIBFFM", " 0:7:1 1:0:4", dict(user="#0", tags="#3", x="#1"), {"user": [("7", 1.0)], "tags": None, "x": 4.0}),
+    ("CRITEO_TSV", "\t3" + "\t" * 12 + "\ta\tb" + "\t" * 24, dict(user="C1", tags="C2", x="I1"), {"user": "a", "tags": ["b"], "x": 3.0}),
+])
+def test_labels_may_be_left_out(tmp_path, form, line, columns, row):
+    path = write(tmp_path, "any%s\n%s\n" % (line, line[1:]))
+    assert list(read_rows(model(form, **columns), path)) == [row, row]
+
+
 @pytest.mark.parametrize("form,text,words", [
-    ("LIBSVM", "1 7:1 8\n", "'8' is not index:value"), ("LIBSVM", "7:1 8:1\n", "no label"), ("LIBSVM", "# c\n", "no label"),
+    ("LIBSVM", "1 7:1 8\n", "'8' is not index:value"), ("LIBSVM", "# c\n", "no label"),
     ("LIBSVM", "1 :1\n", "':1' is not index:value"), ("LIBFFM", "1 7:1\n", "'7:1' is not field:index:value"),
     ("LIBFFM", "1 0:7:1 0:8:1\n", "user: #0 is there twice"), ("LIBFFM", "1 1:7:1 1:8:1\n", "x: #1 is there twice"),
     ("CRITEO_TSV", "1\t2\t3\n", "3 columns, not 40"),
