@@ -4,10 +4,12 @@
 #include <cmath>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "cli/json.h"
 #include "cli/status_text.h"
 
@@ -92,7 +94,7 @@ double MetricOf(const Value& epoch, const std::string& ending) {
   for (const auto& [name, v] : metrics->fields()) {
     if (absl::EndsWith(name, ending) && (found.empty() || name < found)) {
       found = name;
-      value = v.number_value();
+      value = v.has_number_value() ? v.number_value() : NAN;  // null: it has no value
     }
   }
   return value;
@@ -119,6 +121,23 @@ std::optional<AttainableMetrics> AttainableOf(const JobConfig& config) {
   auto attainable = generator->Attainable(valid.first_row(), valid.first_row() + valid.rows());
   if (!attainable.ok()) return std::nullopt;
   return *attainable;
+}
+
+std::string ShellQuoted(const std::string& word) {
+  const bool plain = !word.empty() && word[0] != '~' && std::all_of(word.begin(), word.end(), [](unsigned char c) {
+    return absl::ascii_isalnum(c) || std::string_view("/._-+,:=@%~").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  return plain ? word : absl::StrCat("'", absl::StrReplaceAll(word, {{"'", "'\\''"}}), "'");
+}
+
+std::string NextCommand(const JobConfig& config, const NextPaths& paths) {
+  if (paths.checkpoint.empty()) return "";
+  const std::string program = ShellQuoted(paths.program.find('/') == std::string::npos ? "./" + paths.program : paths.program);
+  if (!config.data().has_valid()) {
+    return absl::StrCat(program, " export --checkpoint=", ShellQuoted(paths.checkpoint), " --out=", ShellQuoted(paths.run_dir + "/export"));
+  }
+  return absl::StrCat(program, " evaluate --checkpoint=", ShellQuoted(paths.checkpoint),
+                      paths.data.empty() ? "" : " --data=", paths.data.empty() ? "" : ShellQuoted(paths.data));
 }
 
 absl::StatusOr<std::string> WithField(std::string json, const std::string& name, const std::string& value_json) {

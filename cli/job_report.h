@@ -18,6 +18,18 @@ std::optional<AttainableMetrics> AttainableOf(const JobConfig& config);
 // `json` with one more field at its end. INVALID_ARGUMENT where it is no object.
 absl::StatusOr<std::string> WithField(std::string json, const std::string& name, const std::string& value_json);
 
+// As one word of a shell's command line.
+std::string ShellQuoted(const std::string& word);
+
+struct NextPaths {
+  std::string program;  // tidegate
+  std::string checkpoint;
+  std::string run_dir;
+  std::string data;  // the held-out file; empty: as the config names them
+};
+// What one does with a checkpoint: evaluate it, or export it where the config has no data.valid. Empty: there is none.
+std::string NextCommand(const JobConfig& config, const NextPaths& paths);
+
 std::string JobTable(const google::protobuf::Struct& summary, const std::optional<AttainableMetrics>& attainable);
 
 }  // namespace tidegate::cli

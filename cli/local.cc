@@ -111,13 +111,14 @@ std::string FullSummary(const LocalRun& run) {
   return with_best.ok() ? *with_best : json;
 }
 
-std::string NextCommand(const LocalRun& run, const std::string& checkpoint) {
-  if (checkpoint.empty() || !run.config.data().has_valid()) return "";
-  std::string command = absl::StrCat(Nearby(OwnFolder() + "/tidegate"), " evaluate --checkpoint=", Nearby(checkpoint));
-  if (run.config.data().valid().files_size() == 1) {
-    absl::StrAppend(&command, " --data='", Nearby(run.config.data().valid().files(0)), "'");
-  }
-  return command;
+std::string NextLine(const LocalRun& run, const std::string& checkpoint) {
+  NextPaths paths;
+  paths.program = Nearby(OwnFolder() + "/tidegate");
+  paths.checkpoint = checkpoint.empty() ? "" : Nearby(checkpoint);
+  paths.run_dir = Nearby(run.run_dir);
+  if (run.config.data().valid().files_size() == 1) paths.data = Nearby(run.config.data().valid().files(0));
+  const std::string command = NextCommand(run.config, paths);
+  return command.empty() ? "" : absl::StrCat("next              ", command, "\n");
 }
 
 // To the run folder and to --summary. A run that did not begin leaves the results of an earlier one in its folder.
@@ -146,9 +147,8 @@ int Report(const LocalRun& run) {
   auto summary = ParseJson(full);
   if (summary.ok() && run.exit_status == 0) {
     std::cout << "\n" << JobTable(*summary, run.attainable);
-    const std::string next = NextCommand(run, TextField(*summary, "checkpoint"));
     std::cout << "run folder        " << Nearby(run.run_dir) << (run.trace.empty() ? "" : ", with trace.json") << "\n";
-    if (!next.empty()) std::cout << "next              " << next << "\n";
+    std::cout << NextLine(run, TextField(*summary, "checkpoint"));
     return written.ok() ? kOk : kFailed;
   }
   const std::string message = summary.ok() ? TextField(*summary, "message") : "";
@@ -235,9 +235,9 @@ Command LocalCommand() {
            Ranged({"workers", "M", "worker processes (default: the config's)"}, 1, 64),
            {"staleness", "S", "0 (synchronous), N or inf (default: the config's)"},
            {"set", "path=value", "override a field of the config", true},
-           Ranged({"limit_steps", "N", "end the job when a worker has made N steps"}, 1, int64_t{1} << 60),
+           Ranged({"limit_steps", "N", "end the job when a worker has made N steps (default: no such end)"}, 1, int64_t{1} << 60),
            {"overfit_one_batch", "", "every worker trains on its first batch again and again: its loss must go to 0"},
-           Ranged({"profile", "N", "write a Chrome trace of the first N steps of all processes to <run_dir>/trace.json"}, 1, 100000),
+           Ranged({"profile", "N", "write a Chrome trace of the first N steps of all processes to <run_dir>/trace.json (default: none)"}, 1, 100000),
            {"checkpoint_dir", "DIR", "write checkpoints there; a job that is there already resumes from its newest"},
            {"fresh", "", "start anew, whatever --checkpoint_dir holds"},
            {"summary", "FILE", "write a JSON summary at the end"},

@@ -33,7 +33,7 @@ std::string FirstMetric(const google::protobuf::RepeatedPtrField<MetricValue>& m
 std::string LastMetric(const GetStatusResponse& status) {
   for (int i = status.results_size() - 1; i >= 0; --i) {
     const std::string metric = FirstMetric(status.results(i).metrics(), "valid/");
-    if (!metric.empty()) return metric;
+    if (!metric.empty()) return "valid " + metric;
   }
   return "";
 }
@@ -91,7 +91,7 @@ Limit LargestWait(const GetStatusResponse& status) {
     if (!member.alive() || !member.has_worker_load()) continue;
     const WorkerLoad& load = member.worker_load();
     const double shares[4] = {load.reader_wait(), load.pull_wait(), load.compute(), load.push_wait()};
-    for (int i = 0; i < 4; ++i) sums[i] += shares[i];
+    for (int i = 0; i < 4; ++i) sums[i] += std::clamp(shares[i], 0.0, 1.0);
     ++workers;
   }
   Limit limit;
@@ -109,7 +109,7 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
     out = absl::StrCat("starting: ", MembersIn(status));
     if (!status.message().empty()) absl::StrAppend(&out, "; ", status.message());
   } else {
-    const double progress = status.progress();
+    const double progress = std::min(status.progress(), 1.0);
     out = absl::StrCat("epoch ", status.epoch(), "/", status.epochs());
     if (status.phase() != TRAINING) absl::StrAppend(&out, " ", PhaseName(status.phase()));
     if (progress >= 0) absl::StrAppendFormat(&out, " %s %3.0f%%", Bar(progress), progress * 100);
@@ -129,7 +129,7 @@ std::string ProgressLine(const GetStatusResponse& status, int width) {
     const Limit limit = LargestWait(status);
     const double parse = ParseRate(status);
     if (parse > 0) absl::StrAppend(&out, "  parses ", ShortBytes(parse), "/s");
-    if (limit.share > 0 && status.phase() == TRAINING) {
+    if (limit.share >= 0.01 && status.phase() == TRAINING) {
       absl::StrAppendFormat(&out, "  limited by %s (%.0f%%)", limit.name, limit.share * 100);
     }
   }

@@ -43,6 +43,22 @@ std::string_view WithoutRole(std::string_view message) {
   return end == std::string_view::npos || end > 40 ? message : message.substr(end + 2);
 }
 
+// The end of a job is told by everyone who hears of it; here it is said once, by whoever runs them.
+bool EchoOfEnd(std::string_view message) {
+  for (const std::string_view beginning : {"the job failed: ", "failed: ", "the job was stopped: ", "stopped: "}) {
+    if (message.substr(0, beginning.size()) == beginning) return true;
+  }
+  return false;
+}
+
+// "server 1 (server/0) left: the job failed: ..." without why.
+std::string_view WithoutEcho(std::string_view message) {
+  constexpr std::string_view kLeft = ") left";
+  const size_t at = message.find(kLeft);
+  if (at == std::string_view::npos || message.substr(at + kLeft.size(), 2) != ": ") return message;
+  return EchoOfEnd(message.substr(at + kLeft.size() + 2)) ? message.substr(0, at + kLeft.size()) : message;
+}
+
 void WriteAll(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = write(fd, text.data(), text.size());
@@ -58,8 +74,9 @@ std::string ShownLine(std::string_view line, Verbosity verbosity) {
   if (verbosity == Verbosity::kVerbose || line.empty()) return std::string(line);
   if (!ParseGlog(line, &glog)) return std::string(line);
   if (verbosity == Verbosity::kQuiet && glog.severity == 'I') return "";
-  return std::string(1, glog.severity) + " " + std::string(glog.time) + " " +
-         std::string(WithoutRole(glog.message));
+  const std::string_view message = WithoutEcho(WithoutRole(glog.message));
+  if (EchoOfEnd(message)) return "";
+  return std::string(1, glog.severity) + " " + std::string(glog.time) + " " + std::string(message);
 }
 
 std::string_view ErrorText(std::string_view line) {

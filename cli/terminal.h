@@ -13,7 +13,7 @@ namespace tidegate::cli {
 
 enum class Verbosity {
   kQuiet,    // of the processes' lines only warnings and errors
-  kNormal,   // glog's prefix cut to severity and time
+  kNormal,   // glog's prefix cut to severity and time, and not from everyone why the job has ended
   kVerbose,  // as written
 };
 

@@ -46,6 +46,16 @@ absl::Status Evaluation::Take(const JobConfig& job, Incarnation worker, const Wo
   return absl::OkStatus();
 }
 
+uint64_t Evaluation::samples() const {
+  std::map<std::string, uint64_t> of_task;
+  for (const auto& [split, pieces] : scores_) {
+    for (const TaskScores& piece : pieces) of_task[piece.task()] += piece.labels().size() / sizeof(float);
+  }
+  uint64_t most = 0;
+  for (const auto& [task, samples] : of_task) most = std::max(most, samples);
+  return most;
+}
+
 std::vector<MetricValue> Evaluation::Metrics(const JobConfig& job) const {
   std::vector<MetricValue> metrics;
   for (const TaskConfig& task : job.model().task()) {

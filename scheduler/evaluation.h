@@ -31,6 +31,7 @@ class Evaluation {
 
   // common/task_metrics.h of every task. Scores are taken in the order of the
   // splits, whoever did them.
+  uint64_t samples() const;  // scored so far, of the task that has most
   std::vector<MetricValue> Metrics(const JobConfig& job) const;
 
  private:

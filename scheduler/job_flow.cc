@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/counted.h"
 #include "common/stable_hash.h"
 #include "scheduler/cluster_state.h"
@@ -236,6 +237,11 @@ void ClusterState::FormSyncGroup(TimeMs now, SchedulerEffects* effects) {
 void ClusterState::EndEvaluation(TimeMs now, SchedulerEffects* effects) {
   EpochResult* result = state_.mutable_results(state_.results_size() - 1);
   if (!options_.valid_splits.empty()) {
+    if (evaluation_.samples() == 0) {
+      const auto& files = options_.job.data().valid().files();
+      return Fail(now, absl::StrCat("the held-out data holds no samples that can be scored: see data.valid in the job's config",
+                                    files.empty() ? "" : ": ", absl::StrJoin(files, ", ")), effects);
+    }
     for (const MetricValue& metric : evaluation_.Metrics(options_.job)) {
       *result->add_metrics() = metric;
     }

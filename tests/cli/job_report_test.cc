@@ -48,6 +48,28 @@ TEST_CASE("held-out metrics without an AUC stand by their names") {
   CHECK(table.find("groups") == std::string::npos);
 }
 
+TEST_CASE("a metric without a value is no zero") {
+  auto summary = ParseJson(R"({"best_epoch": 1, "epochs": [{"epoch": 1, "seconds": 1, "samples": 10, "metrics":
+      {"train/loss": 0.5, "valid/click/auc": null, "valid/click/logloss": 0.25, "valid/click/rows": 10}}]})");
+  REQUIRE(summary.ok());
+  const std::string table = JobTable(*summary, std::nullopt);
+  INFO(table);
+  CHECK(table.find("0.0000") == std::string::npos);
+  CHECK(table.find("held-out rows     auc -   logloss 0.2500\n") != std::string::npos);
+}
+
+TEST_CASE("the next command can be pasted: a program here, quotes in paths, an export without held-out data") {
+  CHECK(ShellQuoted("a/b-c_1.tsv") == "a/b-c_1.tsv");
+  CHECK(ShellQuoted("it's *") == R"('it'\''s *')");
+  CHECK(ShellQuoted("~x") == "'~x'");
+  JobConfig config;
+  CHECK(NextCommand(config, {"tidegate", "", "run", ""}).empty());
+  CHECK(NextCommand(config, {"tidegate", "c/epoch-1", "my run", ""}) == "./tidegate export --checkpoint=c/epoch-1 --out='my run/export'");
+  config.mutable_data()->mutable_valid();
+  CHECK(NextCommand(config, {"bin/tidegate", "c 1", "run", ""}) == "bin/tidegate evaluate --checkpoint='c 1'");
+  CHECK(NextCommand(config, {"/b/tidegate", "c", "run", "v'.tsv"}) == R"(/b/tidegate evaluate --checkpoint=c --data='v'\''.tsv')");
+}
+
 TEST_CASE("a summary without epochs still makes a table") {
   auto summary = ParseJson(R"({"samples": 0})");
   REQUIRE(summary.ok());

@@ -36,7 +36,7 @@ GetStatusResponse Training() {
 
 TEST_CASE("the progress line has epoch, share, rate, loss, AUC and the limit") {
   CHECK(ProgressLine(Training(), 0) ==
-        "epoch 3/20 [##########..........]  50%  152k samples/s  loss 0.5000  AUC 0.7812  limited by compute (60%)");
+        "epoch 3/20 [##########..........]  50%  152k samples/s  loss 0.5000  valid AUC 0.7812  limited by compute (60%)");
   CHECK(ProgressLine(Training(), 10) == "epoch 3/20");
 }
 
@@ -49,13 +49,30 @@ TEST_CASE("the progress line has the training stream's metric, a learning rate t
   status.mutable_results(0)->mutable_metrics(0)->set_name("valid/click/hr@10");
   const std::string line = ProgressLine(status, 0);
   INFO(line);
-  CHECK(line.find("loss 0.5000  train AUC 0.7500  hr@10 0.7812  lr x 0.125  limited by") != std::string::npos);
+  CHECK(line.find("loss 0.5000  train AUC 0.7500  valid hr@10 0.7812  lr x 0.125  limited by") != std::string::npos);
   status.set_clock(77);
   CHECK(StatusReport(status).find("clock 77, learning rates x 0.125\n  train/click/auc 0.7500\n") != std::string::npos);
   auto json = ParseJson(StatusObject(status).Build());
   REQUIRE(json.ok());
   CHECK(NumberField(*json, "learning_rate_factor", 0) == 0.125);
   CHECK(NumberField(Field(*json, "progressive")->struct_value(), "train/click/auc", 0) == 0.75);
+}
+
+TEST_CASE("shares stay below 100 %, a limit below 1 % is none, and nothing is cut off without a width") {
+  GetStatusResponse status = Training();
+  status.set_progress(1.04);
+  for (int i = 0; i < 2; ++i) status.mutable_members(i)->mutable_worker_load()->set_compute(3);
+  const std::string over = ProgressLine(status, 0);
+  INFO(over);
+  CHECK(over.find("] 100%") != std::string::npos);
+  CHECK(over.find("limited by compute (100%)") != std::string::npos);
+  for (int i = 0; i < 2; ++i) {
+    status.mutable_members(i)->mutable_worker_load()->set_compute(0.004);
+    status.mutable_members(i)->mutable_worker_load()->set_pull_wait(0.002);
+  }
+  CHECK(ProgressLine(status, 0).find("limited by") == std::string::npos);
+  status.mutable_results(0)->mutable_metrics(0)->set_name("valid/click/" + std::string(200, 'm'));
+  CHECK(ProgressLine(status, 0).size() > 250);
 }
 
 TEST_CASE("the limit is the largest mean share of the living workers") {

@@ -22,6 +22,17 @@ TEST_CASE("quiet leaves out what only informs") {
   CHECK(ShownLine("terminate called", Verbosity::kQuiet) == "terminate called");
 }
 
+TEST_CASE("why a job has ended is not shown from everyone who hears of it") {
+  const std::string glog = "E20261122 15:40:05.123456  1234 a.cc:1] ";
+  for (const char* end : {"the job failed: worker 2: bad line", "failed: bad line", "stopped: by hand", "the job was stopped: by hand"}) {
+    CHECK(ShownLine(glog + end, Verbosity::kNormal).empty());
+    CHECK(ShownLine(glog + end, Verbosity::kVerbose) == glog + end);
+  }
+  CHECK(ShownLine(glog + "server 1 (server/0) left: the job failed: bad line", Verbosity::kNormal) == "E 15:40:05 server 1 (server/0) left");
+  CHECK(ShownLine(glog + "server 1 (server/0) left: finished", Verbosity::kNormal) == "E 15:40:05 server 1 (server/0) left: finished");
+  CHECK(ShownLine(glog + "1 bad line: a.svm:2", Verbosity::kNormal) == "E 15:40:05 1 bad line: a.svm:2");
+}
+
 TEST_CASE("lines that only look like glog's are kept whole") {
   CHECK(ShownLine("I am a line of some program, with words] in it", Verbosity::kNormal) ==
         "I am a line of some program, with words] in it");

@@ -203,8 +203,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::RunIncarnation() {
   auto result = Converse(session.get());
   const bool finished = result.ok() && *result == Ended::kFinished;
   if (!result.ok() && !session->fenced && !absl::IsCancelled(result.status())) {
-    session->link->ReportFatalError(
-        absl::StrCat("worker ", membership.incarnation, ": ", result.status().message()));
+    session->link->ReportFatalError(std::string(result.status().message()));
   }
   if (finished || !session->fenced) {
     session->link->Leave(finished ? "finished" : result.ok() ? "rejoins" : "stopped").IgnoreError();
@@ -383,18 +382,20 @@ void WorkerProcess::FillHeartbeat(Session* session, HeartbeatRequest* request) {
       stats.loss_sum, stats.weight_sum};
   Session::Sample& last = session->last;
   const double seconds = std::max(1e-6, now.at - last.at);
+  // A step that began before the last heartbeat is counted whole when it ends.
+  const auto share = [seconds](double spent) { return std::clamp(spent / seconds, 0.0, 1.0); };
   WorkerLoad* load = request->mutable_worker_load();
   load->set_samples_total(stats.samples);
   load->set_clock(stats.clock);
   if (now.weight > last.weight) session->loss = (now.loss - last.loss) / (now.weight - last.weight);
   load->set_loss(session->loss);
-  load->set_reader_wait((now.reader - last.reader) / seconds);
-  load->set_pull_wait((now.pull - last.pull) / seconds);
-  load->set_compute((now.compute - last.compute) / seconds);
-  load->set_push_wait((now.push - last.push) / seconds);
+  load->set_reader_wait(share(now.reader - last.reader));
+  load->set_pull_wait(share(now.pull - last.pull));
+  load->set_compute(share(now.compute - last.compute));
+  load->set_push_wait(share(now.push - last.push));
   const ReadStats& read = session->readers->read_stats();
   const double read_bytes = static_cast<double>(read.bytes), read_seconds = read.seconds;
-  if (read_seconds > last.read_seconds) {
+  if (read_seconds > last.read_seconds && session->job.data().format() != DataConfig::GENERATED) {
     load->set_parse_bytes((read_bytes - last.read_bytes) / (read_seconds - last.read_seconds));
   }
   load->set_bad_lines(session->readers->bad_lines().count());
