@@ -38,3 +38,16 @@ def test_links_between_pages_lead_to_files():
             broken += ["%s: %s" % (os.path.join(folder, name), t) for t in targets
                        if "://" not in t and not os.path.exists(os.path.join(folder, t))]
     assert broken == []
+
+
+def test_the_integration_tests_readme_lists_files_that_are_there():
+    folder = os.path.join(ROOT, "tests", "integration")
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as f:
+        listed = set(re.findall(r"`(test_\w+\.py)`", f.read()))
+    assert len(listed) > 10 and listed <= set(os.listdir(folder))
+
+
+def test_every_command_has_a_page():
+    with open(os.path.join(ROOT, "docs", "commands", "README.md"), encoding="utf-8") as f:
+        listed = set(re.findall(r"\]\((\w+\.md)\)", f.read()))
+    assert listed == set(os.listdir(os.path.join(ROOT, "docs", "commands"))) - {"README.md"}
