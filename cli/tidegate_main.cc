@@ -15,7 +15,7 @@ namespace {
 std::string Overview(const std::vector<Command>& commands) {
   std::string out = std::string("tidegate ") + kVersion + ": parameter-server training\n\n";
   for (const Command& command : commands) {
-    out += "  " + command.name + std::string(10 - command.name.size(), ' ') + command.summary + "\n";
+    out += "  " + command.name + std::string(12 - command.name.size(), ' ') + command.summary + "\n";
   }
   return out + "\n`tidegate COMMAND --help` lists a command's flags.\n";
 }
