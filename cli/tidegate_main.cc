@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "common/version.h"
+#include "common/wiring/standard_streams.h"
 
 namespace tidegate::cli {
 namespace {
@@ -72,5 +73,6 @@ int Run(std::vector<std::string> words) {
 }  // namespace tidegate::cli
 
 int main(int argc, char** argv) {
+  tidegate::OpenStandardStreams();
   return tidegate::cli::Flushed(tidegate::cli::Run(std::vector<std::string>(argv + 1, argv + argc)));
 }

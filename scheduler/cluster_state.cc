@@ -218,6 +218,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
   response.set_job_config(job_bytes_);
   response.set_heartbeat_interval_ms(static_cast<uint32_t>(options_.heartbeat_interval_ms));
   response.set_lease_ms(static_cast<uint32_t>(options_.lease_ms));
+  for (uint64_t bytes : PlannedFileBytes(options_.train_splits)) response.add_train_file_bytes(bytes);
   Reply(token, std::move(response), &effects);
   return Finish(now, std::move(effects));
 }

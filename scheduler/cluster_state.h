@@ -198,6 +198,8 @@ class ClusterState {
   void Fail(TimeMs now, const std::string& why, SchedulerEffects* effects);
   void CountTime(TimeMs now);
   bool TrainingDone() const;
+  // At staleness 0: how the data differs between readers or epochs. Empty: it does not.
+  std::string DataDisagreement() const;
 
   // metrics_flow.cc: what goes to the metrics log.
   MetricsRecord Record(const char* kind, std::vector<MetricValue> values) const;

@@ -51,6 +51,14 @@ bool ClusterState::TrainingDone() const {
   return train_.AllDone() || (LimitReached() && state_.current().leases().empty());
 }
 
+std::string ClusterState::DataDisagreement() const {
+  if (!options_.synchronous) return "";
+  const uint64_t end = state_.current().data_end(), before = state_.steps_per_epoch();
+  if (end == 0 || before == 0 || end == before) return sync_.Disagreement();
+  return absl::StrCat("data.train has ", Counted(end, "step"), " in epoch ", state_.epoch(), ", and had ", before,
+                      ": its files changed while the job ran");
+}
+
 bool ClusterState::LimitReached() const {
   const uint64_t limit = options_.job.train().limit_steps();
   return limit > 0 && state_.max_clock() >= static_cast<Clock>(limit);
@@ -66,6 +74,10 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
     case STARTING:
       return TryStart(now, effects);
     case TRAINING: {
+      if (const std::string diff = DataDisagreement(); !diff.empty()) {
+        Fail(now, diff, effects);
+        return true;
+      }
       if (!TrainingDone()) {
         if (options_.synchronous) FormSyncGroup(now, effects);
         return false;
@@ -84,7 +96,7 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
       MetricValue* loss = result->add_metrics();
       loss->set_name("train/loss");
       loss->set_value(current.weight_sum() > 0 ? current.loss_sum() / current.weight_sum() : 0);
-      if (options_.synchronous) state_.set_steps_per_epoch(current.end_step());
+      if (options_.synchronous) state_.set_steps_per_epoch(current.data_end());
       state_.set_phase(EVALUATING);
       evaluation_.Begin(state_.epoch());
       return true;

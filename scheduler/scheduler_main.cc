@@ -9,6 +9,7 @@
 #include "common/file_system.h"
 #include "common/logging.h"
 #include "common/wiring/daemon.h"
+#include "common/wiring/standard_streams.h"
 #include "scheduler/rpc/scheduler_process.h"
 
 DEFINE_string(config, "", "");
@@ -108,4 +109,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace tidegate
 
-int main(int argc, char** argv) { return tidegate::Main(argc, argv); }
+int main(int argc, char** argv) {
+  tidegate::OpenStandardStreams();
+  return tidegate::Main(argc, argv);
+}

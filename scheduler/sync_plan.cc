@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "scheduler/work_queue.h"
 
@@ -47,11 +48,30 @@ void SyncPlan::LearnEnd(uint64_t end_step) {
   }
 }
 
+// Kept apart from the end of the work, which train.limit_steps may bring forward.
+void SyncPlan::NoteSteps(const WorkDone& done) {
+  uint64_t found = done.next_step();
+  if (done.end_of_data()) {
+    const uint64_t end = done.end_of_data_step();
+    found = std::max(found, end);
+    progress_->set_data_end(progress_->data_end() == 0 ? end : std::min(end, progress_->data_end()));
+  }
+  progress_->set_steps_found(std::max(progress_->steps_found(), found));
+}
+
+std::string SyncPlan::Disagreement() const {
+  if (progress_->data_end() == 0 || progress_->steps_found() <= progress_->data_end()) return "";
+  return absl::StrCat("data.train has ", progress_->data_end(), " steps for one worker, and at least ",
+                      progress_->steps_found(),
+                      " for another: its files differ between machines, or changed while the job ran");
+}
+
 void SyncPlan::EndLease(const LeaseRecord& lease, const WorkDone& done, uint64_t next_step) {
   if (done.end_of_data()) LearnEnd(done.end_of_data_step());
   SyncRange rest = lease.work().sync();
   rest.set_first_step(std::max(rest.first_step(), next_step));
   if (progress_->end_known()) rest.set_end_step(std::min(rest.end_step(), progress_->end_step()));
+  NoteSteps(done);
   CountWork(done, progress_);
   EraseLease(progress_, lease.work().lease());
   if (rest.first_step() < rest.end_step()) *progress_->add_leftovers() = rest;

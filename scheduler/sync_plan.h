@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 
 #include "common/types.h"
 #include "proto/scheduler_state.pb.h"
@@ -30,12 +31,15 @@ class SyncPlan {
   bool GiveBack(Incarnation worker);
   // True when `worker` held this lease.
   bool Complete(Incarnation worker, const WorkDone& done);
+  // What ranks that read the same data could not both have found. Empty: nothing.
+  std::string Disagreement() const;
   // Steps that all ranks have done.
   uint64_t StepsDone() const;
 
  private:
   void EndLease(const LeaseRecord& lease, const WorkDone& done, uint64_t next_step);
   void LearnEnd(uint64_t end_step);
+  void NoteSteps(const WorkDone& done);
 
   EpochProgress* const progress_;
 };

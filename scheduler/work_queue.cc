@@ -38,6 +38,16 @@ void CountWork(const WorkDone& done, EpochProgress* progress) {
   progress->set_bad_lines(progress->bad_lines() + done.bad_lines());
 }
 
+std::vector<uint64_t> PlannedFileBytes(const std::vector<Split>& train) {
+  std::vector<uint64_t> bytes;
+  for (const Split& split : train) {
+    if (split.file().empty() || split.sequential()) return {};
+    if (bytes.size() <= split.source()) bytes.resize(split.source() + 1, 0);
+    bytes[split.source()] = std::max<uint64_t>(bytes[split.source()], split.end());
+  }
+  return bytes;
+}
+
 void WorkQueue::Begin(uint32_t epoch, uint64_t order_seed) {
   epoch_ = epoch;
   order_.resize(splits_->size());

@@ -18,6 +18,8 @@ LeaseRecord* FindLease(EpochProgress* progress, Incarnation worker, uint64_t lea
 void EraseLease(EpochProgress* progress, uint64_t lease);
 // Adds what finished work did to the sums of the pass.
 void CountWork(const WorkDone& done, EpochProgress* progress);
+// Of each file of data.train, by its index; empty for generated data and streams.
+std::vector<uint64_t> PlannedFileBytes(const std::vector<Split>& train);
 
 class WorkQueue {
  public:

@@ -7,7 +7,9 @@
 #include "common/malloc_tuning.h"
 #include "common/rpc/polling.h"
 #include "common/wiring/daemon.h"
+#include "common/wiring/exit_within.h"
 #include "common/wiring/member.h"
+#include "common/wiring/standard_streams.h"
 #include "server/rpc/server_process.h"
 
 DEFINE_string(listen, "127.0.0.1:0", "");
@@ -18,6 +20,8 @@ DEFINE_uint64(memory_limit_bytes, 0, "");
 
 namespace tidegate {
 namespace {
+
+constexpr unsigned kShutdownSeconds = 20;
 
 Daemon ServerDaemon() {
   return {"tidegate-server",
@@ -58,15 +62,20 @@ int Main(int argc, char** argv) {
   options.join_timeout_s = FLAGS_join_timeout;
   options.scheduler_timeout_s = FLAGS_scheduler_timeout;
   BlockStopSignals();  // before the first thread: they are the watcher's
+  options.before_shutdown = [](int code) {
+    WriteProfile();
+    ExitWithin(kShutdownSeconds, code, "tidegate-server: the shutdown");
+  };
   ServerProcess server(options, &RealFileSystem());
   SignalWatcher signals([&](int signal) { server.Stop(signal); });
   StartProfile(FLAGS_name.empty() ? "server" : FLAGS_name);
-  const int code = server.Run();
-  WriteProfile();
-  return code;
+  return server.Run();
 }
 
 }  // namespace
 }  // namespace tidegate
 
-int main(int argc, char** argv) { return tidegate::Main(argc, argv); }
+int main(int argc, char** argv) {
+  tidegate::OpenStandardStreams();
+  return tidegate::Main(argc, argv);
+}

@@ -14,6 +14,7 @@
 #include "common/rpc/polling.h"
 #include "common/wiring/daemon.h"
 #include "common/wiring/member.h"
+#include "common/wiring/standard_streams.h"
 #include "worker/rpc/worker_process.h"
 
 DEFINE_int32(compute_threads, 0, "");
@@ -92,4 +93,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace tidegate
 
-int main(int argc, char** argv) { return tidegate::Main(argc, argv); }
+int main(int argc, char** argv) {
+  tidegate::OpenStandardStreams();
+  return tidegate::Main(argc, argv);
+}

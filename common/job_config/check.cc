@@ -48,8 +48,14 @@ class Checker {
              bool high_closed) {
     CheckRange(field, value, low, low_closed, high, high_closed, &problems_);
   }
-  void Positive(const std::string& field, double v) { Range(field, v, 0, false, HUGE_VAL, false); }
   void NotNegative(const std::string& field, double v) { Range(field, v, 0, true, HUGE_VAL, false); }
+  // Within these, rows stay finite (server/optimizer/README.md).
+  void Rate(const std::string& field, double v) {
+    rate_ = v;
+    Range(field, v, 0, false, 1e6, true);
+  }
+  void Decay(const std::string& field, double v) { Range(field, v, 0, true, 1e6, true); }
+  void Epsilon(const std::string& field, double v) { Range(field, v, 1e-30, true, HUGE_VAL, false); }
 
   template <typename Items>
   void Unique(const std::string& what, const Items& items) {
@@ -71,31 +77,31 @@ class Checker {
   }
 
   void Adam_(const std::string& at, const Adam& a) {
-    Positive(at + "adam.lr", a.lr());
+    Rate(at + "adam.lr", a.lr());
     Range(at + "adam.beta1", a.beta1(), 0, true, 1, false);
     Range(at + "adam.beta2", a.beta2(), 0, true, 1, false);
-    Positive(at + "adam.epsilon", a.epsilon());
+    Epsilon(at + "adam.epsilon", a.epsilon());
   }
   void AdamW_(const std::string& at, const AdamW& a) {
-    Positive(at + "adamw.lr", a.lr());
+    Rate(at + "adamw.lr", a.lr());
     Range(at + "adamw.beta1", a.beta1(), 0, true, 1, false);
     Range(at + "adamw.beta2", a.beta2(), 0, true, 1, false);
-    Positive(at + "adamw.epsilon", a.epsilon());
-    NotNegative(at + "adamw.weight_decay", a.weight_decay());
+    Epsilon(at + "adamw.epsilon", a.epsilon());
+    Decay(at + "adamw.weight_decay", a.weight_decay());
   }
   void Clip_(const std::string& at, const Clip& c) {
     NotNegative(at + "clip.value", c.value());
     NotNegative(at + "clip.norm", c.norm());
   }
   void Momentum_(const std::string& at, const Momentum& m) {
-    Positive(at + "momentum.lr", m.lr());
+    Rate(at + "momentum.lr", m.lr());
     Range(at + "momentum.momentum", m.momentum(), 0, true, 1, false);
   }
   template <typename AdaGradLike>
   void AdaGrad_(const std::string& at, const AdaGradLike& a) {
-    Positive(at + "lr", a.lr());
+    Rate(at + "lr", a.lr());
     NotNegative(at + "initial_accumulator", a.initial_accumulator());
-    Positive(at + "epsilon", a.epsilon());
+    Epsilon(at + "epsilon", a.epsilon());
   }
 
   void Part(const std::string& at, const PartConfig& p) {
@@ -112,17 +118,17 @@ class Checker {
       case Initializer::KIND_NOT_SET: break;
     }
     switch (p.optimizer_case()) {
-      case PartConfig::kSgd: Positive(at + "sgd.lr", p.sgd().lr()); break;
+      case PartConfig::kSgd: Rate(at + "sgd.lr", p.sgd().lr()); break;
       case PartConfig::kMomentum: Momentum_(at, p.momentum()); break;
       case PartConfig::kAdagrad: AdaGrad_(at + "adagrad.", p.adagrad()); break;
       case PartConfig::kRowwiseAdagrad: AdaGrad_(at + "rowwise_adagrad.", p.rowwise_adagrad()); break;
       case PartConfig::kAdam: Adam_(at, p.adam()); break;
       case PartConfig::kAdamw: AdamW_(at, p.adamw()); break;
       case PartConfig::kFtrl:
-        Positive(at + "ftrl.alpha", p.ftrl().alpha());
-        NotNegative(at + "ftrl.beta", p.ftrl().beta());
-        NotNegative(at + "ftrl.l1", p.ftrl().l1());
-        NotNegative(at + "ftrl.l2", p.ftrl().l2());
+        Rate(at + "ftrl.alpha", p.ftrl().alpha());
+        Range(at + "ftrl.beta", p.ftrl().beta(), 0, true, 1e15, true);
+        Range(at + "ftrl.l1", p.ftrl().l1(), 0, true, 1e15, true);
+        Range(at + "ftrl.l2", p.ftrl().l2(), 0, true, 1e15, true);
         break;
       case PartConfig::OPTIMIZER_NOT_SET:
         if (!p.frozen()) {
@@ -130,12 +136,15 @@ class Checker {
                       "or frozen: true");
         }
     }
-    NotNegative(at + "l2.weight", p.l2().weight());
+    Decay(at + "l2.weight", p.l2().weight());
     if (p.has_ftrl() && p.l2().weight() > 0 && p.l2().scope() == L2::ALL_LAZY) {
       Problem(at, "l2 of scope ALL_LAZY does not go with ftrl: use ftrl.l2");
     }
     Clip_(at, p.clip());
     NotNegative(at + "lr_scale", p.lr_scale());
+    if (p.optimizer_case() != PartConfig::OPTIMIZER_NOT_SET) {
+      Range(at + "lr_scale x the optimizer's rate", p.lr_scale() * rate_, p.has_ftrl() ? 1e-12 : 0, true, 1e6, true);
+    }
   }
 
   void Table(const TableConfig& t) {
@@ -163,7 +172,7 @@ class Checker {
   void Dense() {
     const DenseConfig& d = config_.dense();
     switch (d.optimizer_case()) {
-      case DenseConfig::kSgd: Positive("dense.sgd.lr", d.sgd().lr()); break;
+      case DenseConfig::kSgd: Rate("dense.sgd.lr", d.sgd().lr()); break;
       case DenseConfig::kMomentum: Momentum_("dense.", d.momentum()); break;
       case DenseConfig::kAdagrad: AdaGrad_("dense.adagrad.", d.adagrad()); break;
       case DenseConfig::kAdam: Adam_("dense.", d.adam()); break;
@@ -171,7 +180,7 @@ class Checker {
       case DenseConfig::OPTIMIZER_NOT_SET: break;
     }
     Clip_("dense.", d.clip());
-    NotNegative("dense.l2.weight", d.l2().weight());
+    Decay("dense.l2.weight", d.l2().weight());
     if (d.block() < 1 || d.block() > (1u << 18)) {
       Problem("dense.block is ", d.block(), "; from 1 to ", 1 << 18);
     }
@@ -264,6 +273,7 @@ class Checker {
 
   const JobConfig& config_;
   std::vector<std::string>& problems_;
+  double rate_ = 0;  // of the optimizer that was checked last
 };
 
 }  // namespace

@@ -39,6 +39,18 @@ std::vector<std::string> FieldNames(const std::string& message_type) {
   return names;
 }
 
+// The fields of a message that have a field of this name themselves: "train { ... } or valid { ... }".
+std::string InsideOf(const std::string& message_type, const std::string& field) {
+  const pb::Descriptor* d = pb::DescriptorPool::generated_pool()->FindMessageTypeByName(message_type);
+  std::vector<std::string> places;
+  for (int i = 0; d != nullptr && i < d->field_count(); ++i) {
+    const pb::Descriptor* inner = d->field(i)->message_type();
+    if (inner == nullptr || inner->FindFieldByName(field) == nullptr) continue;
+    places.push_back(absl::StrCat(d->field(i)->name(), " { ", field, ": ... }"));
+  }
+  return absl::StrJoin(places, ", ");
+}
+
 // The values of the enum that a field has. The parser names the field, not its message: where fields of one
 // name have several enums, those of the one with the value nearest to `value`.
 std::vector<std::string> EnumNames(const std::string& field_name, const std::string& value) {
@@ -89,8 +101,9 @@ std::string Improve(const std::string& message) {
     const std::string type = Quoted(message, 0);
     const std::string field = Quoted(message, 1);
     const std::string short_type = type.substr(type.rfind('.') + 1);
+    const std::string inside = InsideOf(type, field);
     return absl::StrCat("no field \"", field, "\" in ", short_type,
-                        DidYouMean(field, FieldNames(type)));
+                        inside.empty() ? DidYouMean(field, FieldNames(type)) : absl::StrCat(" (it is in ", inside, ")"));
   }
   if (message.find("Unknown enumeration value") != std::string::npos) {
     const std::string value = Quoted(message, 0);

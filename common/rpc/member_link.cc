@@ -133,7 +133,8 @@ absl::Status MemberLink::Impl::Join() {
     const absl::Status status = calls_.Attempt(&Stub::Join, request, &response, timeout_ms);
     if (status.ok()) {
       membership_ = {response.incarnation(), response.generation(), response.job_config(),
-                     response.heartbeat_interval_ms(), response.lease_ms()};
+                     response.heartbeat_interval_ms(), response.lease_ms(),
+                     {response.train_file_bytes().begin(), response.train_file_bytes().end()}};
       return status;
     }
     if (status.code() == absl::StatusCode::kUnimplemented) {

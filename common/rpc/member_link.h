@@ -64,6 +64,7 @@ class MemberLink {
     std::string job_config;  // serialized JobConfig, resolved
     uint32_t heartbeat_interval_ms = 0;
     uint32_t lease_ms = 0;
+    std::vector<uint64_t> train_file_bytes;  // as planned; empty: data.train has no files
   };
 
   MemberLink(Options options, Callbacks callbacks);

@@ -17,13 +17,25 @@ using vector8::Store;
 using Batch = PartOptimizer::Batch;
 using Constants = PartOptimizer::Constants;
 
+// What an update leaves behind is finite, whatever the pushes were (README.md, "Rows stay finite").
+inline constexpr float kValueMax = 1e24f;
+inline constexpr float kSlotMax = 1e37f;
+inline constexpr float kDecayedGradientMax = 1e24f;  // with its L2
+
+template <typename V>
+inline V StoreWithin(float* at, float bound, V value) {
+  const V within = vector8::Clamp(value, bound);
+  Store<V>(at, within);
+  return within;
+}
+
 struct SgdRule {
   static constexpr uint32_t kSlots = 0;
   float lr;
   SgdRule(const Constants&, const Batch& b, uint32_t) : lr(b.lr) {}
   template <typename V>
   void Update(V g, V w, float* value, float*, size_t) const {
-    Store<V>(value, w - lr * g);
+    StoreWithin<V>(value, kValueMax, w - lr * g);
   }
 };
 
@@ -33,9 +45,8 @@ struct MomentumRule {
   MomentumRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), momentum(c.momentum) {}
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t) const {
-    const V m = momentum * Load<V>(slot) + g;
-    Store<V>(slot, m);
-    Store<V>(value, w - lr * m);
+    const V m = StoreWithin<V>(slot, kSlotMax, momentum * Load<V>(slot) + g);
+    StoreWithin<V>(value, kValueMax, w - lr * m);
   }
 };
 
@@ -45,9 +56,8 @@ struct NesterovRule {
   NesterovRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), momentum(c.momentum) {}
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t) const {
-    const V m = momentum * Load<V>(slot) + g;
-    Store<V>(slot, m);
-    Store<V>(value, w - lr * (g + momentum * m));
+    const V m = StoreWithin<V>(slot, kSlotMax, momentum * Load<V>(slot) + g);
+    StoreWithin<V>(value, kValueMax, w - lr * (g + momentum * m));
   }
 };
 
@@ -57,9 +67,8 @@ struct AdaGradRule {
   AdaGradRule(const Constants& c, const Batch& b, uint32_t) : lr(b.lr), epsilon(c.epsilon) {}
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t) const {
-    const V a = Load<V>(slot) + g * g;
-    Store<V>(slot, a);
-    Store<V>(value, w - (lr * g) / (vector8::Sqrt(a) + epsilon));
+    const V a = StoreWithin<V>(slot, kSlotMax, Load<V>(slot) + g * g);
+    StoreWithin<V>(value, kValueMax, w - (lr * g) / (vector8::Sqrt(a) + epsilon));
   }
 };
 
@@ -79,11 +88,9 @@ struct AdamRule {
   }
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t dim) const {
-    const V m = beta1 * Load<V>(slot) + one_minus_beta1 * g;
-    const V v = beta2 * Load<V>(slot + dim) + (one_minus_beta2 * g) * g;
-    Store<V>(slot, m);
-    Store<V>(slot + dim, v);
-    Store<V>(value, w - (lr * m) / (vector8::Sqrt(v) + epsilon));
+    const V m = StoreWithin<V>(slot, kSlotMax, beta1 * Load<V>(slot) + one_minus_beta1 * g);
+    const V v = StoreWithin<V>(slot + dim, kSlotMax, beta2 * Load<V>(slot + dim) + (one_minus_beta2 * g) * g);
+    StoreWithin<V>(value, kValueMax, w - (lr * m) / (vector8::Sqrt(v) + epsilon));
   }
 };
 
@@ -93,7 +100,7 @@ struct AdamWRule : AdamRule {
       : AdamRule(c, b, applications), keep(1 - b.lr * c.weight_decay) {}
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t dim) const {
-    AdamRule::Update<V>(g, w * keep, value, slot, dim);
+    AdamRule::Update<V>(g, vector8::Clamp(w * keep, kSlotMax), value, slot, dim);
   }
 };
 
@@ -105,14 +112,12 @@ struct FtrlRule {
   template <typename V>
   void Update(V g, V w, float* value, float* slot, size_t dim) const {
     const V n_before = Load<V>(slot + dim);
-    const V n = n_before + g * g;
+    const V n = StoreWithin<V>(slot + dim, kSlotMax, n_before + g * g);
     const V root = vector8::Sqrt(n);
     const V sigma = (root - vector8::Sqrt(n_before)) * inverse_alpha;
-    const V z = Load<V>(slot) + (g - sigma * w);
-    Store<V>(slot, z);
-    Store<V>(slot + dim, n);
+    const V z = StoreWithin<V>(slot, kSlotMax, Load<V>(slot) + (g - sigma * w));
     const V moved = (vector8::WithSign(l1, z) - z) / ((beta + root) * inverse_alpha + l2);
-    Store<V>(value, vector8::ZeroWithin(z, l1, moved));
+    StoreWithin<V>(value, kValueMax, vector8::ZeroWithin(z, l1, moved));
   }
 };
 
@@ -123,7 +128,7 @@ struct MovingAverageRule {
       : decay(c.decay), one_minus_decay(1 - c.decay) {}
   template <typename V>
   void Update(V g, V w, float* value, float*, size_t) const {
-    Store<V>(value, decay * w + one_minus_decay * g);
+    StoreWithin<V>(value, kValueMax, decay * w + one_minus_decay * g);
   }
 };
 
@@ -132,7 +137,7 @@ struct SumRule {
   SumRule(const Constants&, const Batch&, uint32_t) {}
   template <typename V>
   void Update(V g, V w, float* value, float*, size_t) const {
-    Store<V>(value, w + g);
+    StoreWithin<V>(value, kValueMax, w + g);
   }
 };
 
@@ -178,7 +183,7 @@ inline void RunElements(const Rule& rule, const Gradient& gradient_of, float l2,
                         float* slots, const std::byte* gradient, size_t i, size_t dim) {
   const V w = Load<V>(values + i);
   V g = gradient_of.template At<V>(gradient, i);
-  if (l2 != 0) g = g + l2 * w;
+  if (l2 != 0) g = vector8::Clamp(g + l2 * w, kDecayedGradientMax);
   rule.template Update<V>(g, w, values + i, slots + i, dim);
 }
 
@@ -208,7 +213,7 @@ void RunRowWiseAdaGrad(const Constants& c, const Batch& b, float* values, float*
   const Gradient gradient_of(c, b, gradient);
   const auto gradient_at = [&]<typename V>(size_t i, V w) {
     V g = gradient_of.template At<V>(gradient, i);
-    if (c.l2 != 0) g = g + c.l2 * w;
+    if (c.l2 != 0) g = vector8::Clamp(g + c.l2 * w, kDecayedGradientMax);
     return g;
   };
   Float8 lanes = {};
@@ -223,15 +228,14 @@ void RunRowWiseAdaGrad(const Constants& c, const Batch& b, float* values, float*
       lanes[tail - i] += g * g;
     }
   }
-  const float accumulator = slots[0] + vector8::AddLanes(lanes) * c.inverse_dim;
-  slots[0] = accumulator;
+  const float accumulator = StoreWithin<float>(slots, kSlotMax, slots[0] + vector8::AddLanes(lanes) * c.inverse_dim);
   const float rate = b.lr / (vector8::Sqrt(accumulator) + c.epsilon);
   for (i = 0; i + 8 <= dim; i += 8) {
     const Float8 w = Load<Float8>(values + i);
-    Store<Float8>(values + i, w - rate * gradient_at(i, w));
+    StoreWithin<Float8>(values + i, kValueMax, w - rate * gradient_at(i, w));
   }
   if constexpr (kVectors == 0) {
-    for (; i < dim; ++i) values[i] = values[i] - rate * gradient_at(i, values[i]);
+    for (; i < dim; ++i) StoreWithin<float>(values + i, kValueMax, values[i] - rate * gradient_at(i, values[i]));
   }
 }
 

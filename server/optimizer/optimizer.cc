@@ -13,6 +13,12 @@ namespace {
 
 constexpr uint64_t kCachedCorrections = 1024;
 
+// Within these no rule makes NaN of finite rows (README.md, "Rows stay finite").
+constexpr float kRateMax = 1e6f;     // also of weight decay and L2
+constexpr float kEpsilonMin = 1e-30f;
+constexpr float kAlphaMin = 1e-12f;  // FTRL divides by it
+constexpr float kFtrlMax = 1e15f;
+
 }  // namespace
 
 // Collects the first complaint about a part's numbers.
@@ -25,13 +31,19 @@ class PartOptimizer::RangeCheck {
   void Positive(const std::string& field, float value) {
     if (!(std::isfinite(value) && value > 0)) Fail(field, value, "finite and > 0");
   }
+  void AtMost(const std::string& field, float value, float limit) {
+    if (!(value <= limit)) Fail(field, value, absl::StrCat("at most ", limit));
+  }
+  void AtLeast(const std::string& field, float value, float limit) {
+    if (!(value >= limit)) Fail(field, value, absl::StrCat("at least ", limit));
+  }
   void Fraction(const std::string& field, float value) {
     if (!(value >= 0 && value < 1)) Fail(field, value, "in [0, 1)");
   }
   const absl::Status& status() const { return status_; }
 
  private:
-  void Fail(const std::string& field, float value, const char* must) {
+  void Fail(const std::string& field, float value, const std::string& must) {
     if (!status_.ok()) return;
     status_ = absl::InvalidArgumentError(
         absl::StrCat("part \"", part_, "\": ", field, " is ", value, "; it must be ", must));
@@ -65,7 +77,7 @@ void PartOptimizer::ReadAdam(const char* kind, const AdamLike& adam, RangeCheck*
   c.global_step = adam.step() == Adam::GLOBAL;
   check->Fraction(absl::StrCat(kind, ".beta1"), c.beta1);
   check->Fraction(absl::StrCat(kind, ".beta2"), c.beta2);
-  check->Positive(absl::StrCat(kind, ".epsilon"), c.epsilon);
+  check->AtLeast(absl::StrCat(kind, ".epsilon"), c.epsilon, kEpsilonMin);
   slots_ = 2 * c.dim;
 }
 
@@ -90,7 +102,7 @@ absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
       c.lr = optimizer.adagrad().lr();
       c.epsilon = optimizer.adagrad().epsilon();
       c.initial_accumulator = optimizer.adagrad().initial_accumulator();
-      check->Positive("adagrad.epsilon", c.epsilon);
+      check->AtLeast("adagrad.epsilon", c.epsilon, kEpsilonMin);
       check->NotNegative("adagrad.initial_accumulator", c.initial_accumulator);
       slots_ = c.dim;
       kernel_ = Choose<AdaGradRule>(c);
@@ -99,7 +111,7 @@ absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
       c.lr = optimizer.rowwise_adagrad().lr();
       c.epsilon = optimizer.rowwise_adagrad().epsilon();
       c.initial_accumulator = optimizer.rowwise_adagrad().initial_accumulator();
-      check->Positive("rowwise_adagrad.epsilon", c.epsilon);
+      check->AtLeast("rowwise_adagrad.epsilon", c.epsilon, kEpsilonMin);
       check->NotNegative("rowwise_adagrad.initial_accumulator", c.initial_accumulator);
       slots_ = 1;
       kernel_ = ChooseRowWiseAdaGrad(c);
@@ -112,6 +124,7 @@ absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
       ReadAdam("adamw", optimizer.adamw(), check);
       c.weight_decay = optimizer.adamw().weight_decay();
       check->NotNegative("adamw.weight_decay", c.weight_decay);
+      check->AtMost("adamw.weight_decay", c.weight_decay, kRateMax);
       kernel_ = Choose<AdamWRule>(c);
       break;
     case Optimizer::kFtrl:
@@ -124,6 +137,10 @@ absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
       check->NotNegative("ftrl.beta", c.ftrl_beta);
       check->NotNegative("ftrl.l1", c.ftrl_l1);
       check->NotNegative("ftrl.l2", c.ftrl_l2);
+      check->AtLeast("ftrl.alpha x lr_scale", c.lr * part.lr_scale(), kAlphaMin);
+      check->AtMost("ftrl.beta", c.ftrl_beta, kFtrlMax);
+      check->AtMost("ftrl.l1", c.ftrl_l1, kFtrlMax);
+      check->AtMost("ftrl.l2", c.ftrl_l2, kFtrlMax);
       slots_ = 2 * c.dim;
       kernel_ = Choose<FtrlRule>(c);
       break;
@@ -140,6 +157,7 @@ absl::Status PartOptimizer::ReadKind(const PartSpec& part, RangeCheck* check) {
           "part \"", part.name(), "\" has no optimizer; name one, or say frozen: true"));
   }
   check->NotNegative("learning rate", c.lr);
+  check->AtMost("learning rate x lr_scale", c.lr * part.lr_scale(), kRateMax);
   return check->status();
 }
 
@@ -156,6 +174,7 @@ absl::StatusOr<PartOptimizer> PartOptimizer::Create(const PartSpec& part) {
   RangeCheck check(part.name());
   check.NotNegative("lr_scale", part.lr_scale());
   check.NotNegative("l2.weight", part.l2().weight());
+  check.AtMost("l2.weight", part.l2().weight(), kRateMax);
   check.NotNegative("clip.value", part.clip().value());
   check.NotNegative("clip.norm", part.clip().norm());
   const bool lazy = part.l2().scope() == L2::ALL_LAZY;
@@ -192,7 +211,8 @@ void PartOptimizer::InitializeSlots(const float* values, float* slots) const {
   const float k = constants_.ftrl_beta * (1.0f / constants_.lr) + constants_.ftrl_l2;
   for (uint32_t i = 0; i < constants_.dim; ++i) {
     const float w = values[i];
-    slots[i] = w == 0 ? 0 : vector8::WithSign(constants_.ftrl_l1, -w) - w * k;
+    const float z = w == 0 ? 0 : vector8::WithSign(constants_.ftrl_l1, -w) - w * k;
+    slots[i] = vector8::Clamp(z, kernels::kSlotMax);
   }
 }
 
@@ -200,10 +220,10 @@ PartOptimizer::Batch PartOptimizer::Prepare(const UpdateArguments& arguments) co
   Batch batch;
   const bool sum = kind_ == Optimizer::kSum;
   batch.scale = sum ? 1 : arguments.scale;
-  batch.lr = constants_.lr * arguments.lr_scale;
+  batch.lr = std::min(constants_.lr * arguments.lr_scale, kRateMax);
   batch.clock = arguments.clock;
   if (kind_ == Optimizer::kFtrl) {
-    batch.idle = !(batch.lr > 0);
+    batch.idle = !(batch.lr >= kAlphaMin);
     batch.inverse_lr = batch.idle ? 0 : 1.0f / batch.lr;
   }
   if (HasAdamSteps() && constants_.global_step) {

@@ -29,8 +29,8 @@ struct UpdateArguments {
 
 class PartOptimizer {
  public:
-  // INVALID_ARGUMENT names the part and the field: no optimizer (a frozen part needs none), a rate that is negative or not
-  // finite, l2 or clip on MOVING_AVERAGE or SUM, l2 ALL_LAZY on FTRL.
+  // INVALID_ARGUMENT names the part and the field: no optimizer (a frozen part needs none), a rate that is negative,
+  // not finite or above 1e6, l2 or clip on MOVING_AVERAGE or SUM, l2 ALL_LAZY on FTRL.
   static absl::StatusOr<PartOptimizer> Create(const PartSpec& part);
 
   uint32_t dim() const { return constants_.dim; }
@@ -52,7 +52,7 @@ class PartOptimizer {
     float adam_epsilon = 0;
     double decay = 1;      // L2 ALL_LAZY: factor of one clock
     Clock clock = 0;
-    bool idle = false;     // a rate of zero changes nothing where 1 / rate is needed
+    bool idle = false;     // a rate of zero, or next to it, changes nothing where 1 / rate is needed
   };
   Batch Prepare(const UpdateArguments& arguments) const;
 

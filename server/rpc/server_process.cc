@@ -140,6 +140,7 @@ int ServerProcess::Impl::Run() {
     }
   }
   if (ready) code = JoinAndServe();
+  if (options_.before_shutdown) options_.before_shutdown(code);
   metrics_server.reset();
   service_.Shutdown(listening_.server.get());
   link_now_ = nullptr;

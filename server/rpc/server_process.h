@@ -4,6 +4,7 @@
 // Run on one thread; Stop from any.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,8 @@ struct ServerOptions {
   int metrics_port = 0;                 // 0: any free one; negative: none
   int join_timeout_s = 60;
   int scheduler_timeout_s = 600;        // without an answer of its; 0: for ever
+  // Called once Run knows what it will return, before it ends the service and the threads. May be empty.
+  std::function<void(int exit_code)> before_shutdown;
 };
 
 class ServerProcess {

@@ -36,13 +36,14 @@ absl::Status BadValue(const wire::TableGradients& table, const wire::PushRequest
                                          i % layout.width());
   if (!AllFinite(value, type)) {
     return absl::InvalidArgumentError(absl::StrCat("push to table `", layout.name(),
-                                                   "` holds NaN or infinity", place));
+                                                   "` holds NaN or infinity", place,
+                                                   ": has training diverged? Lower the learning rate, or clip"));
   }
   float gradient;
   DecodeValues(value.data(), type, 1, &gradient);
   return absl::InvalidArgumentError(absl::StrCat(
       "push to table `", layout.name(), "` holds gradient ", gradient, " of weight ", request.weight,
-      place, "; above ", limit, " rows would overflow: has training diverged?"));
+      place, "; the limit is ", limit, ": has training diverged? Lower the learning rate, or clip"));
 }
 
 absl::Status CheckHeader(const wire::PushRequest& request) {

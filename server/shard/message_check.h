@@ -60,8 +60,8 @@ inline DataType WireDataType(wire::ValueType type) {
   return type == wire::ValueType::kFloat32 ? FLOAT32 : BFLOAT16;
 }
 
-// Of |gradient| / min(weight, 1): its square, summed over every push of a long job, is a finite float, so
-// that no push that passes makes a row or an optimizer's slot infinite.
+// Of |gradient| / min(weight, 1). With it, and by the limits of server/optimizer/README.md, no push that
+// passes, nor any number of them, makes a row or an optimizer's slot infinite or NaN.
 inline constexpr float kMeanGradientMax = 1e15f;
 
 inline constexpr uint32_t kMaxPartsOfPush = 1024;  // at staleness 0, of one worker's clock

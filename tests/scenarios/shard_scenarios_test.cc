@@ -256,7 +256,7 @@ TEST_CASE("shard scenarios play as they are written") {
     if (entry.path().extension() == ".txt") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
-  REQUIRE(files.size() >= 5);
+  REQUIRE(files.size() == 14);
   for (const auto& file : files) {
     INFO(file.string());
     const Replay replay = ReplayFile(file);

@@ -364,12 +364,14 @@ void ClusterHarness::RunStep(int member, uint64_t life) {
     FakeMember& m = *members_[member];
     if (!Alive(member, life) || m.hung) return;
     const SyncRange& range = m.work->sync();
+    const bool later = m.work->epoch() > 1 && options_.steps_later > 0;
+    const uint64_t steps = later ? options_.steps_later : options_.steps;
     const uint64_t step = m.progress.next_step();
-    if (step >= options_.steps || step >= range.end_step()) {
+    if (step >= steps || step >= range.end_step()) {
       WorkDone done = m.progress;
-      if (step >= options_.steps) {
+      if (step >= steps) {
         done.set_end_of_data(true);
-        done.set_end_of_data_step(options_.steps);
+        done.set_end_of_data_step(steps);
       }
       return Done(member, life, done);
     }

@@ -24,6 +24,7 @@ struct HarnessOptions {
   uint32_t splits = 10;
   uint32_t valid_splits = 3;
   uint64_t steps = 100;         // synchronous: of an epoch
+  uint64_t steps_later = 0;     // of every epoch but the first; 0: the same
   uint64_t samples_per_step = 60;
   bool checkpoints = true;
   SchedulerState resumed;       // what the first scheduler starts from

@@ -45,6 +45,19 @@ TEST_CASE("a job with any number of workers does every split or step of every ep
   CHECK(cluster.stored().checkpoint() == "ckpt/epoch-00002");
 }
 
+TEST_CASE("training data of another length than before fails the job") {
+  const uint64_t steps_later = GENERATE(99u, 101u);
+  HarnessOptions options;
+  options.synchronous = true;
+  options.workers = 2;
+  options.steps_later = steps_later;
+  ClusterHarness cluster(options);
+  REQUIRE(cluster.RunToEnd());
+  CHECK(cluster.stored().phase() == FAILED);
+  CHECK_THAT(cluster.stored().message(),
+             Catch::Contains("data.train has " + std::to_string(steps_later) + " steps in epoch 2, and had 100"));
+}
+
 TEST_CASE("train.limit_steps ends the job in the epoch in which a worker's clock reaches it") {
   const bool synchronous = GENERATE(false, true);
   const uint64_t limit = GENERATE(5u, 130u);

@@ -94,6 +94,16 @@ TEST_CASE("a queue over stored progress leases only what is neither done nor lea
   CHECK_FALSE(after.AnyFree());
 }
 
+TEST_CASE("of files, and of nothing else, the planned sizes can be told from the splits") {
+  std::vector<Split> files = Splits(3);
+  for (Split& split : files) split.set_file("a");
+  files[1].set_source(1);
+  CHECK(PlannedFileBytes(files) == std::vector<uint64_t>{30, 20});
+  CHECK(PlannedFileBytes(Splits(2)).empty());  // generated rows
+  files[2].set_sequential(true);
+  CHECK(PlannedFileBytes(files).empty());
+}
+
 TEST_CASE("the order of splits follows from the seed") {
   const auto splits = Splits(50);
   const auto order = [&](uint64_t seed) {
@@ -178,6 +188,41 @@ TEST_CASE("the end of the data ends the epoch once every slice before it is done
   CHECK(s.WorkOf(5).sync().end_step() == 7);
   CHECK(s.plan.Complete(5, s.Upto(5, 7)));
   CHECK(s.plan.AllDone());
+}
+
+TEST_CASE("ranks that find other ends of the data are told apart, whichever is first") {
+  for (const bool short_first : {true, false}) {
+    Steps s;
+    s.Start({5, 9});
+    WorkDone end = s.Upto(5, 7);
+    end.set_end_of_data(true);
+    end.set_end_of_data_step(7);
+    WorkDone more = s.Upto(9, 10);
+    CHECK(s.plan.Complete(short_first ? 5 : 9, short_first ? end : more));
+    CHECK(s.plan.Disagreement().empty());
+    CHECK(s.plan.Complete(short_first ? 9 : 5, short_first ? more : end));
+    CHECK_THAT(s.plan.Disagreement(), Catch::Contains("7 steps for one worker, and at least 10"));
+  }
+  Steps s;
+  s.Start({5, 9});
+  for (Incarnation worker : {5, 9}) {
+    WorkDone end = s.Upto(worker, worker);
+    end.set_end_of_data(true);
+    end.set_end_of_data_step(worker);
+    CHECK(s.plan.Complete(worker, end));
+  }
+  CHECK_THAT(s.plan.Disagreement(), Catch::Contains("5 steps for one worker, and at least 9"));
+}
+
+TEST_CASE("ranks that find the same end agree, also where the work was to end before") {
+  Steps s;
+  s.progress.set_end_known(true);  // train.limit_steps
+  s.progress.set_end_step(7);
+  s.Start({5, 9});
+  for (Incarnation worker : {5, 9}) CHECK(s.plan.Complete(worker, s.Upto(worker, 7)));
+  CHECK(s.plan.AllDone());
+  CHECK(s.plan.Disagreement().empty());
+  CHECK(s.progress.data_end() == 0);
 }
 
 TEST_CASE("leftovers beyond the end of the data vanish when the end is learned") {

@@ -52,15 +52,12 @@ absl::StatusOr<bool> Prefetcher::Next(Batch* batch) {
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (read_ == taken_ && !done_) {
-      const auto start = std::chrono::steady_clock::now();
       const auto ready = [this] { return read_ > taken_ || done_; };
       while (!changed_.wait_for(lock, kLookAtStop, ready)) {
         if (stopped_ == nullptr || !stopped_->load(std::memory_order_relaxed)) continue;
         batch->Clear();
         return absl::CancelledError("stopped while waiting for data");
       }
-      waited_seconds_ +=
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
     if (read_ == taken_) {
       batch->Clear();

@@ -29,16 +29,12 @@ class Prefetcher {
   // an error of the source comes after the batches before it. Both are final.
   absl::StatusOr<bool> Next(Batch* batch);
 
-  // Time that Next() spent waiting, since the start. For the thread that calls Next().
-  double waited_seconds() const { return waited_seconds_; }
-
  private:
   void Run();
 
   BatchSource* const source_;
   const size_t max_rows_;
   const std::atomic<bool>* const stopped_;
-  double waited_seconds_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -114,16 +114,22 @@ absl::StatusOr<std::unique_ptr<RowCollector>> Readers::NewCollector(const Side& 
                                         &read_stats_);
 }
 
-absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side) const {
+absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side,
+                                                            const std::vector<uint64_t>& planned_bytes) const {
   const Source& source = *side.source;
   if (side.generated()) {
     return std::make_unique<GeneratedRows>(source.first_row(), source.first_row() + source.rows());
   }
   auto files = FilesOf(source);
   if (!files.ok()) return files.status();
+  if (!planned_bytes.empty() && planned_bytes.size() != files->size()) {
+    return absl::FailedPreconditionError(absl::StrCat("data.train.files: ", files->size(), " files here, but the job was planned with ",
+                                                      planned_bytes.size()));
+  }
   std::vector<TextRows::Piece> pieces;
   for (size_t i = 0; i < files->size(); ++i) {
-    pieces.push_back({static_cast<uint32_t>(i), (*files)[i], 0, LineReader::kToEnd});
+    const uint64_t end = planned_bytes.empty() ? LineReader::kToEnd : planned_bytes[i];
+    pieces.push_back({static_cast<uint32_t>(i), (*files)[i], 0, end});
   }
   return std::make_unique<TextRows>(std::move(pieces), HeaderOf(side.schema), TextOf(side.schema));
 }
@@ -172,7 +178,7 @@ absl::StatusOr<SyncSource*> Readers::TrainSteps(uint64_t epoch) {
   auto collector = NewCollector(train_, epoch);
   if (!collector.ok()) return collector.status();
   SyncSource::Options options;
-  options.open = [this] { return AllRows(train_); };
+  options.open = [this] { return AllRows(train_, planned_bytes_); };
   options.collector = *std::move(collector);
   // A step's rows are whole lines: with negatives, positives and what was drawn for them.
   options.global_batch =

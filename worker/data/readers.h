@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,6 +38,10 @@ class Readers {
   // One split of data.valid, in file order.
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenEvalSplit(const Split& split);
 
+  // Sizes of the files of data.train, as the job was planned with them: a file that differs is refused when it
+  // is opened (plain text may have grown, and is read up to the planned size). At staleness 0, before TrainSteps.
+  void ExpectTrainFiles(std::vector<uint64_t> bytes) { planned_bytes_ = std::move(bytes); }
+
   // The epoch's steps at staleness 0. The object stays ours and is kept while the epoch stays the
   // same, so that a range that begins where the last ended costs nothing.
   absl::StatusOr<SyncSource*> TrainSteps(uint64_t epoch);
@@ -58,7 +63,7 @@ class Readers {
   };
   Readers(const JobConfig& config, Targets targets);
   absl::StatusOr<Side> MakeSide(const Source& source, DataConfig::Format format, bool training) const;
-  absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Side& side) const;
+  absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Side& side, const std::vector<uint64_t>& planned_bytes = {}) const;
   absl::StatusOr<std::unique_ptr<RowStream>> SplitRows(const Side& side, const Split& split) const;
   absl::StatusOr<std::unique_ptr<RowCollector>> NewCollector(const Side& side, uint64_t epoch);
 
@@ -71,6 +76,7 @@ class Readers {
   ReadStats read_stats_;
   std::unique_ptr<SyncSource> sync_;
   uint64_t sync_epoch_ = 0;
+  std::vector<uint64_t> planned_bytes_;  // empty: not known
 };
 
 }  // namespace tidegate

@@ -10,11 +10,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 
 namespace tidegate {
 namespace {
 
 constexpr int kPollMs = 100;
+constexpr int kSilentPollsToTell = 100;
 
 class StreamReader final : public ByteReader {
  public:
@@ -30,8 +32,13 @@ class StreamReader final : public ByteReader {
       // A pipe that no writer has opened yet has no event; one that all have closed hangs up.
       pollfd wait{fd_, POLLIN, 0};
       const int ready = poll(&wait, 1, kPollMs);
+      if (ready == 0 && ++silent_polls_ % kSilentPollsToTell == 0) {
+        TG_LOG(INFO) << "waiting for " << path_ << ": " << (any_ ? "no more bytes come yet" : "nobody has written to it yet");
+      }
       if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
+      silent_polls_ = 0;
       const ssize_t n = read(fd_, out, size);
+      if (n > 0) any_ = true;
       if (n >= 0) return static_cast<size_t>(n);
       if (errno == EINTR || errno == EAGAIN) continue;
       return absl::UnavailableError(absl::StrCat(path_, ": cannot be read: ", std::strerror(errno)));
@@ -42,6 +49,8 @@ class StreamReader final : public ByteReader {
   const int fd_;
   const std::string path_;
   const std::shared_ptr<const std::atomic<bool>> cancelled_;
+  int silent_polls_ = 0;
+  bool any_ = false;
 };
 
 }  // namespace

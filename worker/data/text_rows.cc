@@ -88,7 +88,11 @@ absl::StatusOr<bool> LineReader::Next(Line* line) {
   size_t length = 0;
   absl::StatusOr<bool> ended = FindEnd(&length);
   if (!ended.ok()) return ended;
-  if (!*ended && length == 0) return false;
+  if (!*ended && length == 0) {
+    if (end_ == kToEnd) return false;
+    return absl::FailedPreconditionError(absl::StrCat("ends at byte ", offset_, ", but is to be read up to ", end_,
+                                                      ": it was cut off while the job ran"));
+  }
   const char* data = buffer_.data() + pos_;
   *line = Line{data, length, offset_, false};
   if (line->size > 0 && data[line->size - 1] == '\r') --line->size;
@@ -139,13 +143,13 @@ absl::Status TextRows::Open(const Piece& piece) {
     return absl::InvalidArgumentError(absl::StrCat(piece.file, ": the split [", piece.begin, ", ",
                                                    piece.end, ") ends before it begins"));
   }
-  if (!whole && piece.end != LineReader::kToEnd) {
+  if (piece.end != LineReader::kToEnd) {
     absl::StatusOr<uint64_t> bytes = FileBytes(piece.file);
     if (!bytes.ok()) return bytes.status();
-    if (piece.end > *bytes) {
+    if (whole ? piece.end != *bytes : piece.end > *bytes) {
       return absl::FailedPreconditionError(
-          absl::StrCat(piece.file, ": has ", *bytes, " bytes, but the split ends at ", piece.end,
-                       ": not the file that the job was planned with"));
+          absl::StrCat(piece.file, ": has ", *bytes, " bytes, but ", piece.end,
+                       " were planned: not the file that the job was planned with"));
     }
   }
   auto input = open_ != nullptr ? open_(piece)
@@ -168,6 +172,9 @@ absl::StatusOr<bool> TextRows::Next(Row* row) {
       if (absl::Status s = Open(pieces_[next_piece_++]); !s.ok()) return s;
     }
     absl::StatusOr<bool> more = lines_->Next(&line);
+    if (absl::IsFailedPrecondition(more.status())) {
+      return absl::FailedPreconditionError(absl::StrCat(NameOf(source_), " ", more.status().message()));
+    }
     if (!more.ok()) return more;
     if (!*more) {
       lines_.reset();

@@ -31,7 +31,7 @@ class LineReader {
 
   // `input` stands at byte `begin` if begin is 0, else at begin - 1. Lines that start before `end`.
   LineReader(std::unique_ptr<ByteReader> input, uint64_t begin, uint64_t end);
-  // False at the end. The line is valid until the next call.
+  // False at the end; FAILED_PRECONDITION where the input ends before `end`. The line is valid until the next call.
   absl::StatusOr<bool> Next(Line* line);
 
  private:

@@ -24,6 +24,7 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+constexpr int64_t kUnreachableMinMs = 10'000;
 constexpr double kProgressivePeriodS = 1;  // between two reports of progressive counts
 
 bool IsFenced(const absl::Status& status) {
@@ -245,6 +246,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
   auto readers = Readers::Create(job);
   if (!readers.ok()) return readers.status();
   session->readers = *std::move(readers);
+  session->readers->ExpectTrainFiles(session->link->membership().train_file_bytes);
 
   session->link->Start();
   if (auto s = session->link->DeclareTables(session->model->tables()); !s.ok()) return s;
@@ -263,6 +265,9 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
                                          ? wire::ValueType::kBfloat16
                                          : wire::ValueType::kFloat32;
   client_options.want_routing = [link = session->link.get()](Epoch) { link->HeartbeatNow(); };
+  client_options.unreachable_after_ms =
+      std::max<int64_t>(kUnreachableMinMs, static_cast<int64_t>(job.train().stall_timeout_s() * 1000.0f));
+  client_options.unreachable = [session](const std::string& why) { session->OnLost(why); };  // it outlives the client
   auto client = std::make_unique<ClusterClient>(client_options);
   {
     std::lock_guard lock(session->mu);

@@ -103,6 +103,8 @@ TEST_CASE("unknown fields are named with line, column and the nearest field, all
   CHECK(e.find("no field \"fromat\" in DataConfig (did you mean \"format\"?)") != std::string::npos);
   CHECK(e.find("job.textproto:5:") != std::string::npos);
   CHECK(e.find("did you mean \"train\"") != std::string::npos);
+  CHECK(ErrorOf("data {\n  sequential: true\n}\n").find("no field \"sequential\" in DataConfig (it is in train { sequential: ... }, "
+                                                          "valid { sequential: ... })") != std::string::npos);
 }
 
 TEST_CASE("an unknown enum value names its place and the choices") {
@@ -156,6 +158,10 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"table.emb.part.v.dim=5000", "dim is 5000"},
       {"table.emb.part.v.adam.lr=0", "adam.lr is 0"},
       {"table.emb.part.v.adam.lr=nan", "adam.lr is nan"},
+      {"table.emb.part.v.adam.lr=1e7", "adam.lr is 1e+07"},
+      {"table.emb.part.v.lr_scale=1e10", "lr_scale x the optimizer's rate is 1e+07"},
+      {"table.emb.part.v.l2.weight=1e7", "l2.weight is 1e+07"},
+      {"table.emb.part.v.adam.epsilon=1e-38", "adam.epsilon is"},
       {"table.emb.part.v.adam.lr=inf", "adam.lr is inf"},
       {"table.emb.part.v.adam.beta1=1", "adam.beta1 is 1"},
       {"table.emb.part.v.l2.weight=-1", "l2.weight is -1"},

@@ -1,5 +1,6 @@
 #include "server/optimizer/optimizer.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -221,6 +222,49 @@ TEST_CASE("lanes, tails and fixed widths give the bits of the scalar reference")
   CAPTURE(kind, dim, l2, clip);
   CHECK(std::memcmp(values.data(), expected.data(), values.size() * 4) == 0);
   CHECK((slots.empty() || std::memcmp(slots.data(), expected_slots.data(), slots.size() * 4) == 0));
+}
+
+TEST_CASE("rows stay finite under any number of pushes that the checks let pass") {
+  const std::string rule = GENERATE(
+      "sgd { lr: 1e6 }", "momentum { lr: 1e6 momentum: 0.9999999 }", "momentum { lr: 1e6 nesterov: true }",
+      "adagrad { lr: 1e6 epsilon: 1e-30 }", "rowwise_adagrad { lr: 1e6 epsilon: 1e-30 }",
+      "adam { lr: 1e6 beta1: 0.9999999 beta2: 0 epsilon: 1e-30 }", "adam { lr: 1e6 step: GLOBAL beta2: 0.9999999 epsilon: 1e-30 }",
+      "adamw { lr: 1e6 weight_decay: 1e6 epsilon: 1e-30 }", "ftrl { alpha: 1e-12 beta: 0 l1: 1e15 l2: 0 }",
+      "ftrl { alpha: 1e6 beta: 0 }", "ftrl { alpha: 1e-12 beta: 1e15 l2: 1e15 }", "moving_average { decay: 0 }", "sum {}");
+  const std::string l2 = GENERATE("", " l2 { weight: 1e6 }", " l2 { weight: 1e6 scope: ALL_LAZY }");
+  const float scale = GENERATE(1.0f, 3e38f, 1e-30f);  // of the learning rate
+  const auto made = PartOptimizer::Create(ParsePart("dim: 11 optimizer { " + rule + " }" + l2));
+  if (!made.ok()) {
+    CHECK_THAT(std::string(made.status().message()), Catch::Contains("l2"));
+    return;
+  }
+  CAPTURE(rule, l2, scale);
+  std::vector<float> values(11, 3e38f), slots(made->slots()), gradient(11);
+  for (const float start : {3e38f, 0.0f, -1e-38f}) {
+    std::fill(values.begin(), values.end(), start);
+    made->InitializeSlots(values.data(), slots.data());
+    bool finite = true;
+    for (uint32_t push = 0; push < 1000; ++push) {
+      const float size = push % 7 == 3 ? 1e-23f : push % 5 == 0 ? 0.0f : 1e15f;
+      for (size_t i = 0; i < gradient.size(); ++i) gradient[i] = (push / (i + 1)) % 2 == 0 ? size : -size;
+      made->Apply(made->Prepare({.lr_scale = scale, .clock = push}), values.data(), slots.data(),
+                  reinterpret_cast<const std::byte*>(gradient.data()), push, push == 0 ? 0 : push - 1);
+      for (const auto* row : {&values, &slots}) {
+        finite = finite && std::all_of(row->begin(), row->end(), [](float x) { return std::isfinite(x); });
+      }
+    }
+    CHECK(finite);
+  }
+}
+
+TEST_CASE("numbers with which a row could leave what is finite are refused with their field") {
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd { lr: 1.1e6 } }"), Catch::Contains("learning rate") && Catch::Contains("1e+06"));
+  CHECK_THAT(ErrorOf("dim: 4 lr_scale: 1e3 optimizer { sgd { lr: 1e4 } }"), Catch::Contains("learning rate x lr_scale"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { ftrl { alpha: 1e-13 } }"), Catch::Contains("ftrl.alpha"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { ftrl { l1: 1e16 } }"), Catch::Contains("ftrl.l1"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adagrad { epsilon: 1e-38 } }"), Catch::Contains("adagrad.epsilon"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { adamw { weight_decay: 1e7 } }"), Catch::Contains("weight_decay"));
+  CHECK_THAT(ErrorOf("dim: 4 optimizer { sgd {} } l2 { weight: 1e7 }"), Catch::Contains("l2.weight"));
 }
 
 TEST_CASE("a part's spec is refused with its name and field") {

@@ -47,6 +47,7 @@ TEST_CASE("bounded: every push counts once, and no pull is answered before its b
     std::vector<Clock> ticked(kWorkers, -1);
     std::vector<std::vector<TestPush>> sent(kWorkers);
     std::map<CallToken, Clock> parked;  // bound
+    int released = 0, waited = 0;
     for (Incarnation worker = 1; worker <= kWorkers; ++worker) harness.Hello(worker);
     auto minimum = [&] { return *std::min_element(ticked.begin(), ticked.end()); };
     for (int step = 0; step < 300; ++step) {
@@ -92,13 +93,17 @@ TEST_CASE("bounded: every push counts once, and no pull is answered before its b
       for (auto it = parked.begin(); it != parked.end();) {
         const bool answered = harness.Answered(it->first);
         if (answered && harness.Answer(it->first).status.ok()) {
+          ++released;
           REQUIRE(it->second <= minimum());
           REQUIRE(harness.Answer(it->first).min_clock <= minimum());
         }
+        if (!answered) ++waited;
         REQUIRE((answered || it->second > minimum()));
         it = answered ? parked.erase(it) : std::next(it);
       }
     }
+    CHECK(released > 20);
+    CHECK(waited > 20);
     for (const auto& [key, row] : expected) CHECK(harness.Read(0, {key}) == row);
   }
 }

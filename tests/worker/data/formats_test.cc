@@ -265,7 +265,7 @@ TEST_CASE("the real samples of libffm, Avazu and MovieLens read whole") {
   for (const Sample& s : samples) {
     const std::string file = RealData(s.file);
     if (file.empty()) {
-      WARN("skipped: no " << s.file << " under $TIDEGATE_DATA");
+      WARN("SKIPPED: no " << s.file << " under $TIDEGATE_DATA");
       continue;
     }
     std::string text = std::string("data { ") + s.config + " model { task { label: '" +

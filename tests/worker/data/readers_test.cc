@@ -1,6 +1,7 @@
 #include "worker/data/readers.h"
 
 #include <google/protobuf/text_format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -258,6 +259,55 @@ TEST_CASE("step ranges may follow each other, leave gaps or go back") {
     CHECK_FALSE(source->SetRange(Range(3, 1)).ok());
     CHECK_FALSE(source->SetRange(Range(0, 1, 0, 0)).ok());
   }
+}
+
+TEST_CASE("at staleness 0 a file that is not of the planned size is refused in the next epoch") {
+  const bool gzip = GENERATE(false, true);
+  const std::string name = gzip ? "planned.libsvm.gz" : "planned.libsvm";
+  const auto write = [&](int lines) { return WriteFile(name, gzip ? Gzip(Lines(0, lines)) : Lines(0, lines)); };
+  const std::string file = write(90);
+  const auto readers = Make(Base(absl::StrCat("format: LIBSVM train { files: '", file, "' }")));
+  readers->ExpectTrainFiles({*FileBytes(file)});
+  SyncSource* source = *readers->TrainSteps(1);
+  REQUIRE(source->SetRange(Range(0, 100)).ok());
+  CHECK(Drain(source, 10).size() == 90);
+
+  write(89);
+  Batch batch;
+  source = *readers->TrainSteps(2);
+  REQUIRE(source->SetRange(Range(0, 100)).ok());
+  const absl::Status shrunk = source->Next(10, &batch).status();
+  CHECK(absl::IsFailedPrecondition(shrunk));
+  CHECK_THAT(std::string(shrunk.message()), Catch::Contains(name) && Catch::Contains("not the file that the job was planned with"));
+
+  write(99);  // plain text may grow: what was planned is read
+  source = *readers->TrainSteps(3);
+  REQUIRE(source->SetRange(Range(0, 100)).ok());
+  if (gzip) {
+    CHECK(absl::IsFailedPrecondition(source->Next(10, &batch).status()));
+  } else {
+    CHECK(Drain(source, 10).size() == 90);
+  }
+  readers->ExpectTrainFiles({1, 2});
+  source = *readers->TrainSteps(4);
+  CHECK_THAT(std::string(source->SetRange(Range(0, 1)).message()), Catch::Contains("1 files here"));
+}
+
+TEST_CASE("a file that is cut off while it is read is an error") {
+  const std::string file = WriteFile("cut.libsvm", Lines(0, 40000));
+  const uint64_t bytes = *FileBytes(file);
+  const auto readers =
+      Make(Base(absl::StrCat("format: LIBSVM max_bad_lines: 1 train { files: '", file, "' }")));  // the last line
+  readers->ExpectTrainFiles({bytes});
+  SyncSource* source = *readers->TrainSteps(1);
+  REQUIRE(source->SetRange(Range(0, 10000)).ok());
+  Batch batch;
+  REQUIRE(source->Next(10, &batch).ok());
+  REQUIRE(truncate(file.c_str(), static_cast<off_t>(bytes - 20)) == 0);
+  absl::StatusOr<bool> more = true;
+  while (more.ok() && *more) more = source->Next(10, &batch);
+  CHECK(absl::IsFailedPrecondition(more.status()));
+  CHECK_THAT(std::string(more.status().message()), Catch::Contains("cut.libsvm") && Catch::Contains("was cut off"));
 }
 
 TEST_CASE("bad lines are counted with file and line until there are too many") {

@@ -113,10 +113,15 @@ TEST_CASE("a line beyond 1 MiB is marked and does not take its neighbours along"
 
 TEST_CASE("compressed files are one split") {
   const std::string file = WriteFile("c.gz", Gzip("a\nb\n"));
-  CHECK(ReadRows({{0, file, 0, 5}}).size() == 2);
-  TextRows rows({{0, file, 4, 9}});
+  const uint64_t bytes = *FileBytes(file);
+  CHECK(ReadRows({{0, file, 0, bytes}}).size() == 2);
+  TextRows part({{0, file, 4, bytes}});
   Row row;
-  CHECK(absl::IsInvalidArgument(rows.Next(&row).status()));
+  CHECK(absl::IsInvalidArgument(part.Next(&row).status()));
+  for (const uint64_t planned : {bytes - 1, bytes + 1}) {
+    TextRows other({{0, file, 0, planned}});
+    CHECK(absl::IsFailedPrecondition(other.Next(&row).status()));
+  }
 }
 
 TEST_CASE("a split beyond the file's end is another file") {

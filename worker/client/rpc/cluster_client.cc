@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/clock.h"
 #include "common/logging.h"
 #include "common/rpc/byte_buffer.h"
@@ -34,6 +35,8 @@ class ClusterClient::Impl {
 
   explicit Impl(Options options)
       : want_routing_(std::move(options.want_routing)),
+        unreachable_after_ms_(options.unreachable_after_ms),
+        unreachable_(std::move(options.unreachable)),
         message_limit_bytes_(options.tracker.message_limit_bytes),
         tracker_(options.tracker) {
     thread_ = std::thread([this] { Loop(); });
@@ -128,6 +131,9 @@ class ClusterClient::Impl {
     TimeMs complained_at = -kComplainEveryMs;
     TimeMs broken_at = -kComplainEveryMs;        // newest, and first of those that followed each other
     TimeMs first_broken_at = -kComplainEveryMs;
+    TimeMs first_sent_at = -1;
+    bool reached = false;      // has answered
+    std::string last_error;    // of its newest connection
   };
   struct Finished {
     Done done;
@@ -176,6 +182,7 @@ class ClusterClient::Impl {
       auto found = peers_.find(server);
       if (stopping_ || found == peers_.end()) return true;  // the tracker knows, or will
       Peer& peer = found->second;
+      if (peer.first_sent_at < 0) peer.first_sent_at = Now();
       if (peer.channel == nullptr) {
         peer.channel = MakeDataChannel(peer.address,
                                        static_cast<int>(message_limit_bytes_ + kMessageSlackBytes));
@@ -241,13 +248,29 @@ class ClusterClient::Impl {
     }
   }
 
+  // What to say of a server that never answered, once. REQUIRES: mutex_ held.
+  std::string FindUnreachable(TimeMs now) {
+    if (stopping_ || told_unreachable_ || unreachable_after_ms_ <= 0 || !unreachable_) return "";
+    for (const auto& [server, peer] : peers_) {
+      if (peer.reached || peer.first_sent_at < 0 || now - peer.first_sent_at < unreachable_after_ms_) continue;
+      told_unreachable_ = true;
+      return absl::StrCat("server ", server, " cannot be reached at ", peer.address, " (tried for ",
+                          (now - peer.first_sent_at) / 1000, " s, train.stall_timeout_s",
+                          peer.last_error.empty() ? "" : "; last: ", peer.last_error,
+                          "): it is the address that the server gave by --advertise, or else by --listen");
+    }
+    return "";
+  }
+
   // Returns how long to wait at most.
   TimeMs RunTimers() {
     const TimeMs now = Now();
     Work work;
     TimeMs next;
+    std::string unreachable;
     {
       std::lock_guard lock(mutex_);
+      unreachable = FindUnreachable(now);
       if (tracker_.NextTime() <= now) {
         tracker_.OnTime(now);
         work = Collect();
@@ -255,6 +278,7 @@ class ClusterClient::Impl {
       next = tracker_.NextTime();
     }
     Carry(work);
+    if (!unreachable.empty()) unreachable_(unreachable);
     return std::clamp<TimeMs>(next > now ? next - now : 0, 0, kPollMsMax);
   }
 
@@ -307,6 +331,7 @@ class ClusterClient::Impl {
     {
       std::lock_guard lock(mutex_);
       stats_.bytes_received += owned.bytes.size();
+      if (auto found = peers_.find(server); found != peers_.end()) found->second.reached = true;
       tracker_.OnReply(Now(), reply->call, reply->body);
       work = Collect();
     }
@@ -322,6 +347,7 @@ class ClusterClient::Impl {
       auto found = peers_.find(server);
       if (found != peers_.end()) {
         Peer& peer = found->second;
+        peer.last_error = status.error_message();
         if (peer.link_id == id) peer.link = nullptr;
         if (Now() - peer.broken_at >= kComplainEveryMs) peer.first_broken_at = Now();
         peer.broken_at = Now();
@@ -340,6 +366,8 @@ class ClusterClient::Impl {
   }
 
   const std::function<void(Epoch)> want_routing_;
+  const TimeMs unreachable_after_ms_;
+  const std::function<void(const std::string&)> unreachable_;
   const size_t message_limit_bytes_;
   const RealClock clock_;
   grpc::CompletionQueue queue_;
@@ -353,6 +381,7 @@ class ClusterClient::Impl {
   Stats stats_;
   size_t links_ = 0;  // not yet broken
   bool stopping_ = false;
+  bool told_unreachable_ = false;
   bool ended_ = false;  // the queue is shut down, its thread ends
   bool wake_armed_ = false;
   std::vector<Finished> posted_;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,6 +27,10 @@ class ClusterClient final : public ParameterClient {
     // Called from the client's thread when a server knows newer routing than `newer_than`, or there is
     // none yet; must not block. May be empty: routing comes with heartbeats anyway.
     std::function<void(Epoch newer_than)> want_routing;
+    // Called once from the client's thread when a server has not answered anything since the first message to
+    // it, this long ago; 0: never. Must not block.
+    int64_t unreachable_after_ms = 0;
+    std::function<void(const std::string& why)> unreachable;
   };
   struct Stats {
     TrackerStats tracker;

@@ -1,6 +1,7 @@
 #include "worker/client/rpc/cluster_client.h"
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <future>
 #include <thread>
 
@@ -48,6 +49,15 @@ ParameterClient::PullResult PullAll(ClusterClient* client, const std::vector<Key
   std::promise<ParameterClient::PullResult> done;
   client->Pull(5, 3, {&pull, 1}, [&](ParameterClient::PullResult r) { done.set_value(std::move(r)); });
   return done.get_future().get();
+}
+
+// The clock of the newest Tick that the server got; -1: none.
+Clock TickOf(FakeShardServer* server) {
+  Clock clock = -1;
+  for (const ClockRequest& request : server->clocks()) {
+    if (request.has_tick()) clock = request.tick().clock();
+  }
+  return clock;
 }
 
 std::vector<Key> Keys(size_t n) {
@@ -106,6 +116,24 @@ TEST_CASE("a server that is not there yet is waited for") {
   CHECK(server.Row(1) == 0);
 }
 
+TEST_CASE("a server that never answers at its address is told by name, once") {
+  std::string nowhere;
+  {
+    FakeShardServer probe;
+    nowhere = probe.address();
+  }
+  std::promise<std::string> told;
+  ClusterClient::Options options = Options();
+  options.unreachable_after_ms = 1;
+  options.unreachable = [&](const std::string& why) { told.set_value(why); };  // a second time would throw
+  ClusterClient client(options);
+  client.SetRouting(RoutingOf({nowhere}));
+  client.Announce([](auto) {});
+  const std::string why = told.get_future().get();
+  CHECK_THAT(why, Catch::Contains("server 1 cannot be reached at " + nowhere) && Catch::Contains("--advertise"));
+  client.Stop();
+}
+
 TEST_CASE("Stop ends calls under way with CANCELLED, and later ones too") {
   FakeShardServer server;
   server.Plan({Fault::kSilent});
@@ -143,6 +171,9 @@ TEST_CASE("Announce, ticks and Park reach every server") {
   REQUIRE(start.ok());
   CHECK(*start == 5);
   client.EndClock(5);
+  for (FakeShardServer* s : {&a, &b}) {
+    while (TickOf(s) < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // a Park would replace it
+  }
   std::promise<absl::Status> parked;
   client.Park([&](absl::Status s) { parked.set_value(std::move(s)); });
   REQUIRE(parked.get_future().get().ok());
@@ -150,6 +181,7 @@ TEST_CASE("Announce, ticks and Park reach every server") {
     const auto clocks = s->clocks();
     REQUIRE(clocks.size() >= 2);
     CHECK(clocks.front().has_hello());
+    CHECK(TickOf(s) == 5);
     CHECK(clocks.back().has_park());
     CHECK(clocks.back().stamp().incarnation() == 9);
   }
