@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <limits>
+#include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -11,6 +14,7 @@
 #include "cli/data_profile.h"
 #include "cli/flags.h"
 #include "cli/json.h"
+#include "cli/key_texts.h"
 #include "cli/status_text.h"
 #include "common/job_config/job_config.h"
 #include "worker/data/readers.h"
@@ -25,6 +29,8 @@ namespace {
 constexpr size_t kExactMax = 200000;
 constexpr size_t kShownRows = 3;
 constexpr size_t kShownKeys = 6;
+constexpr size_t kTextShown = 60;
+constexpr uint64_t kTextLines = 20000;  // read for texts of keys
 
 std::string Hex(Key key) { return absl::StrFormat("%016x", key); }
 
@@ -33,18 +39,42 @@ struct DataReport {
   DataProfile profile;
   Batch sample;  // the first rows
   bool all = false;
-  std::string bad_lines;
+  uint64_t bad_lines = 0;
+  std::vector<std::pair<std::string, BadLines::Reason>> reasons;  // by falling count
+  KeyTexts texts;
 };
+
+// Of the keys that are shown.
+absl::Status AddTexts(const Source& source, DataReport* report) {
+  std::set<std::pair<size_t, Key>> wanted;
+  const std::vector<FeatureProfile> features = report->profile.Features(FLAGS_top);
+  for (size_t f = 0; f < features.size(); ++f) {
+    for (const auto& [key, count] : features[f].top) wanted.insert({f, key});
+    const FeatureColumn& column = report->sample.features[f];
+    for (uint32_t i = 0; i < column.offsets[std::min(report->sample.rows, kShownRows)]; ++i) wanted.insert({f, column.keys[i]});
+  }
+  auto texts = FindKeyTexts(report->schema, source, std::move(wanted), kTextLines);
+  if (!texts.ok()) return texts.status();
+  report->texts = *std::move(texts);
+  return absl::OkStatus();
+}
+
+// A key with its text, where that is known: `3e31f71accf5169a "7"`.
+std::string KeyText(const DataReport& report, size_t feature, Key key) {
+  const auto text = report.texts.find({feature, key});
+  return text == report.texts.end() ? Hex(key) : absl::StrCat(Hex(key), " ", JsonQuoted(text->second.substr(0, kTextShown)));
+}
 
 absl::StatusOr<DataReport> ReadData(JobConfig job) {
   DataConfig& data = *job.mutable_data();
   data.mutable_train()->set_shuffle_window(0);
+  data.set_max_bad_lines(std::numeric_limits<int64_t>::max());  // they are counted here
   if (FLAGS_valid && !data.has_valid()) return absl::InvalidArgumentError("the job has no data.valid");
   auto readers = Readers::Create(job);
   if (!readers.ok()) return readers.status();
   auto source = FLAGS_valid ? (*readers)->OpenEval() : (*readers)->OpenTrain(1);
   if (!source.ok()) return source.status();
-  DataReport report{(*readers)->schema(), DataProfile((*readers)->schema(), kExactMax), {}, false, ""};
+  DataReport report{(*readers)->schema(), DataProfile((*readers)->schema(), kExactMax), {}, false, 0, {}, {}};
   Batch batch;
   while (FLAGS_limit == 0 || report.profile.rows() < FLAGS_limit) {
     const uint64_t left = FLAGS_limit == 0 ? 4096 : FLAGS_limit - report.profile.rows();
@@ -57,22 +87,29 @@ absl::StatusOr<DataReport> ReadData(JobConfig job) {
     report.profile.Add(batch);
     if (report.sample.rows == 0) report.sample = batch;
   }
-  const uint64_t bad = (*readers)->bad_lines().count();
-  if (bad > 0) report.bad_lines = absl::StrCat(bad, " bad lines left out, the first: ", (*readers)->bad_lines().examples()[0]);
-  if (report.profile.rows() == 0) return absl::InvalidArgumentError("there is no row");
+  const BadLines& bad = (*readers)->bad_lines();
+  report.bad_lines = bad.count();
+  report.reasons.assign(bad.reasons().begin(), bad.reasons().end());
+  std::stable_sort(report.reasons.begin(), report.reasons.end(), [](const auto& a, const auto& b) { return a.second.count > b.second.count; });
+  if (report.profile.rows() == 0) {
+    return absl::InvalidArgumentError(bad.count() == 0 ? "there is no row" : "there is no good row: " + bad.examples()[0]);
+  }
+  absl::Status texts = AddTexts(FLAGS_valid ? data.valid() : data.train(), &report);
+  if (!texts.ok()) return texts;
   return report;
 }
 
 double Share(uint64_t part, uint64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
 
-std::string ValuesOf(const FeatureColumn& column, size_t row) {
+std::string ValuesOf(const DataReport& report, size_t feature, size_t row) {
+  const FeatureColumn& column = report.sample.features[feature];
   std::vector<std::string> values;
   for (uint32_t i = column.offsets[row]; i < column.offsets[row + 1]; ++i) {
     if (values.size() == kShownKeys) {
       values.push_back(absl::StrCat("... ", column.offsets[row + 1] - i, " more"));
       break;
     }
-    values.push_back(Hex(column.keys[i]));
+    values.push_back(KeyText(report, feature, column.keys[i]));
     if (!column.weights.empty()) absl::StrAppend(&values.back(), " x ", column.weights[i]);
   }
   return values.empty() ? "(none)" : absl::StrJoin(values, ", ");
@@ -90,12 +127,19 @@ std::string SampleText(const DataReport& report) {
     if (!batch.timestamp.empty()) absl::StrAppend(&out, "  timestamp ", batch.timestamp[r]);
     out += "\n";
     for (size_t f = 0; f < schema.features.size(); ++f) {
-      absl::StrAppendFormat(&out, "    %-16s %s\n", schema.features[f].name, ValuesOf(batch.features[f], r));
+      absl::StrAppendFormat(&out, "    %-16s %s\n", schema.features[f].name, ValuesOf(report, f, r));
     }
     for (size_t n = 0; n < schema.numeric.size(); ++n) {
       absl::StrAppendFormat(&out, "    %-16s %g\n", schema.numeric[n].name, batch.numeric[n][r]);
     }
   }
+  return out;
+}
+
+std::string BadLinesText(const DataReport& report) {
+  if (report.bad_lines == 0) return "";
+  std::string out = absl::StrCat("\nbad lines, left out: ", report.bad_lines, " (a job allows data.max_bad_lines of them)\n");
+  for (const auto& [reason, lines] : report.reasons) absl::StrAppendFormat(&out, "  %8d  %s   first: %s\n", lines.count, reason, lines.example);
   return out;
 }
 
@@ -110,9 +154,11 @@ std::string DataText(const DataReport& report) {
   if (!schema.features.empty()) {
     absl::StrAppendFormat(&out, "\n%-16s %8s %8s %10s %11s  %s\n", "feature", "coverage", "missing", "distinct", "values/row", "top keys (share of values)");
   }
-  for (const FeatureProfile& f : profile.Features(FLAGS_top)) {
+  const std::vector<FeatureProfile> features = profile.Features(FLAGS_top);
+  for (size_t i = 0; i < features.size(); ++i) {
+    const FeatureProfile& f = features[i];
     std::vector<std::string> top;
-    for (const auto& [key, count] : f.top) top.push_back(absl::StrFormat("%s %.1f%%", Hex(key), 100 * Share(count, f.values)));
+    for (const auto& [key, count] : f.top) top.push_back(absl::StrFormat("%s %.1f%%", KeyText(report, i, key), 100 * Share(count, f.values)));
     absl::StrAppendFormat(&out, "%-16s %7.1f%% %7.1f%% %10s %11s  %s\n", f.name, 100 * Share(f.rows, profile.rows()),
                           100 * (1 - Share(f.rows, profile.rows())), absl::StrCat(f.exact ? "" : "~", std::llround(f.distinct)),
                           absl::StrFormat("%.2f / %d", Share(f.values, profile.rows()), f.most_values), absl::StrJoin(top, ", "));
@@ -123,18 +169,26 @@ std::string DataText(const DataReport& report) {
   for (const NumericProfile& n : profile.Numeric()) {
     absl::StrAppendFormat(&out, "%-16s %12.5g %12.5g %12.5g  %.1f%%\n", n.name, n.min, n.mean, n.max, 100 * Share(n.filled, profile.rows()));
   }
-  if (!report.bad_lines.empty()) out += "\n" + report.bad_lines + "\n";
+  out += BadLinesText(report);
   return out + SampleText(report);
 }
 
 std::string DataJson(const DataReport& report) {
   const DataProfile& profile = report.profile;
   const auto rows = profile.rows();
-  std::vector<std::string> features, numbers, labels;
-  for (const FeatureProfile& f : profile.Features(FLAGS_top)) {
+  std::vector<std::string> features, numbers, labels, reasons;
+  for (const auto& [reason, lines] : report.reasons) {
+    reasons.push_back(JsonObject().Text("reason", reason).Integer("count", static_cast<int64_t>(lines.count)).Text("first", lines.example).Build());
+  }
+  const std::vector<FeatureProfile> profiles = profile.Features(FLAGS_top);
+  for (size_t i = 0; i < profiles.size(); ++i) {
+    const FeatureProfile& f = profiles[i];
     std::vector<std::string> top;
     for (const auto& [key, count] : f.top) {
-      top.push_back(JsonObject().Text("key", Hex(key)).Integer("count", static_cast<int64_t>(count)).Build());
+      JsonObject one;
+      one.Text("key", Hex(key)).Integer("count", static_cast<int64_t>(count));
+      if (const auto text = report.texts.find({i, key}); text != report.texts.end()) one.Text("text", text->second);
+      top.push_back(one.Build());
     }
     features.push_back(JsonObject()
                            .Text("name", f.name)
@@ -159,7 +213,8 @@ std::string DataJson(const DataReport& report) {
       .Raw("labels", JsonArray(labels))
       .Raw("features", JsonArray(features))
       .Raw("numeric", JsonArray(numbers))
-      .Text("bad_lines", report.bad_lines)
+      .Integer("bad_lines", static_cast<int64_t>(report.bad_lines))
+      .Raw("bad_line_reasons", JsonArray(reasons))
       .Build();
 }
 

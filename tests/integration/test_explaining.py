@@ -76,11 +76,41 @@ def test_data_counts_what_is_missing(tmp_path):
     report = answer("data", config)
     first, second = report["features"]
     assert (first["coverage"], first["missing"], first["distinct"]) == (0.75, 0.25, 1)
-    assert first["top"] == [{"key": "%016x" % feature_key("first", "a"), "count": 3}]
+    assert first["top"] == [{"key": "%016x" % feature_key("first", "a"), "count": 3, "text": "a"}]
     assert (second["coverage"], second["distinct"]) == (0.5, 2)
     assert report["labels"][0]["mean"] == 0.5
     text = run("data", config).stdout
-    assert "row 1  label 1" in text and "%016x" % feature_key("first", "a") in text
+    assert "row 1  label 1" in text and '%016x "a"' % feature_key("first", "a") in text
+
+
+@pytest.mark.parametrize("data,lines", [
+    ('format: CSV csv { delimiter: ";" }', ["label;tags;n"] + ['1;red|"a b";5', "0;red;5"] * 3),
+    ('format: CSV csv { header: false column: ["label", "tags", "n"] }', ["1,red|blue,5", "0,red,5"]),
+    ("format: LIBFFM", ["1 3:red:1 4:5:2", "0 3:red:1"]),
+])
+def test_data_shows_the_texts_of_keys(tmp_path, data, lines):
+    (tmp_path / "rows").write_text("".join(line + "\n" for line in lines))
+    config = tmp_path / "job.textproto"
+    column = "#3" if "FFM" in data else "tags"
+    config.write_text("""data { %s train { files: "%s" } } feature { name: "tags" column: "%s" id { multi_valued: true } table: "t" }
+        table { name: "t" part { name: "w" dim: 1 sgd {} } } model { preset { kind: LR wide: "t.w" } }""" % (data, tmp_path / "rows", column))
+    top = answer("data", config)["features"][0]["top"]
+    assert top[0]["text"] == "red" and top[0]["key"] == "%016x" % feature_key("tags", "red")
+    assert all("text" in t for t in top)
+
+
+def test_data_counts_bad_lines_by_reason(tmp_path):
+    (tmp_path / "rows").write_text("label,a\n" + "1,x\n" * 5 + "yes,x\nno,x\n1,2,3\n7,x\n")
+    config = tmp_path / "job.textproto"
+    config.write_text("""data { format: CSV train { files: "%s" } } feature { name: "a" table: "t" }
+        table { name: "t" part { name: "w" dim: 1 sgd {} } } model { preset { kind: LR wide: "t.w" } task { label: "label" } }""" % (tmp_path / "rows"))
+    report = answer("data", config)
+    assert report["rows"] == 5 and report["bad_lines"] == 4
+    reasons = {r["reason"]: r for r in report["bad_line_reasons"]}
+    assert reasons['label: "..." is no number']["count"] == 2 and reasons['label: "..." is no number']["first"].endswith('rows:7: label: "yes" is no number')
+    assert reasons["N columns, not N"]["count"] == 1 and len(reasons) == 3
+    text = run("data", config).stdout
+    assert "bad lines, left out: 4" in text and '2  label: "..." is no number' in text
 
 
 def test_data_without_rows_and_without_files(tmp_path, job):

@@ -55,7 +55,7 @@ absl::Status RowCollector::AddBad(const Row& row, const RowStream& stream) {
   const std::string where =
       row.line > 0 ? absl::StrCat(stream.NameOf(row.source), ":", row.line)
                    : absl::StrCat(stream.NameOf(row.source), ": at byte ", row.position);
-  absl::Status s = bad_lines_->Add(absl::StrCat(where, ": ", what_));
+  absl::Status s = bad_lines_->Add(where, what_);
   if (good_ == 0 && (!s.ok() || bad_ == kWrongFormatLines)) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": ", what_, "; none of the ", bad_,
                                                    " lines read so far is what data.format says (",
