@@ -142,7 +142,8 @@ class Checker {
     }
     Clip_(at, p.clip());
     NotNegative(at + "lr_scale", p.lr_scale());
-    if (p.optimizer_case() != PartConfig::OPTIMIZER_NOT_SET) {
+    const bool rate_said = !(rate_ > 0 && rate_ <= 1e6);
+    if (p.optimizer_case() != PartConfig::OPTIMIZER_NOT_SET && !rate_said) {
       Range(at + "lr_scale x the optimizer's rate", p.lr_scale() * rate_, p.has_ftrl() ? 1e-12 : 0, true, 1e6, true);
     }
   }
