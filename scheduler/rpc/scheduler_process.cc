@@ -51,6 +51,11 @@ absl::StatusOr<JobConfig> LoadConfig(FileSystem* files, const std::string& path,
   if (!bytes.ok()) return named(bytes.status());
   JobConfig job;
   if (!job.ParseFromString(*bytes)) return named(absl::InvalidArgumentError("not a serialized JobConfig"));
+  JobConfig known = job;
+  known.DiscardUnknownFields();
+  if (known.ByteSizeLong() != job.ByteSizeLong()) {
+    return named(absl::InvalidArgumentError("has fields that this version does not know: was it written by a newer one?"));
+  }
   for (const std::string& text : overrides) {
     if (const absl::Status applied = ApplyOverride(text, &job); !applied.ok()) return applied;
   }

@@ -2,6 +2,7 @@
 #include "scheduler/rpc/scheduler_process.h"
 
 #include <catch2/catch.hpp>
+#include <google/protobuf/text_format.h>
 #include <grpcpp/client_context.h>
 
 #include <unistd.h>
@@ -290,6 +291,25 @@ TEST_CASE("a config that does not parse, a held state and a taken port end the s
   second.listen = "127.0.0.1:0";
   second.overrides = {"train.epochz=3"};
   CHECK_THAT(Refused(second), Catch::Contains("epochz") && Catch::Contains("did you mean \"epochs\""));
+}
+
+TEST_CASE("a binary config runs as its text does; one with unknown fields is refused") {
+  Running running;
+  JobConfig job;
+  REQUIRE(google::protobuf::TextFormat::ParseFromString(kConfig, &job));
+  const std::string text = running.options.config;
+  running.options.config = text.substr(0, text.rfind('.')) + ".pb";
+  REQUIRE(RealFileSystem().WriteAtomically(running.options.config, job.SerializeAsString()).ok());
+  running.Start();
+  running.process->Stop(15);
+  running.Wait();
+  CHECK(running.code == 128 + 15);
+
+  Running other;
+  job.mutable_train()->GetReflection()->MutableUnknownFields(job.mutable_train())->AddVarint(12345, 1);
+  other.options.config = running.options.config;
+  REQUIRE(RealFileSystem().WriteAtomically(other.options.config, job.SerializeAsString()).ok());
+  CHECK_THAT(Refused(other.options), Catch::Contains("fields that this version does not know"));
 }
 
 TEST_CASE("a checkpoint folder that another job writes to, or that cannot be made, is refused at the start") {
