@@ -299,8 +299,10 @@ void SimWorker::Compute(const std::shared_ptr<Slot>& slot) {
   if (slot->eval) {
     TaskScores* scores = w.done.mutable_scores()->empty() ? w.done.add_scores() : w.done.mutable_scores(0);
     scores->set_task("click");
-    scores->set_probabilities(scores->probabilities() + Floats({.25f, .75f}));
-    scores->set_labels(scores->labels() + Floats({0, 1}));
+    for (uint64_t row = slot->rows.begin; row < slot->rows.end; ++row) {
+      scores->set_probabilities(scores->probabilities() + Floats({row % 2 == 0 ? .25f : .75f}));
+      scores->set_labels(scores->labels() + Floats({row % 2 == 0 ? 0.0f : 1.0f}));
+    }
     w.done.set_samples(w.done.samples() + slot->rows.size());
   } else {
     Push(*slot);

@@ -58,6 +58,7 @@ class Simulation {
         report_.Fail("progress", loop_.now(), absl::StrCat("the job has not ended: ", Why()));
       }
     }
+    if (!Ended()) report_.Fail("progress", loop_.now(), absl::StrCat("nothing is left that could happen: ", Why()));
     if (!report_.failed()) checkers_.Tell(&Checker::OnEnd, loop_.now());
     return Result();
   }
@@ -118,9 +119,10 @@ class Simulation {
     }
     SimWorker* worker = TargetOf(fault);
     SimServer* server = servers_[fault.server % servers_.size()].get();
-    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause ||
-                              fault.kind == Fault::kWorkerJoin;
-    if ((worker == nullptr && !of_scheduler) || scheduler_->paused() || !scheduler_->up()) return;
+    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause;
+    if (of_scheduler ? scheduler_->paused() || !scheduler_->up() : worker == nullptr && fault.kind != Fault::kWorkerJoin) {
+      return;
+    }
     const TimeMs end = loop_.now() + fault.length_ms;
     trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", worker != nullptr ? worker->id() : 0}});
     switch (fault.kind) {

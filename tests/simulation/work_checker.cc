@@ -1,5 +1,8 @@
 // Every row of every epoch is trained on: once a split or an epoch counts as done, a push with each of its rows
-// has been acknowledged. Exactly once where no worker failed. The job ends as it should.
+// has been acknowledged. Exactly once where no worker failed. Every row of the validation data is scored once in
+// every epoch. The job ends as it should.
+
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "tests/simulation/ledger.h"
@@ -46,6 +49,7 @@ class WorkChecker final : public Checker {
                                plan_->rows, ", though no worker failed"));
       }
     }
+    if (state.phase() != EVALUATING) CheckScored(now, state);
     phase_ = state.phase();
   }
 
@@ -57,6 +61,21 @@ class WorkChecker final : public Checker {
   }
 
  private:
+  // The metrics of an epoch are there once its evaluation has ended.
+  void CheckScored(TimeMs now, const SchedulerState& state) {
+    const uint64_t rows = std::min<uint64_t>(plan_->rows, plan_->valid_splits * plan_->rows_per_split);
+    if (rows == 0) return;
+    for (; evaluated_ < state.results_size(); ++evaluated_) {
+      const EpochResult& result = state.results(evaluated_);
+      const auto counted = std::find_if(result.metrics().begin(), result.metrics().end(),
+                                        [](const MetricValue& m) { return m.name() == "valid/click/rows"; });
+      const double scored = counted == result.metrics().end() ? 0 : counted->value();
+      if (scored != static_cast<double>(rows)) {
+        return Fail(now, absl::StrCat("epoch ", result.epoch(), " is evaluated on ", scored, " rows of ", rows));
+      }
+    }
+  }
+
   void CheckTrained(TimeMs now, uint32_t epoch, RowRange rows, const std::string& what) {
     std::vector<uint32_t>& trained = trained_[epoch];
     trained.resize(plan_->rows);
@@ -71,6 +90,7 @@ class WorkChecker final : public Checker {
   std::map<uint32_t, std::vector<uint32_t>> trained_;  // epoch -> row -> acknowledged pushes
   std::set<std::pair<uint32_t, uint32_t>> splits_done_;
   int ended_ = 0;
+  int evaluated_ = 0;
   Phase phase_ = STARTING;
 };
 
