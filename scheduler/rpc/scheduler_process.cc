@@ -18,6 +18,7 @@
 #include "common/exit_codes.h"
 #include "common/export/export_reader.h"
 #include "common/export/warm_start.h"
+#include "common/job_config/binary.h"
 #include "common/job_config/job_config.h"
 #include "common/job_config/same_job.h"
 #include "common/logging.h"
@@ -49,17 +50,12 @@ absl::StatusOr<JobConfig> LoadConfig(FileSystem* files, const std::string& path,
   };
   const auto bytes = files->Read(path, kConfigBytesMax);
   if (!bytes.ok()) return named(bytes.status());
-  JobConfig job;
-  if (!job.ParseFromString(*bytes)) return named(absl::InvalidArgumentError("not a serialized JobConfig"));
-  JobConfig known = job;
-  known.DiscardUnknownFields();
-  if (known.ByteSizeLong() != job.ByteSizeLong()) {
-    return named(absl::InvalidArgumentError("has fields that this version does not know: was it written by a newer one?"));
-  }
+  auto job = ParseBinaryJobConfig(*bytes);
+  if (!job.ok()) return named(job.status());
   for (const std::string& text : overrides) {
-    if (const absl::Status applied = ApplyOverride(text, &job); !applied.ok()) return applied;
+    if (const absl::Status applied = ApplyOverride(text, &*job); !applied.ok()) return applied;
   }
-  if (const absl::Status resolved = ResolveJobConfig(&job); !resolved.ok()) return named(resolved);
+  if (const absl::Status resolved = ResolveJobConfig(&*job); !resolved.ok()) return named(resolved);
   return job;
 }
 

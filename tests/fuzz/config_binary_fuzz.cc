@@ -1,14 +1,16 @@
 // A serialized config (.pb) from anywhere: an error or a config that its text stands for, never a crash.
 #include <string>
 
+#include "common/job_config/binary.h"
 #include "common/job_config/job_config.h"
 #include "common/logging.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "worker/model/graph.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  tidegate::JobConfig config;
-  if (!config.ParseFromArray(data, static_cast<int>(size))) return 0;
+  auto parsed = tidegate::ParseBinaryJobConfig(std::string(reinterpret_cast<const char*>(data), size));
+  if (!parsed.ok()) return 0;
+  tidegate::JobConfig& config = *parsed;
   if (!tidegate::ResolveJobConfig(&config).ok()) return 0;
   auto again = tidegate::ParseJobConfig(tidegate::JobConfigText(config), "again");
   TG_CHECK(again.ok()) << again.status().ToString();
