@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -108,6 +109,13 @@ absl::StatusOr<ExportReader> ExportReader::Parse(ExportSpec spec, std::string te
     if (absl::Status s = reader.LoadTable(*file, table, &loaded); !s.ok()) return s;
   }
   return reader;
+}
+
+std::optional<size_t> ExportReader::Find(TableId table, Key key) const {
+  const std::vector<Key>& keys = tables_[table].keys;
+  const auto it = std::lower_bound(keys.begin(), keys.end(), key);
+  if (it == keys.end() || *it != key) return std::nullopt;
+  return static_cast<size_t>(it - keys.begin());
 }
 
 absl::Status ExportReader::LoadTable(const SafetensorsFile& file, const TableSpec& spec, Table* table) const {

@@ -4,7 +4,9 @@
 // shape for every table and part, rising keys, finite values. Holds the tensors in memory. Needs no
 // server code. Thread-safe once open (const only).
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +46,8 @@ class ExportReader {
   const std::string& config_text() const { return config_text_; }
   // Of a sparse table, rising.
   std::span<const Key> keys(TableId table) const { return tables_[table].keys; }
+  // Where a key of a sparse table is in keys().
+  std::optional<size_t> Find(TableId table, Key key) const;
   // All elements of a part, row by row in the order of keys(); of a dense table its tensor (part 0).
   std::span<const float> values(TableId table, size_t part) const { return tables_[table].parts[part]; }
 

@@ -21,13 +21,10 @@ absl::StatusOr<LoadedExport> LoadedExport::Load(FileSystem& files, const std::st
 
 void LoadedExport::SparseRow(TableId table, Key key, float* row) const {
   const RowLayout& layout = layouts_[table];
-  const std::span<const Key> keys = reader_.keys(table);
-  const auto it = std::lower_bound(keys.begin(), keys.end(), key);
-  if (it != keys.end() && *it == key) {
-    const auto at = static_cast<size_t>(it - keys.begin());
+  if (const std::optional<size_t> at = reader_.Find(table, key)) {
     for (size_t p = 0; p < layout.parts().size(); ++p) {
       const uint32_t dim = layout.parts()[p].dim;
-      row = std::copy_n(reader_.values(table, p).data() + at * dim, dim, row);
+      row = std::copy_n(reader_.values(table, p).data() + *at * dim, dim, row);
     }
     return;
   }

@@ -60,10 +60,9 @@ class TableFiller {
     const std::span<const float> values = s.reader->values(s.part.from_table, s.part.from_part);
     size_t at = static_cast<size_t>(key);  // of a dense tensor: its block
     if (!layout_.dense()) {
-      const std::span<const Key> keys = s.reader->keys(s.part.from_table);
-      const auto it = std::lower_bound(keys.begin(), keys.end(), key);
-      if (it == keys.end() || *it != key) return;
-      at = static_cast<size_t>(it - keys.begin());
+      const std::optional<size_t> row = s.reader->Find(s.part.from_table, key);
+      if (!row) return;
+      at = *row;
     }
     const size_t begin = std::min(at * part.dim, values.size());
     const size_t count = std::min<size_t>(part.dim, values.size() - begin);  // a tensor's last block may be short
