@@ -29,6 +29,44 @@ TEST_CASE("routing maps shards to servers in order of incarnation") {
   CHECK(r->ShardsOf(77).empty());
 }
 
+TEST_CASE("routing names backups and joining replicas") {
+  RoutingTable t = TwoServers();
+  for (uint64_t i : {7, 3}) {
+    Member* m = t.add_servers();
+    m->set_incarnation(i);
+  }
+  t.set_backup_slots(2);
+  for (uint64_t b : {5, 7, 0, 7, 0, 0, 9, 0}) t.add_backups(b);
+  for (uint64_t j : {3, 0, 5, 0}) t.add_joining(j);
+  for (uint64_t e : {1, 1, 3, 2}) t.add_shard_epoch(e);
+  t.set_primary_epoch(3);
+  t.set_worker_set_version(8);
+  auto r = Routing::FromProto(t);
+  REQUIRE(r.ok());
+  CHECK(r->servers().size() == 2);  // that are primary of something
+  CHECK(r->members().size() == 4);
+  CHECK(r->PrimaryOf(1) == 5);
+  CHECK(std::vector<Incarnation>(r->BackupsOf(0).begin(), r->BackupsOf(0).end()) == std::vector<Incarnation>{5, 7});
+  CHECK(r->BackupsOf(1).size() == 1);
+  CHECK(r->BackupsOf(2).empty());
+  CHECK(r->JoiningOf(0) == 3);
+  CHECK(r->ShardEpoch(2) == 3);
+  CHECK(r->primary_epoch() == 3);
+  CHECK(r->worker_set_version() == 8);
+  CHECK(r->ReplicasOf(7) == std::vector<ShardId>{0, 1});
+  CHECK(r->ReplicasOf(5) == std::vector<ShardId>{0, 1, 2, 3});
+  CHECK(r->ShardsOf(7).empty());
+  SECTION("a server twice for a shard") { t.set_backups(0, 9); }
+  SECTION("the joining one is a backup already") { t.set_joining(0, 7); }
+  SECTION("an unknown backup") { t.set_backups(0, 1234); }
+  SECTION("an unknown joining replica") { t.set_joining(1, 1234); }
+  SECTION("too few backups") { t.mutable_backups()->RemoveLast(); }
+  SECTION("too few joining replicas") { t.mutable_joining()->RemoveLast(); }
+  SECTION("too few shard epochs") { t.mutable_shard_epoch()->RemoveLast(); }
+  SECTION("absurd slots") { t.set_backup_slots(1u << 31); }
+  CHECK(Routing::FromProto(t).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
 TEST_CASE("a broken routing table is refused") {
   RoutingTable t = TwoServers();
   SECTION("shards no power of two") { t.set_shards(3); }

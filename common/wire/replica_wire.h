@@ -1,0 +1,64 @@
+#pragma once
+// The messages of replication (proto/replica_messages.proto) on raw bytes: parsed in place, and written as
+// small fields around big buffers that are not copied; byte-compatible with protobuf's own encoding. As
+// common/wire/shard_wire.h, whose rules hold here too: what comes from outside is checked before it is used,
+// INVALID_ARGUMENT names the field, and a parsed view points into its bytes. Thread-safe: free functions.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/types.h"
+#include "common/wire/shard_wire.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/cluster.pb.h"
+
+namespace tidegate::wire {
+
+struct KeepAlive {};
+struct PushRecord {
+  Clock clock = 0;
+  float lr_scale = 1;
+  absl::InlinedVector<ShardId, 4> skip_shards;  // ascending
+  bool ends_clock = false;
+  PushRequest push;
+};
+struct SweepRecord {
+  TableId table = 0;
+  Clock clock = 0;
+};
+struct WorkersRecord {
+  WorkerSet workers;
+};
+struct DigestRecord {
+  std::vector<ShardId> shards;
+  std::vector<uint64_t> digests;
+};
+struct FillRecord {
+  ShardId shard = 0;
+  bool begins = false;
+  ShardFileHeader header;  // where it begins
+  TableId table = 0;
+  bool end = false;
+  Bytes records;
+};
+// What a log holds; KeepAlive is none of it.
+using Record = std::variant<KeepAlive, PushRecord, SweepRecord, WorkersRecord, DigestRecord, FillRecord>;
+
+struct ReplicaRequest {
+  uint64_t generation = 0;
+  Epoch epoch = 0;
+  Incarnation sender = 0;
+  Incarnation receiver = 0;
+  TimeMs sent_ms = 0;
+  uint32_t lane = 0;
+  uint64_t index = 0;
+  Record body;
+};
+
+}  // namespace tidegate::wire
