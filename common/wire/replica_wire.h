@@ -25,12 +25,13 @@ struct PushRecord {
   Clock clock = 0;
   float lr_scale = 1;
   absl::InlinedVector<ShardId, 4> skip_shards;  // ascending
-  bool ends_clock = false;
+  std::vector<ShardId> ended_shards;  // staleness 0: `clock` is applied in these; ascending
   PushRequest push;
 };
 struct SweepRecord {
   TableId table = 0;
   Clock clock = 0;
+  std::vector<ShardId> shards;
 };
 struct WorkersRecord {
   WorkerSet workers;

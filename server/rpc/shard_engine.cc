@@ -130,7 +130,7 @@ absl::Status ShardEngine::SetRouting(const Routing& routing) {
   }
   std::vector<absl::Status> statuses(lanes_.size());
   OnEveryLane([&](Lane& lane) {
-    statuses[lane.index] = lane.group->SetRouting(routing, of_lane[lane.index], &lane.effects);
+    statuses[lane.index] = lane.group->SetRouting(routing, of_lane[lane.index], 0, &lane.effects);
   });
   for (const absl::Status& status : statuses) {
     if (!status.ok()) return status;
@@ -166,7 +166,7 @@ void ShardEngine::SetLearningRateScale(float scale) {
 }
 
 void ShardEngine::Sweep(Clock clock) {
-  OnEveryLane([&](Lane& lane) { lane.group->Sweep(clock); });
+  OnEveryLane([&](Lane& lane) { lane.group->Sweep(clock, &lane.effects); });
 }
 
 void ShardEngine::ArmCut(uint64_t number, Clock clock) {

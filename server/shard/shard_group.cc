@@ -19,7 +19,7 @@ ShardGroup::~ShardGroup() {
 // ---- control ---------------------------------------------------------------
 
 absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const ShardId> shards,
-                                    ShardEffects* effects) {
+                                    TimeMs /*serves_from*/, ShardEffects* effects) {
   if (routing.epoch() <= epoch_ && epoch_ != 0) return absl::OkStatus();
   if (tables_.empty()) {
     shard_map_.Reset(routing.log2_shards(), shards);
@@ -108,7 +108,7 @@ void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
   AfterClocks(before, effects);
 }
 
-void ShardGroup::Sweep(Clock clock) {
+void ShardGroup::Sweep(Clock clock, ShardEffects* /*effects*/) {
   for (TableId id = 0; id < tables_.size(); ++id) SweepTable(id, clock);
 }
 

@@ -54,6 +54,9 @@ class ShardGroup {
     size_t max_workers = 4096;       // sessions and clocks
     LearningRateSchedule schedule;   // by the clock of a push, in every strand of every server alike
     MemoryBudget* budget = nullptr;  // shared by the strands; null: no limit
+    Incarnation self = 0;            // own, by which routing says what is led here; 0: all shards are
+    bool durable = false;            // pushes are acknowledged when all backups of their shards have them
+    size_t log_window_bytes = 64 << 20;  // not acknowledged, per follower; beyond it pushes are refused
   };
 
   // `sink` outlives the group.
@@ -61,10 +64,11 @@ class ShardGroup {
   ~ShardGroup();
 
   // --- control ---
-  // The server's newest routing and the shards of it that are this strand's, ascending. An older epoch
-  // is ignored. Pulls parked for a shard that left are answered UNAVAILABLE "moved".
-  // UNIMPLEMENTED: shards that come after tables were opened.
-  absl::Status SetRouting(const Routing& routing, std::span<const ShardId> shards,
+  // The server's newest routing and the shards of it of which this strand holds a replica, ascending. An older
+  // epoch is ignored. Shards that come are empty; those that leave are freed. Pulls parked, and pushes not
+  // acknowledged, for a shard that is not led here any more are answered UNAVAILABLE "moved".
+  // `serves_from`: shards that come to be led here by this table serve and acknowledge nothing before that time.
+  absl::Status SetRouting(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
                           ShardEffects* effects);
   // Once, after SetRouting; again with equal specs is OK, with others FAILED_PRECONDITION. Strands
   // share the catalog.
@@ -75,7 +79,7 @@ class ShardGroup {
   void SetLearningRateScale(float scale) { learning_rate_scale_ = scale; }
   // Evicts by the tables' rules as of `clock`. Also done by the group itself whenever the released
   // clock crosses a multiple of a table's sweep_every_clocks.
-  void Sweep(Clock clock);
+  void Sweep(Clock clock, ShardEffects* effects);
 
   // Checkpoints: cuts where the released clock first reaches `clock` (staleness 0: right after applying it
   // and its sweeps), which may be now, or where no worker is live. One cut at a time.
@@ -95,6 +99,28 @@ class ShardGroup {
   // Forgets a call whose sender is gone (its stream broke). No effect is given for it.
   void Cancel(CallToken token);
 
+  // --- replication: shards that are led here ---
+  void SetNow(TimeMs now) { now_ = now > now_ ? now : now_; }  // before every call
+  // Pulls of shards that this backup follows are served until then.
+  void SetGrant(Incarnation backup, TimeMs until);
+  // The follower has everything of this strand's log for it up to `index`.
+  void Acknowledged(Incarnation follower, uint64_t index, ShardEffects* effects);
+  // Sends about `bytes` more of the shards that are being filled. False: none is.
+  bool FillStep(size_t bytes, ShardEffects* effects);
+  // Digests of the shards, to each follower of any; not while a replica is being filled.
+  void AppendDigests(ShardEffects* effects);
+
+  // --- replication: shards that are led elsewhere ---
+  // Applies a record of the log of one of `sender`'s strands, in order; `selection` as for a push: the keys that
+  // are of this strand's shards. All other kinds of records go to every strand of the follower, and so does a push
+  // record with ended_shards: each takes what is its own. Nothing is applied where the status is not OK:
+  //   FAILED_PRECONDITION  `sender`, whose table is older than ours, leads a shard of it no more
+  //   UNAVAILABLE          its table is newer than ours, or tables are not open yet
+  //   INVALID_ARGUMENT     the record makes no sense: its shards are in `diverged`
+  // A shard in effects.diverged has to be filled anew; the status may be OK.
+  absl::Status ApplyRecord(Incarnation sender, Epoch epoch, const wire::Record& record,
+                           const KeySelection& selection, ShardEffects* effects);
+
   // --- state ---
   Epoch epoch() const { return epoch_; }
   // What pulls are released by: the minimum of the live workers, or the clock last applied.
@@ -113,6 +139,11 @@ class ShardGroup {
   // Of the content of all tables. A sum over shards (mod 2^64): the digests of strands and servers,
   // added, are that of the whole, however the shards are placed.
   uint64_t Digest() const;
+  // Of one replica that is here; the same at equal places of a log.
+  uint64_t ShardDigest(ShardId shard) const;
+  bool Leads(ShardId shard) const;
+  // Staleness 0: the clock last applied in the replica.
+  Clock AppliedClock(ShardId shard) const;
 
  private:
   float LearningRateAt(Clock clock) const { return learning_rate_scale_ * options_.schedule.Factor(clock); }
@@ -141,6 +172,7 @@ class ShardGroup {
 
   const Options options_;
   RowSink* const sink_;
+  TimeMs now_ = 0;
   Epoch epoch_ = 0;
   ShardMap shard_map_;
   std::shared_ptr<const TableCatalog> catalog_;

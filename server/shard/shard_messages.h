@@ -11,6 +11,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "common/types.h"
+#include "common/wire/replica_wire.h"
 #include "common/wire/shard_wire.h"
 
 namespace tidegate {
@@ -71,16 +72,39 @@ struct ClockDone {
   absl::Status status;
   Clock min_clock = 0;
 };
+// An entry of the strand's log for one follower. Indices are 1, 2, 3, ... for each follower, also across a time
+// in which it follows nothing.
+struct OutRecord {
+  Incarnation follower = 0;
+  uint64_t index = 0;
+  wire::Record body;
+  std::shared_ptr<const void> owner;  // of what `body` views
+  size_t bytes = 0;                   // about, of what is kept until the acknowledgement
+};
+// The replica is filled and is waited for: the scheduler may record it.
+struct ReplicaInSync {
+  ShardId shard = 0;
+  Incarnation server = 0;
+};
 struct ShardEffects {
   std::vector<PullDone> pulls;
   std::vector<PushDone> pushes;
   std::vector<ClockDone> clocks;
+  std::vector<OutRecord> records;      // to be sent in this order
+  std::vector<ReplicaInSync> in_sync;
+  std::vector<ShardId> diverged;       // of a follower: has to be filled anew
 
-  bool empty() const { return pulls.empty() && pushes.empty() && clocks.empty(); }
+  bool empty() const {
+    return pulls.empty() && pushes.empty() && clocks.empty() && records.empty() && in_sync.empty() &&
+           diverged.empty();
+  }
   void Clear() {
     pulls.clear();
     pushes.clear();
     clocks.clear();
+    records.clear();
+    in_sync.clear();
+    diverged.clear();
   }
 };
 

@@ -57,7 +57,7 @@ void SimServer::OnRouting(const RoutingTable& table) {
   OnEvery(
       [this, shared](Strand* strand) {
         GroupCall info = Before(*strand);
-        const absl::Status status = strand->group->SetRouting(*shared, strand->shards, &strand->effects);
+        const absl::Status status = strand->group->SetRouting(*shared, strand->shards, 0, &strand->effects);
         TG_CHECK(status.ok()) << status;
         Deliver(strand, GroupCall::kRouting, nullptr, info);
       },

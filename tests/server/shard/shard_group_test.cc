@@ -240,7 +240,8 @@ TEST_CASE("rows are evicted when the released clock crosses the interval of swee
     CHECK(harness.group().rows() == 1);
     CHECK(harness.Total(&ShardMetrics::swept_rows) == 1);
     CHECK(harness.Read(0, {7, 8}) == std::vector<float>{-5, -5, 0, 0});
-    harness.group().Sweep(100);
+    ShardEffects effects;
+    harness.group().Sweep(100, &effects);
     CHECK(harness.group().rows() == 0);
   }
 }

@@ -87,7 +87,7 @@ absl::Status ShardHarness::SetRouting(Epoch epoch, uint32_t foreign_from) {
   const Routing routing = MakeRouting(epoch, foreign_from);
   for (int strand = 0; strand < options_.strands; ++strand) {
     const absl::Status status =
-        groups_[strand]->SetRouting(routing, ShardsOf(strand, foreign_from), &effects_);
+        groups_[strand]->SetRouting(routing, ShardsOf(strand, foreign_from), 0, &effects_);
     if (!status.ok()) return status;
     Collect(strand);
   }
