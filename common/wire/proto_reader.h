@@ -137,6 +137,13 @@ class ProtoReader {
     std::memcpy(&d, &number_, sizeof d);
     return d;
   }
+  float fixed_float() const {
+    const uint32_t bits = varint32();
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+  }
+  uint64_t fixed64() const { return number_; }
   Range bytes() const { return bytes_; }
 
   // One more varint from inside a packed field. False at its end or when broken (then !ok()).

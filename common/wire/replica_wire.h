@@ -58,8 +58,15 @@ struct ReplicaRequest {
   Incarnation receiver = 0;
   TimeMs sent_ms = 0;
   uint32_t lane = 0;
-  uint64_t index = 0;
+  uint64_t index = 0;      // 0: a KeepAlive
+  uint64_t log_start = 0;
   Record body;
 };
+
+// INVALID_ARGUMENT also: no body, an index without a log entry or the reverse, skip_shards not ascending, an
+// lr_scale that is not finite, digests of another number than shards. Tables and widths are the server's to check.
+absl::StatusOr<ReplicaRequest> ParseReplicaRequest(Bytes bytes);
+// Keys, values, counts and a fill's records are payloads, viewed.
+Pieces EncodeReplicaRequest(const ReplicaRequest& request);
 
 }  // namespace tidegate::wire

@@ -103,6 +103,8 @@ struct StreamResponse {
 // are checked by the server.
 absl::StatusOr<PullRequest> ParsePullRequest(Bytes bytes);
 absl::StatusOr<PushRequest> ParsePushRequest(Bytes bytes);
+// Into one that is read already: a field named twice, as protobuf has it.
+absl::Status MergePushRequest(Bytes bytes, PushRequest* out);
 absl::StatusOr<ClockRequest> ParseClockRequest(Bytes bytes);
 absl::StatusOr<StreamRequest> ParseStreamRequest(Bytes bytes);
 absl::StatusOr<PullResponse> ParsePullResponse(Bytes bytes);
@@ -130,6 +132,7 @@ using Pieces = absl::InlinedVector<Piece, 8>;
 // Encode the message alone (unary) or inside a stream message with a call number. Payloads of the
 // pieces are the keys, values and counts that the message's spans view, in field order.
 Pieces EncodeRequest(const Request& request);
+Pieces EncodePush(const PushRequest& request);
 Pieces EncodeStreamRequest(uint64_t call, const Request& request);
 // For a Status, EncodeResponse is not defined: a unary error is the RPC's own status.
 Pieces EncodeResponse(const Response& response);

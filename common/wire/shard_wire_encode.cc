@@ -1,41 +1,11 @@
 #include <bit>
 #include <type_traits>
 
+#include "common/wire/proto_writer.h"
 #include "common/wire/shard_wire.h"
-
-// Fields are written in ascending order and zeros are left out, so that the bytes are those of
-// protobuf's own serialisation.
 
 namespace tidegate::wire {
 namespace {
-
-size_t VarintSize(uint64_t v) { return (static_cast<size_t>(std::bit_width(v | 1)) + 6) / 7; }
-uint64_t ZigZag(int64_t v) { return (static_cast<uint64_t>(v) << 1) ^ static_cast<uint64_t>(v >> 63); }
-
-void PutVarint(std::string* out, uint64_t v) {
-  while (v >= 0x80) {
-    out->push_back(static_cast<char>(v | 0x80));
-    v >>= 7;
-  }
-  out->push_back(static_cast<char>(v));
-}
-void PutNumber(std::string* out, uint32_t field, uint64_t v) {
-  if (v == 0) return;
-  PutVarint(out, field << 3);
-  PutVarint(out, v);
-}
-void PutLength(std::string* out, uint32_t field, size_t size) {
-  PutVarint(out, field << 3 | 2);
-  PutVarint(out, size);
-}
-void PutString(std::string* out, uint32_t field, std::string_view s) {
-  if (s.empty()) return;
-  PutLength(out, field, s.size());
-  out->append(s);
-}
-// All fields here have numbers below 16: tags of one byte.
-size_t BytesFieldSize(size_t size) { return size == 0 ? 0 : 1 + VarintSize(size) + size; }
-size_t NumberFieldSize(uint64_t v) { return v == 0 ? 0 : 1 + VarintSize(v); }
 
 // Small fields gather in the head of the last piece; each payload closes one.
 class Writer {
@@ -65,12 +35,6 @@ void PutStamp(std::string* out, uint32_t field, const Stamp& stamp) {
   PutNumber(&body, 2, stamp.epoch);
   PutNumber(&body, 3, stamp.incarnation);
   PutString(out, field, body);
-}
-
-void PutShards(std::string* out, uint32_t field, std::span<const uint32_t> shards) {
-  std::string packed;
-  for (uint32_t s : shards) PutVarint(&packed, s);
-  PutString(out, field, packed);
 }
 
 void Put(Writer* out, const PullRequest& m) {
@@ -124,7 +88,7 @@ void Put(Writer* out, const ClockRequest& m) {
 void Put(Writer* out, const PullResponse& m) {
   PutNumber(out->head(), 1, m.epoch);
   PutNumber(out->head(), 2, ZigZag(m.min_clock));
-  PutShards(out->head(), 3, m.refused_shards);
+  PutPackedVarints(out->head(), 3, m.refused_shards);
   for (const TableRows& t : m.tables) {
     PutLength(out->head(), 4, NumberFieldSize(t.table) + BytesFieldSize(t.values.size()));
     PutNumber(out->head(), 1, t.table);
@@ -134,7 +98,7 @@ void Put(Writer* out, const PullResponse& m) {
 
 void Put(Writer* out, const PushResponse& m) {
   PutNumber(out->head(), 1, m.epoch);
-  PutShards(out->head(), 2, m.refused_shards);
+  PutPackedVarints(out->head(), 2, m.refused_shards);
   PutNumber(out->head(), 3, m.duplicate_rows);
 }
 
@@ -159,13 +123,10 @@ std::string Printable(absl::string_view s) {
   return out;
 }
 
-// Puts the number of the call and the field of the body in front of its pieces.
-Pieces Wrap(uint64_t call, uint32_t field, Pieces body) {
+Pieces WrapCall(uint64_t call, size_t field, Pieces body) {
   std::string prefix;
   PutNumber(&prefix, 1, call);
-  PutLength(&prefix, field, TotalBytes(body));
-  body[0].head.insert(0, prefix);
-  return body;
+  return Wrap(std::move(prefix), static_cast<uint32_t>(field), std::move(body));
 }
 
 }  // namespace
@@ -174,8 +135,10 @@ Pieces EncodeRequest(const Request& request) {
   return std::visit([](const auto& m) { return Encode(m); }, request);
 }
 
+Pieces EncodePush(const PushRequest& request) { return Encode(request); }
+
 Pieces EncodeStreamRequest(uint64_t call, const Request& request) {
-  return Wrap(call, 2 + static_cast<uint32_t>(request.index()), EncodeRequest(request));
+  return WrapCall(call, 2 + request.index(), EncodeRequest(request));
 }
 
 Pieces EncodeResponse(const Response& response) {
@@ -198,7 +161,7 @@ Pieces EncodeStreamResponse(uint64_t call, const Response& response) {
     PutString(&out[0].head, 3, Printable(status->message()));
     return out;
   }
-  return Wrap(call, 3 + static_cast<uint32_t>(response.index()), EncodeResponse(response));
+  return WrapCall(call, 3 + response.index(), EncodeResponse(response));
 }
 
 size_t TotalBytes(const Pieces& pieces) {

@@ -267,6 +267,7 @@ absl::StatusOr<StreamResponse> ParseStream(Range bytes) {
 
 absl::StatusOr<PullRequest> ParsePullRequest(Bytes bytes) { return Parse<PullRequest>(bytes); }
 absl::StatusOr<PushRequest> ParsePushRequest(Bytes bytes) { return Parse<PushRequest>(bytes); }
+absl::Status MergePushRequest(Bytes bytes, PushRequest* out) { return Read(bytes, out); }
 absl::StatusOr<ClockRequest> ParseClockRequest(Bytes bytes) { return Parse<ClockRequest>(bytes); }
 absl::StatusOr<PullResponse> ParsePullResponse(Bytes bytes) { return Parse<PullResponse>(bytes); }
 absl::StatusOr<PushResponse> ParsePushResponse(Bytes bytes) { return Parse<PushResponse>(bytes); }
