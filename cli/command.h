@@ -43,6 +43,7 @@ Command PlanCommand();
 Command DataCommand();
 Command ExplainCommand();
 Command CompareCommand();
+Command ChaosCommand();
 Command BenchCommand();
 Command ConfigCommand();
 Command VersionCommand();

@@ -15,3 +15,7 @@ DEFINE_uint64(max_bad_lines, 0, "go on up to so many bad lines");
 DEFINE_string(bin_dir, "", "folder of the other binaries");
 DEFINE_bool(quiet, false, "only warnings, errors and the result");
 DEFINE_bool(verbose, false, "log lines as the processes write them");
+DEFINE_int32(servers, 0, "server processes");
+DEFINE_int32(workers, 0, "worker processes");
+DEFINE_string(run_dir, "", "folder of the run");
+DEFINE_uint64(seed, 1, "of what is drawn");

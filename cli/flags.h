@@ -18,3 +18,7 @@ DECLARE_uint64(max_bad_lines);
 DECLARE_string(bin_dir);
 DECLARE_bool(quiet);
 DECLARE_bool(verbose);
+DECLARE_int32(servers);
+DECLARE_int32(workers);
+DECLARE_string(run_dir);
+DECLARE_uint64(seed);

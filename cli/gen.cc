@@ -14,7 +14,6 @@
 
 DEFINE_uint64(rows, 1000000, "rows to write");
 DEFINE_uint64(first_row, 0, "first row");
-DEFINE_uint64(seed, 1, "seed of the planted model and of the rows");
 DEFINE_string(cardinalities, "100000,20000,5000,1000,300,100,50,10", "one categorical field each");
 DEFINE_uint32(numeric_fields, 4, "numeric fields");
 

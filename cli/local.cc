@@ -1,6 +1,5 @@
 // `tidegate local`: a job on this machine, as real processes.
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -17,17 +16,15 @@
 #include "cli/local_cluster.h"
 #include "cli/local_run.h"
 #include "cli/process.h"
+#include "cli/stop_signals.h"
 #include "common/file_system.h"
 #include "common/job_config/job_config.h"
 #include "worker/model/model.h"
 
-DEFINE_int32(servers, 0, "");
-DEFINE_int32(workers, 0, "");
 DEFINE_string(staleness, "", "");
 DEFINE_string(checkpoint_dir, "", "");
 DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
-DEFINE_string(run_dir, "", "");
 DEFINE_int32(metrics_port, -1, "");
 DEFINE_int32(http_port, 0, "");
 DEFINE_uint64(limit_steps, 0, "");
@@ -36,32 +33,6 @@ DEFINE_int32(profile, 0, "");
 
 namespace tidegate::cli {
 namespace {
-
-volatile sig_atomic_t g_signals = 0;
-volatile sig_atomic_t g_last_signal = 0;
-volatile int64_t g_signal_at_ms = 0;
-static_assert(sizeof(void*) == 8, "g_signal_at_ms is read and written in one piece");
-
-// One Ctrl-C or `timeout` may signal us, and our group with us: that is one wish.
-constexpr int64_t kSameWishMs = 300;
-
-void OnSignal(int signal) {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t now_ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
-  if (g_signals > 0 && now_ms - g_signal_at_ms < kSameWishMs) return;
-  g_signal_at_ms = now_ms;
-  g_signals = g_signals + 1;
-  g_last_signal = signal;
-}
-
-void CatchSignals() {
-  struct sigaction action = {};
-  action.sa_handler = OnSignal;
-  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&action.sa_mask, signal);
-  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-}
 
 std::string Absolute(const std::string& path) {
   return path.empty() ? "" : std::filesystem::absolute(path).lexically_normal().string();
@@ -138,7 +109,7 @@ absl::Status WriteSummaries(const LocalRun& run, const std::string& full) {
   return absl::Status(written.code(), absl::StrCat("cannot write --summary: ", std::string(written.message())));
 }
 
-int StatusOfSignal(int otherwise) { return g_signals > 0 ? 128 + g_last_signal : otherwise; }
+int StatusOfSignal(int otherwise) { return StopSignals() > 0 ? 128 + LastStopSignal() : otherwise; }
 
 int Report(const LocalRun& run) {
   const std::string full = FullSummary(run);
@@ -213,8 +184,8 @@ int RunLocal(const Arguments& arguments) {
   options.worker_args = arguments.Repeated("worker_arg");
   options.verbosity = VerbosityByFlags();
   options.is_terminal = isatty(STDERR_FILENO) != 0;
-  CatchSignals();
-  options.signals = [] { return static_cast<int>(g_signals); };
+  CatchStopSignals();
+  options.signals = [] { return StopSignals(); };
   if (absl::Status s = CheckWritable(options); !s.ok()) {
     std::cerr << "tidegate local: " << s.message() << "\n";
     return kUsage;

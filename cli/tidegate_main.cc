@@ -45,7 +45,7 @@ int Flushed(int status) {
 int Run(std::vector<std::string> words) {
   const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), CheckpointCommand(), PlanCommand(), DataCommand(),
                                          EvaluateCommand(), PredictCommand(), ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(),
-                                         BenchCommand(), VersionCommand()};
+                                         ChaosCommand(), BenchCommand(), VersionCommand()};
   if (words.empty()) {
     std::cerr << Overview(commands);
     return kUsage;

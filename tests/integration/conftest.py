@@ -1,4 +1,6 @@
+import glob
 import os
+import subprocess
 import sys
 
 import pytest
@@ -25,3 +27,23 @@ def local(tmp_path):
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def stubs(tmp_path_factory):
+    """Generated Python clients of both services."""
+    out = str(tmp_path_factory.mktemp("stubs"))
+    protos = [os.path.relpath(p, cluster.ROOT) for p in glob.glob(os.path.join(cluster.ROOT, "proto", "*.proto"))]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=" + out, "--grpc_python_out=" + out]
+    subprocess.run(command + protos, cwd=cluster.ROOT, check=True)
+    sys.path.insert(0, out)
+    from proto import cluster_pb2, scheduler_messages_pb2, scheduler_service_pb2_grpc
+    from proto import shard_messages_pb2, shard_service_pb2_grpc, table_pb2
+
+    class Stubs:
+        cluster, table, shard, control = cluster_pb2, table_pb2, shard_messages_pb2, scheduler_messages_pb2
+        SchedulerStub = scheduler_service_pb2_grpc.SchedulerServiceStub
+        ShardStub = shard_service_pb2_grpc.ShardServiceStub
+
+    yield Stubs
+    sys.path.remove(out)

@@ -4,13 +4,11 @@ It joins as the job's only worker to declare tables, then pulls and pushes as a 
 over the stream, at two servers, and expects the exact float32 results of SGD and AdaGrad.
 """
 
-import glob
 import math
 import os
 import queue
 import struct
 import subprocess
-import sys
 import threading
 import time
 
@@ -30,25 +28,6 @@ cluster { servers: 2 workers: 1 shards: 16 }
 SGD, ADAGRAD = 0, 1
 LR, EPSILON, INITIAL = 0.125, 1e-6, 0.75
 MASK = (1 << 64) - 1
-
-
-@pytest.fixture(scope="module")
-def stubs(tmp_path_factory):
-    out = str(tmp_path_factory.mktemp("stubs"))
-    protos = [os.path.relpath(p, ROOT) for p in glob.glob(os.path.join(ROOT, "proto", "*.proto"))]
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=" + out, "--grpc_python_out=" + out]
-    subprocess.run(command + protos, cwd=ROOT, check=True)
-    sys.path.insert(0, out)
-    from proto import cluster_pb2, scheduler_messages_pb2, scheduler_service_pb2_grpc
-    from proto import shard_messages_pb2, shard_service_pb2_grpc, table_pb2
-
-    class Stubs:
-        cluster, table, shard, control = cluster_pb2, table_pb2, shard_messages_pb2, scheduler_messages_pb2
-        SchedulerStub = scheduler_service_pb2_grpc.SchedulerServiceStub
-        ShardStub = shard_service_pb2_grpc.ShardServiceStub
-
-    yield Stubs
-    sys.path.remove(out)
 
 
 def f32(x):

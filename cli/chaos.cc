@@ -1,0 +1,172 @@
+// `tidegate chaos`: a cluster of processes on this machine under faults, and whether it kept its promises.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "cli/chaos/chaos_run.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/process.h"
+#include "cli/stop_signals.h"
+#include "common/counted.h"
+#include "common/json.h"
+
+DEFINE_int32(replicas, 2, "");
+DEFINE_int32(shards, 32, "");
+DEFINE_int32(lease_ms, 3000, "");
+DEFINE_int32(heartbeat_interval_ms, 250, "");
+DEFINE_double(minutes, 1, "");
+DEFINE_int32(fault_count, 0, "");
+DEFINE_string(faults, "kill-server", "");
+
+namespace tidegate::cli {
+namespace {
+
+constexpr int kServers = 3;
+constexpr int kWorkers = 2;
+
+TimeMs Median(std::vector<TimeMs> values) {
+  if (values.empty()) return -1;
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+// Of the faults that took a server away.
+std::vector<TimeMs> FirstAcknowledgements(const ChaosResult& result) {
+  std::vector<TimeMs> out;
+  for (const ChaosInjection& injection : result.injections) {
+    if (injection.shards > 0 && injection.first_ms >= 0) out.push_back(injection.first_ms);
+  }
+  return out;
+}
+
+const char* Verdict(const absl::Status& status) {
+  if (status.ok()) return "exact";
+  if (absl::IsDataLoss(status)) return "wrong";
+  return absl::IsCancelled(status) ? "stopped" : "stuck";
+}
+
+std::string Json(const ChaosResult& result, const absl::Status& status) {
+  std::vector<std::string> injections;
+  for (const ChaosInjection& injection : result.injections) {
+    injections.push_back(JsonObject()
+                             .Text("fault", NameOf(injection.fault))
+                             .Text("target", injection.target)
+                             .Integer("shards", injection.shards)
+                             .Integer("first_ack_ms", injection.first_ms)
+                             .Integer("all_acks_ms", injection.recovery_ms)
+                             .Integer("elsewhere_ms", injection.elsewhere_ms)
+                             .Build());
+  }
+  return JsonObject()
+      .Text("verdict", Verdict(status))
+      .Text("message", std::string(status.message()))
+      .Integer("faults", static_cast<int64_t>(result.injections.size()))
+      .Integer("pushes", static_cast<int64_t>(result.pushes))
+      .Integer("reads", static_cast<int64_t>(result.checks))
+      .Integer("rows_audited", static_cast<int64_t>(result.rows))
+      .Integer("median_first_ack_ms", Median(FirstAcknowledgements(result)))
+      .Raw("injections", JsonArray(injections))
+      .Build();
+}
+
+std::string VerdictLine(const ChaosResult& result, const absl::Status& status) {
+  const std::string work = absl::StrCat(Counted(result.injections.size(), "fault"), ", ", result.pushes, " pushes acknowledged, ",
+                                        result.checks, " reads of own writes");
+  if (absl::IsDataLoss(status)) return absl::StrCat("WRONG: ", std::string(status.message()), " (", work, ")");
+  if (!status.ok()) return absl::StrCat("NOT FINISHED: ", std::string(status.message()), " (", work, ")");
+  const TimeMs median = Median(FirstAcknowledgements(result));
+  return absl::StrCat("EXACT: ", work, ", ", result.rows, " sums audited, none lost, none doubled",
+                      median < 0 ? "" : absl::StrCat("; median ", median, " ms from a server's fault to the first push acknowledged on its shards"));
+}
+
+int RunChaosCommand(const Arguments& arguments) {
+  if (!FLAGS_config.empty() || !arguments.positional.empty()) {
+    std::cerr << (FLAGS_config.empty() ? "usage: tidegate chaos [--servers=N] [--replicas=R] [--minutes=M] [--faults=LIST]\n"
+                                       : "tidegate chaos: --config: this version runs its own accounting workload only\n");
+    return kUsage;
+  }
+  ChaosOptions options;
+  const auto usage = [](const std::string& what) {
+    std::cerr << "tidegate chaos: " << what << "\n";
+    return kUsage;
+  };
+  auto faults = ParseFaults(FLAGS_faults);
+  if (!faults.ok()) return usage("--faults: " + std::string(faults.status().message()));
+  options.faults = *std::move(faults);
+  options.servers = FLAGS_servers == 0 ? kServers : FLAGS_servers;
+  options.workers = FLAGS_workers == 0 ? kWorkers : FLAGS_workers;
+  options.replicas = FLAGS_replicas;
+  options.shards = FLAGS_shards;
+  options.lease_ms = FLAGS_lease_ms;
+  options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
+  options.minutes = FLAGS_minutes;
+  options.count = FLAGS_fault_count;
+  options.seed = FLAGS_seed;
+  if ((options.shards & (options.shards - 1)) != 0) return usage(absl::StrCat("--shards=", options.shards, " must be a power of two"));
+  if (!(options.minutes > 0 && options.minutes <= 100'000)) return usage(absl::StrCat("--minutes=", options.minutes, " must be above 0"));
+  if (options.replicas > options.servers) {
+    return usage(absl::StrCat("--replicas=", options.replicas, " needs as many servers: --servers=", options.servers));
+  }
+  if (options.heartbeat_interval_ms * 2 > options.lease_ms) {
+    return usage(absl::StrCat("--lease_ms=", options.lease_ms, " must be at least twice --heartbeat_interval_ms=", options.heartbeat_interval_ms));
+  }
+  const bool takes_servers = std::any_of(options.faults.begin(), options.faults.end(), [](ChaosFault f) {
+    return f == ChaosFault::kKillServer || f == ChaosFault::kPauseServer;
+  });
+  if (takes_servers && options.replicas < 2) {
+    return usage("faults of servers need --replicas=2 or more: with one copy a server's death loses its shards");
+  }
+  options.bin_dir = FLAGS_bin_dir.empty() ? OwnFolder() : FLAGS_bin_dir;
+  options.run_dir = std::filesystem::absolute(FLAGS_run_dir.empty() ? absl::StrCat("tidegate-run/chaos-", std::time(nullptr), "-", getpid()) : FLAGS_run_dir)
+                        .lexically_normal()
+                        .string();
+  std::error_code error;
+  if (std::filesystem::exists(options.run_dir + "/state", error)) {
+    return usage(absl::StrCat("--run_dir=", options.run_dir, " holds an earlier run: name another folder"));
+  }
+  std::filesystem::create_directories(options.run_dir, error);
+  if (error) return usage(absl::StrCat("--run_dir: cannot make ", options.run_dir, ": ", error.message()));
+  CatchStopSignals();
+  options.signals = [] { return StopSignals(); };
+  options.say = [](const std::string& line) { std::cerr << line << std::endl; };
+  ChaosResult result;
+  const absl::Status status = RunChaos(options, &result);
+  if (FLAGS_json) {
+    std::cout << Json(result, status) << "\n";
+  } else {
+    std::cout << VerdictLine(result, status) << "\n";
+  }
+  if (StopSignals() > 0) return 128 + LastStopSignal();
+  return status.ok() ? kOk : kFailed;
+}
+
+}  // namespace
+
+Command ChaosCommand() {
+  return {"chaos",
+          "",
+          "break a cluster on this machine again and again, and audit every update",
+          {Ranged({"servers", "N", "server processes (default: 3)"}, 1, 64),
+           Ranged({"workers", "M", "accounting workers (default: 2)"}, 1, 64),
+           Ranged({"replicas", "R", "copies of each shard"}, 1, 16),
+           Ranged({"shards", "N", "a power of two; each worker has one push to each under way"}, 1, 64),
+           {"minutes", "M", "for how long"},
+           Ranged({"fault_count", "N", "so many faults, however long it takes (default: by --minutes)"}, 1, 1'000'000),
+           {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler, all"},
+           Ranged({"lease_ms", "MS", "how long a silent member counts as alive"}, 100, 600'000),
+           Ranged({"heartbeat_interval_ms", "MS", "how often members report"}, 10, 60'000),
+           {"seed", "N", "of amounts, faults and targets"},
+           {"config", "FILE", "another workload than the accounts: not in this version"},
+           {"run_dir", "DIR", "state and logs (default: tidegate-run/chaos-TIME-PID)"},
+           {"bin_dir", "DIR", "folder of the other binaries (default: this one's)"},
+           {"json", "", "the result as one JSON object"}},
+          RunChaosCommand};
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,158 @@
+#include "cli/chaos/chaos_cluster.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/clock.h"
+
+namespace tidegate::cli {
+namespace {
+
+constexpr char kScheduler[] = "scheduler";
+constexpr int kCallMs = 1000;
+constexpr std::chrono::milliseconds kPoll{20};
+
+TimeMs Now() { return RealClock().NowMs(); }
+
+std::string LogName(std::string name) {
+  for (char& c : name) c = c == '/' ? '-' : c;
+  return name + ".log";
+}
+
+}  // namespace
+
+ChaosCluster::~ChaosCluster() = default;
+
+std::string ChaosCluster::ServerName(int number) { return absl::StrCat("server/", number); }
+
+absl::Status ChaosCluster::Start() {
+  std::error_code error;
+  std::filesystem::create_directories(options_.run_dir + "/logs", error);
+  if (error) return absl::InternalError(absl::StrCat("cannot make ", options_.run_dir, ": ", error.message()));
+  for (const char* name : {"tidegate-scheduler", "tidegate-server"}) {
+    if (access((options_.bin_dir + "/" + name).c_str(), X_OK) != 0) {
+      return absl::NotFoundError(absl::StrCat("no ", options_.bin_dir, "/", name, ": build it (./quickstart.sh does), or name its folder by --bin_dir"));
+    }
+  }
+  if (absl::Status s = StartScheduler(); !s.ok()) return s;
+  for (int i = 0; i < options_.servers; ++i) {
+    if (absl::Status s = StartServer(i); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ChaosCluster::StartScheduler() {
+  const std::string address_file = options_.run_dir + "/address";
+  std::error_code error;
+  std::filesystem::remove(address_file, error);
+  std::vector<std::string> argv = {options_.bin_dir + "/tidegate-scheduler", "--config=" + options_.config,
+                                   "--state=" + options_.run_dir + "/state", "--address_file=" + address_file,
+                                   absl::StrCat("--lease_ms=", options_.lease_ms), "--metrics_port=-1", "--http_port=-1",
+                                   absl::StrCat("--heartbeat_interval_ms=", options_.heartbeat_interval_ms)};
+  // Members know the first address: a scheduler that comes back listens there again.
+  if (!address_.empty()) argv.push_back("--listen=" + address_);
+  if (absl::Status s = Launch(kScheduler, std::move(argv)); !s.ok()) return s;
+  const TimeMs deadline = Now() + options_.start_timeout_s * TimeMs{1000};
+  while (Now() < deadline) {
+    std::ifstream file(address_file);
+    std::string line;
+    if (std::getline(file, line) && !line.empty()) {
+      address_ = line;
+      status_ = std::make_unique<StatusClient>(address_);
+      return absl::OkStatus();
+    }
+    Poll();
+    if (!Running(kScheduler)) {
+      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", Ending(kScheduler), " (logs: ", options_.run_dir, "/logs)"));
+    }
+    std::this_thread::sleep_for(kPoll);
+  }
+  return absl::DeadlineExceededError(absl::StrCat("the scheduler does not listen after ", options_.start_timeout_s, " s"));
+}
+
+absl::Status ChaosCluster::StartServer(int number) {
+  const std::string name = ServerName(number);
+  return Launch(name, {options_.bin_dir + "/tidegate-server", "--scheduler=" + address_, "--name=" + name, "--metrics_port=-1", "--executors=1"});
+}
+
+absl::Status ChaosCluster::Launch(const std::string& name, std::vector<std::string> argv) {
+  auto process = ChildProcess::Start(name, argv);
+  if (!process.ok()) return process.status();
+  endings_.erase(name);
+  processes_[name] = *std::move(process);
+  return absl::OkStatus();
+}
+
+void ChaosCluster::Signal(const std::string& name, int signal) {
+  const auto it = processes_.find(name);
+  if (it != processes_.end()) it->second->Signal(signal);
+}
+
+std::vector<std::string> ChaosCluster::Poll() {
+  std::vector<std::string> ended;
+  for (const auto& [name, process] : processes_) {
+    const bool over = process->Ended();
+    char buffer[16384];
+    ssize_t n;
+    while (process->output() >= 0 && (n = read(process->output(), buffer, sizeof buffer)) > 0) {
+      std::ofstream(options_.run_dir + "/logs/" + LogName(name), std::ios::app).write(buffer, n);
+    }
+    if (over) {
+      ended.push_back(name);
+      endings_[name] = process->Ending();
+    }
+  }
+  for (const std::string& name : ended) processes_.erase(name);
+  return ended;
+}
+
+bool ChaosCluster::Running(const std::string& name) const { return processes_.contains(name); }
+
+std::string ChaosCluster::Ending(const std::string& name) const {
+  const auto it = endings_.find(name);
+  return it == endings_.end() ? "" : it->second;
+}
+
+absl::StatusOr<GetStatusResponse> ChaosCluster::Status() const { return status_->Get(kCallMs); }
+
+void ChaosCluster::Stop(int grace_s) {
+  if (status_ != nullptr) status_->Stop("tidegate chaos is done", kCallMs).IgnoreError();
+  for (const int signal : {0, SIGTERM, SIGKILL}) {
+    for (const auto& [name, process] : processes_) {
+      process->Signal(SIGCONT);
+      if (signal != 0) process->Signal(signal);
+    }
+    const TimeMs until = Now() + grace_s * TimeMs{1000};
+    while (!processes_.empty() && Now() < until) {
+      Poll();
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+}
+
+std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing) {
+  std::map<Incarnation, int> out;
+  for (const Incarnation primary : routing.primary()) ++out[primary];
+  return out;
+}
+
+int DegradedShards(const RoutingTable& routing, int replicas) {
+  int degraded = 0;
+  const int slots = static_cast<int>(routing.backup_slots());
+  for (int shard = 0; shard < routing.primary_size(); ++shard) {
+    int copies = 1;
+    for (int slot = 0; slot < slots; ++slot) copies += routing.backups(shard * slots + slot) != 0 ? 1 : 0;
+    if (copies < replicas) ++degraded;
+  }
+  return degraded;
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,64 @@
+#pragma once
+// The processes of a cluster under test: started, killed, stopped and started again by name; their output goes
+// to log files. Only of the main thread.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/process.h"
+#include "cli/status_client.h"
+#include "common/types.h"
+
+namespace tidegate::cli {
+
+class ChaosCluster {
+ public:
+  struct Options {
+    std::string bin_dir;
+    std::string run_dir;  // state and logs
+    std::string config;   // path
+    int servers = 3;
+    int lease_ms = 3000;
+    int heartbeat_interval_ms = 250;
+    int start_timeout_s = 30;
+  };
+
+  explicit ChaosCluster(Options options) : options_(std::move(options)) {}
+  ~ChaosCluster();
+
+  absl::Status Start();  // the scheduler, then the servers
+  absl::Status StartScheduler();
+  absl::Status StartServer(int number);
+  void Signal(const std::string& name, int signal);
+  // Writes what the processes said to their logs and returns the names of those that have ended since.
+  std::vector<std::string> Poll();
+  bool Running(const std::string& name) const;
+  // How a process that has ended did so.
+  std::string Ending(const std::string& name) const;
+  // Ends the job, then the processes.
+  void Stop(int grace_s);
+
+  const std::string& address() const { return address_; }
+  absl::StatusOr<GetStatusResponse> Status() const;
+  static std::string ServerName(int number);
+
+ private:
+  absl::Status Launch(const std::string& name, std::vector<std::string> argv);
+
+  const Options options_;
+  std::string address_;
+  std::unique_ptr<StatusClient> status_;
+  std::map<std::string, std::unique_ptr<ChildProcess>> processes_;
+  std::map<std::string, std::string> endings_;
+};
+
+// Servers that are primary of something, with how many shards; from the scheduler's view.
+std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing);
+// Shards whose replicas are fewer than `replicas`.
+int DegradedShards(const RoutingTable& routing, int replicas);
+
+}  // namespace tidegate::cli

@@ -1,0 +1,64 @@
+#pragma once
+// Faults on a cluster of processes while accounting workers push to it: injects, measures, audits.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/types.h"
+
+namespace tidegate::cli {
+
+enum class ChaosFault {
+  kKillServer,      // kill -9; started again, empty, soon after
+  kPauseServer,     // SIGSTOP for two leases, then SIGCONT
+  kKillScheduler,   // kill -9; started again at once
+  kPauseScheduler,  // SIGSTOP for two leases
+  kNoScheduler,     // gone for five leases
+};
+const char* NameOf(ChaosFault fault);
+// INVALID_ARGUMENT names the word and lists what there is. "all": every one.
+absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list);
+
+struct ChaosOptions {
+  std::string bin_dir;
+  std::string run_dir;
+  int servers = 3;
+  int workers = 2;
+  int replicas = 2;
+  int shards = 32;
+  int lease_ms = 3000;
+  int heartbeat_interval_ms = 250;
+  double minutes = 1;
+  int count = 0;  // faults; 0: as many as fit into `minutes`
+  std::vector<ChaosFault> faults = {ChaosFault::kKillServer};
+  uint64_t seed = 1;
+  int heal_timeout_s = 60;                   // until every shard has its replicas again
+  std::function<int()> signals;              // how many signals to stop have come; empty: none ever
+  std::function<void(const std::string&)> say;  // a line for people
+};
+
+struct ChaosInjection {
+  ChaosFault fault;
+  std::string target;
+  int shards = 0;             // of which the target was primary
+  TimeMs recovery_ms = -1;    // until a push to each of them was acknowledged; -1: not measured
+  TimeMs first_ms = -1;       // until the first one was
+  TimeMs elsewhere_ms = -1;   // the longest that no push was acknowledged by the other shards meanwhile
+};
+struct ChaosResult {
+  std::vector<ChaosInjection> injections;
+  uint64_t pushes = 0;  // acknowledged
+  uint64_t checks = 0;  // reads of own writes while faults went on
+  uint64_t rows = 0;    // audited at the end
+};
+
+// The job that the accounting workers are in, as text.
+std::string ChaosConfig(const ChaosOptions& options);
+// OK: every sum is exact. DATA_LOSS: it is not. Others: the cluster did not go on, and why.
+absl::Status RunChaos(const ChaosOptions& options, ChaosResult* result);
+
+}  // namespace tidegate::cli

@@ -1,0 +1,25 @@
+#include "cli/chaos/chaos_run.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/job_config/job_config.h"
+
+namespace tidegate::cli {
+
+TEST_CASE("faults are named by a list") {
+  CHECK(*ParseFaults("kill-server") == std::vector{ChaosFault::kKillServer});
+  CHECK(ParseFaults("no-scheduler,pause-server")->size() == 2);
+  CHECK(ParseFaults("all")->size() == 5);
+  for (const char* bad : {"", "kill-servers", "kill-server,,pause-server", "kill-server "}) {
+    const auto faults = ParseFaults(bad);
+    REQUIRE_FALSE(faults.ok());
+    CHECK_THAT(std::string(faults.status().message()), Catch::Contains("pause-scheduler"));
+  }
+}
+
+TEST_CASE("every fault's name is read back") {
+  const auto all = ParseFaults("all");
+  for (const ChaosFault fault : *all) CHECK(*ParseFaults(NameOf(fault)) == std::vector{fault});
+}
+
+}  // namespace tidegate::cli

@@ -1,0 +1,112 @@
+"""`tidegate chaos`: its own faults and verdicts. What it finds out about replicated shards is in test_failover.py."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+
+import pytest
+from cluster import TIDEGATE, run, wait_for
+
+FAST = ("--lease_ms=1000", "--heartbeat_interval_ms=100")
+
+
+def test_pushes_go_on_without_a_scheduler(tmp_path):
+    done = run("chaos", "--replicas=1", "--faults=kill-scheduler,no-scheduler,pause-scheduler", "--fault_count=3", "--seed=5", "--json",
+               "--run_dir=%s" % (tmp_path / "run"), *FAST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["verdict"] == "exact" and result["faults"] == 3
+    assert result["pushes"] > 100 and result["reads"] > 10
+    assert result["rows_audited"] == 2 * 32 * 16
+    assert not [line for line in os.listdir("/proc") if running_in(line, str(tmp_path))]
+
+
+def running_in(pid, text):
+    with contextlib.suppress(OSError), open("/proc/%s/cmdline" % pid) as f:
+        command = f.read()
+        return "tidegate-" in command and text in command
+    return False
+
+
+@contextlib.contextmanager
+def chaos(tmp_path, *flags):
+    process = subprocess.Popen([TIDEGATE, "chaos", "--run_dir=%s" % (tmp_path / "run"), *FAST, *flags], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def address_of(tmp_path):
+    def address():
+        with contextlib.suppress(OSError), open(tmp_path / "run" / "address") as f:
+            return f.read().strip()
+        return None
+
+    return wait_for(address, "the scheduler's address")
+
+
+def test_an_update_that_nobody_booked_is_found(tmp_path, stubs):
+    """A guest's push to a key of an account: the audit's verdict is not always good."""
+    import grpc
+
+    with chaos(tmp_path, "--replicas=1", "--servers=1", "--shards=1", "--faults=no-scheduler", "--minutes=5") as process:
+        scheduler = stubs.SchedulerStub(grpc.insecure_channel(address_of(tmp_path)))
+
+        def routing():
+            with contextlib.suppress(grpc.RpcError):
+                return scheduler.GetRouting(stubs.control.GetRoutingRequest(), timeout=2).routing.servers
+            return None
+
+        server = wait_for(routing, "the routing")[0].address
+        push = stubs.shard.PushRequest(weight=1, tables=[stubs.shard.TableGradients(
+            table=0, keys=struct.pack("<Q", 0), values=struct.pack("<2f", 1, 1))])
+
+        def pushed():
+            with contextlib.suppress(grpc.RpcError):
+                return stubs.ShardStub(grpc.insecure_channel(server)).Push(push, timeout=2)
+            return None
+
+        wait_for(pushed, "the guest's push")
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, out + err
+    assert out.startswith("WRONG: accounting worker 0: shard 0, key 0: ") and "too much by 1" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_its_processes(tmp_path, number):
+    with chaos(tmp_path, "--replicas=1", "--faults=no-scheduler", "--minutes=5") as process:
+        address_of(tmp_path)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, out + err
+    assert out.startswith("NOT FINISHED: stopped by a signal")
+    assert not [line for line in os.listdir("/proc") if running_in(line, str(tmp_path))]
+
+
+@pytest.mark.parametrize("flags,text", [
+    (["--faults=kill"], 'no fault "kill": there are all, kill-server'),
+    (["--faults=kill-server", "--replicas=1"], "need --replicas=2"),
+    (["--replicas=4", "--servers=3"], "--replicas=4 needs as many servers"),
+    (["--shards=12"], "--shards=12 must be a power of two"),
+    (["--minutes=0"], "--minutes=0 must be above 0"),
+    (["--lease_ms=300"], "--lease_ms=300 must be at least twice"),
+    (["--config=job.textproto"], "its own accounting workload only"),
+    (["word"], "usage: tidegate chaos"),
+])
+def test_flags_that_make_no_sense(tmp_path, flags, text):
+    done = run("chaos", "--run_dir=%s" % (tmp_path / "run"), *flags)
+    assert done.returncode == 2 and text in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_an_earlier_run_is_kept(tmp_path):
+    (tmp_path / "state").mkdir()
+    done = run("chaos", "--run_dir=%s" % tmp_path)
+    assert done.returncode == 2 and "holds an earlier run" in done.stderr
