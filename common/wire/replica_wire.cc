@@ -1,7 +1,9 @@
 #include "common/wire/replica_wire.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -70,7 +72,7 @@ absl::Status Read(Bytes bytes, PushRecord* out) {
     if (in.Is(1, kVarint)) out->clock = in.zigzag();
     if (in.Is(2, kFixed32)) out->lr_scale = in.fixed_float();
     if (in.field() == 3) s = ReadShards(in, "skip_shards", &out->skip_shards);
-    if (in.Is(4, kVarint)) out->ends_clock = in.varint() != 0;
+    if (in.field() == 4) s = ReadShards(in, "ended_shards", &out->ended_shards);
     if (in.Is(5, kBytes)) s = MergePushRequest(in.bytes(), &out->push);
     if (!s.ok()) return s;
   }
@@ -82,6 +84,8 @@ absl::Status Read(Bytes bytes, SweepRecord* out) {
   while (in.Next()) {
     if (in.Is(1, kVarint)) out->table = in.varint32();
     if (in.Is(2, kVarint)) out->clock = in.zigzag();
+    if (in.field() != 3) continue;
+    if (absl::Status s = ReadShards(in, "shards", &out->shards); !s.ok()) return s;
   }
   return EndOf(in, "SweepRecord");
 }
@@ -148,6 +152,10 @@ absl::Status ReadControl(Bytes bytes, Record* body, bool* has_kind) {
   return EndOf(in, "ControlRecord");
 }
 
+bool Ascending(std::span<const ShardId> shards) {
+  return std::adjacent_find(shards.begin(), shards.end(), std::greater_equal<>()) == shards.end();
+}
+
 absl::Status CheckBody(const ReplicaRequest& m) {
   if (std::holds_alternative<KeepAlive>(m.body)) {
     return m.index == 0 ? absl::OkStatus() : Invalid("a KeepAlive with an index");
@@ -156,9 +164,8 @@ absl::Status CheckBody(const ReplicaRequest& m) {
   if (m.index < m.log_start) return Invalid("an index before log_start");
   if (const auto* push = std::get_if<PushRecord>(&m.body)) {
     if (!std::isfinite(push->lr_scale)) return Invalid("lr_scale is not finite");
-    for (size_t i = 1; i < push->skip_shards.size(); ++i) {
-      if (push->skip_shards[i] <= push->skip_shards[i - 1]) return Invalid("skip_shards are not ascending");
-    }
+    if (!Ascending(push->skip_shards)) return Invalid("skip_shards are not ascending");
+    if (!Ascending(push->ended_shards)) return Invalid("ended_shards are not ascending");
   }
   if (const auto* digest = std::get_if<DigestRecord>(&m.body)) {
     if (digest->shards.size() != digest->digests.size()) return Invalid("as many digests as shards are needed");
@@ -185,7 +192,7 @@ Pieces Encode(const PushRecord& m) {
     head.append(reinterpret_cast<const char*>(&lr_scale), sizeof lr_scale);
   }
   PutPackedVarints(&head, 3, m.skip_shards);
-  PutNumber(&head, 4, m.ends_clock);
+  PutPackedVarints(&head, 4, m.ended_shards);
   return Wrap(std::move(head), 5, EncodePush(m.push));
 }
 
@@ -196,6 +203,7 @@ Pieces Encode(const SweepRecord& m) {
   std::string body;
   PutNumber(&body, 1, m.table);
   PutNumber(&body, 2, ZigZag(m.clock));
+  PutPackedVarints(&body, 3, m.shards);
   return EncodeControl(1, std::move(body));
 }
 Pieces Encode(const WorkersRecord& m) { return EncodeControl(2, m.workers.SerializeAsString()); }

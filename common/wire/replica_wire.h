@@ -63,8 +63,8 @@ struct ReplicaRequest {
   Record body;
 };
 
-// INVALID_ARGUMENT also: no body, an index without a log entry or the reverse, skip_shards not ascending, an
-// lr_scale that is not finite, digests of another number than shards. Tables and widths are the server's to check.
+// INVALID_ARGUMENT also: no body, an index without a log entry or the reverse, skip_shards or ended_shards not
+// ascending, an lr_scale that is not finite, digests of another number than shards. Tables and widths are the server's to check.
 absl::StatusOr<ReplicaRequest> ParseReplicaRequest(Bytes bytes);
 // Keys, values, counts and a fill's records are payloads, viewed.
 Pieces EncodeReplicaRequest(const ReplicaRequest& request);

@@ -31,6 +31,7 @@ class RandomReplicaMessages {
         auto* sweep = m->mutable_control()->mutable_sweep();
         sweep->set_table(Number32());
         sweep->set_clock(messages_.Signed());
+        for (uint64_t n = Below(9); n > 0; --n) sweep->add_shards(Number32());
         break;
       }
       case 2: {
@@ -60,7 +61,7 @@ class RandomReplicaMessages {
     m->set_lr_scale(static_cast<float>(Below(5)) / 3);
     uint32_t shard = 0;
     for (uint64_t n = Below(6); n > 0; --n) m->add_skip_shards(shard += 1 + static_cast<uint32_t>(Below(1000)));
-    m->set_ends_clock(Below(2) == 1);
+    for (uint64_t n = Below(6); n > 0; --n) m->add_ended_shards(shard += 1 + static_cast<uint32_t>(Below(1000)));
     messages_.Fill(m->mutable_push());
   }
   void FillFill(tidegate::FillRecord* m) {

@@ -127,6 +127,10 @@ TEST_CASE("requests that contradict themselves are refused, and say in what") {
     m->mutable_push()->add_skip_shards(4);
     m->mutable_push()->add_skip_shards(4);
   });
+  refused("ended_shards", [](Proto* m) {
+    m->mutable_push()->add_ended_shards(4);
+    m->mutable_push()->add_ended_shards(3);
+  });
   refused("skip_shards", [](Proto* m) {
     for (uint32_t i = 0; i <= 65536; ++i) m->mutable_push()->add_skip_shards(i);
   });
