@@ -7,13 +7,35 @@
 
 namespace tidegate {
 
-void ClockAnnouncer::SetServers(std::span<const Incarnation> servers) {
+std::optional<ClockAnnouncer::Outcome> ClockAnnouncer::SetServers(std::span<const Incarnation> servers,
+                                                                  Epoch primary_epoch) {
   std::map<Incarnation, Lane> lanes;
+  bool added = false;
   for (Incarnation server : servers) {
     auto known = lanes_.find(server);
+    added |= known == lanes_.end();
     lanes[server] = known == lanes_.end() ? Lane{} : known->second;
   }
   lanes_ = std::move(lanes);
+  // A Hello that has its answers says nothing to a server that comes later: there it is a tick.
+  const bool hello_is_over = live_ && kind_ == Kind::kHello;
+  if (primary_epoch > primary_epoch_ || (added && hello_is_over)) AnnounceAgain();
+  primary_epoch_ = std::max(primary_epoch_, primary_epoch);
+  return CheckAll();
+}
+
+void ClockAnnouncer::AnnounceAgain() {
+  Supersede();
+  Begin(!began_ ? Kind::kPark : live_ ? Kind::kTick : kind_);
+}
+
+// What is under way need not be waited for any more.
+void ClockAnnouncer::Supersede() {
+  for (auto& [server, lane] : lanes_) {
+    lane.number = 0;
+    lane.attempts = 0;
+    lane.at = 0;
+  }
 }
 
 void ClockAnnouncer::PushAcknowledged(Clock clock) {
@@ -40,12 +62,7 @@ uint64_t ClockAnnouncer::Begin(Kind kind, uint64_t call) {
   const uint64_t cut_short = call_;
   call_ = call;
   live_ = false;
-  // What was under way is superseded: it need not be waited for.
-  for (auto& [server, lane] : lanes_) {
-    lane.number = 0;
-    lane.attempts = 0;
-    lane.at = 0;
-  }
+  Supersede();
   Begin(kind);
   return cut_short;
 }
@@ -108,27 +125,27 @@ std::optional<ClockAnnouncer::Outcome> ClockAnnouncer::CheckAll() {
   return out;
 }
 
-void ClockAnnouncer::Fail(TimeMs now, Lane* lane, RetryPolicy* retry) {
+void ClockAnnouncer::Fail(Lane* lane, TimeMs again_at) {
   lane->number = 0;
-  lane->at = now + retry->Delay(lane->attempts);
+  lane->at = again_at;
 }
 
-void ClockAnnouncer::OnFailed(TimeMs now, uint64_t number, RetryPolicy* retry) {
+void ClockAnnouncer::OnRefused(TimeMs now, uint64_t number, RetryPolicy* retry) {
   for (auto& [server, lane] : lanes_) {
-    if (lane.number == number) Fail(now, &lane, retry);
+    if (lane.number == number) Fail(&lane, now + retry->SoonAfter(lane.attempts));
   }
 }
 
 void ClockAnnouncer::OnDisconnected(TimeMs now, Incarnation server, RetryPolicy* retry) {
   auto it = lanes_.find(server);
-  if (it != lanes_.end() && it->second.number != 0) Fail(now, &it->second, retry);
+  if (it != lanes_.end() && it->second.number != 0) Fail(&it->second, now + retry->Delay(it->second.attempts));
 }
 
 size_t ClockAnnouncer::OnTime(TimeMs now, RetryPolicy* retry) {
   size_t expired = 0;
   for (auto& [server, lane] : lanes_) {
     if (lane.number == 0 || lane.at > now) continue;
-    Fail(now, &lane, retry);
+    Fail(&lane, now + retry->Delay(lane.attempts));
     ++expired;
   }
   return expired;

@@ -6,6 +6,9 @@
 // A tick of clock c says that all of this worker's pushes up to c, to all shards, are acknowledged. At
 // staleness 0 pushes end their clock themselves, EndClock is not called, and the one tick is that after
 // Hello: without it a server that answered less than another would wait for clocks that no push ends.
+//
+// Where primaries have changed, every server hears the newest state again: one that got shards waits for that of
+// each worker. A worker that never said anything says Park then: it is known, and not live.
 
 #include <cstdint>
 #include <map>
@@ -41,7 +44,9 @@ class ClockAnnouncer {
 
   explicit ClockAnnouncer(Options options) : options_(options) {}
 
-  void SetServers(std::span<const Incarnation> servers);
+  // A newer `primary_epoch` makes every server hear the newest state again. The outcome of a Hello or Park that
+  // waited only for servers that are gone.
+  std::optional<Outcome> SetServers(std::span<const Incarnation> servers, Epoch primary_epoch);
 
   // Pushes of a clock that are not acknowledged. One that failed for good never is.
   void PushBegins(Clock clock) { ++unacknowledged_[clock]; }
@@ -60,8 +65,8 @@ class ClockAnnouncer {
   // True if `number` is one of the announcer's, under way.
   bool Owns(uint64_t number) const;
   std::optional<Outcome> OnAcknowledged(uint64_t number, Clock min_clock);
-  // Send again after the policy's delay.
-  void OnFailed(TimeMs now, uint64_t number, RetryPolicy* retry);
+  // Refused for a reason that passes: sent again after the policy's delay, soon.
+  void OnRefused(TimeMs now, uint64_t number, RetryPolicy* retry);
   void OnDisconnected(TimeMs now, Incarnation server, RetryPolicy* retry);
   // Gives up attempts that took too long. Returns how many.
   size_t OnTime(TimeMs now, RetryPolicy* retry);
@@ -79,12 +84,15 @@ class ClockAnnouncer {
   };
   bool Current(const Lane& lane) const { return lane.done > order_; }
   void Begin(Kind kind);
+  void AnnounceAgain();
+  void Supersede();
   Clock TickReady() const;
   std::optional<Outcome> CheckAll();
-  void Fail(TimeMs now, Lane* lane, RetryPolicy* retry);
+  void Fail(Lane* lane, TimeMs again_at);
 
   const Options options_;
   std::map<Incarnation, Lane> lanes_;
+  Epoch primary_epoch_ = 0;
   std::map<Clock, size_t> unacknowledged_;
   bool began_ = false;
   uint64_t order_ = 0;  // of the current announcement

@@ -15,16 +15,18 @@ class RetryPolicy {
   struct Options {
     TimeMs backoff_min_ms = 10;
     TimeMs backoff_max_ms = 1'000;
+    TimeMs soon_max_ms = 50;
     uint64_t seed = 1;
   };
 
   explicit RetryPolicy(Options options) : options_(options), random_(options.seed) {}
 
   // After `attempts` >= 1 failed ones: min * 2^(attempts - 1) up to max, of which a random half.
-  TimeMs Delay(uint32_t attempts) {
-    const TimeMs full = Doubled(options_.backoff_min_ms, attempts, options_.backoff_max_ms);
-    const TimeMs half = std::max<TimeMs>(full / 2, 1);
-    return half + static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(half)));
+  TimeMs Delay(uint32_t attempts) { return DelayUpTo(attempts, options_.backoff_max_ms); }
+  // Where a server answers that it cannot yet (it takes over, or has older routing): no delay is much longer
+  // than what it waits for.
+  TimeMs SoonAfter(uint32_t attempts) {
+    return DelayUpTo(attempts, std::min(options_.soon_max_ms, options_.backoff_max_ms));
   }
   // base * 2^(attempts - 1), at most `limit`.
   static TimeMs Doubled(TimeMs base, uint32_t attempts, TimeMs limit) {
@@ -33,6 +35,11 @@ class RetryPolicy {
   }
 
  private:
+  TimeMs DelayUpTo(uint32_t attempts, TimeMs limit) {
+    const TimeMs half = std::max<TimeMs>(Doubled(options_.backoff_min_ms, attempts, limit) / 2, 1);
+    return half + static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(half)));
+  }
+
   Options options_;
   Random random_;
 };

@@ -149,43 +149,11 @@ void Tracker::Stop(absl::Status status) {
   unsent_pushes_.clear();
   legs_of_sequence_.clear();
   for (auto& [server, state] : servers_) state = ServerState{};
-  announcer_.SetServers({});
+  announcer_.SetServers({}, 0);
   effects_.sends.clear();
 }
 
 // ---- routing ----
-
-void Tracker::SetRouting(TimeMs now, std::shared_ptr<const Routing> routing) {
-  if (routing == nullptr || (routing_ != nullptr && routing->epoch() <= routing_->epoch())) return;
-  routing_ = std::move(routing);
-  if (!health_.ok()) return;
-  std::vector<Incarnation> names;
-  std::map<Incarnation, ServerState> servers;
-  for (const Routing::Server& s : routing_->servers()) {
-    names.push_back(s.incarnation);
-    servers[s.incarnation] = std::move(servers_[s.incarnation]);
-  }
-  servers_ = std::move(servers);
-  announcer_.SetServers(names);
-  std::vector<LegId> stranded;
-  for (const auto& [id, leg] : legs_) {
-    if (leg.state != LegState::kHomeless && !servers_.contains(leg.server)) stranded.push_back(id);
-  }
-  for (LegId id : stranded) {
-    auto leg = legs_.find(id);  // gone if its call failed with a sibling
-    if (leg == legs_.end()) continue;
-    LeaveServer(id, leg->second);
-    Strand(id, now);
-  }
-  for (Deferred& d : std::exchange(deferred_, {})) {
-    if (calls_.at(d.call).kind == Kind::kPull) {
-      RoutePull(now, d.call, d.pull, 0);
-    } else {
-      RoutePush(now, d.call, KeySplitter::SourcesOf(d.push), options_.wire_type);
-    }
-  }
-  PumpClock(now);
-}
 
 void Tracker::RoutePull(TimeMs now, CallId id, std::span<const KeySource> sources,
                         uint32_t attempts) {

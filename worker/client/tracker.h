@@ -8,7 +8,9 @@
 //   sequence at every server); at most `push_window` sequences are unacknowledged, more wait here.
 // - Parts of one pull go to a server one after another, so that a parked one is never replaced by its
 //   own sibling; the bytes that pulls of a server ask for are bounded, more wait here.
-// - Shards that a server refuses are asked for elsewhere once newer routing is here.
+// - Shards that a server refuses are asked for elsewhere once newer routing is here. At staleness 0 a change of
+//   primaries makes every push that is not acknowledged begin anew: what is missing of it is cut by the new
+//   routing, with new parts, and every primary gets the end of its clock again.
 // - Errors: UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED and broken connections are retried for ever, with
 //   backoff; FAILED_PRECONDITION fences the whole client; others end their call.
 //
@@ -175,8 +177,11 @@ class Tracker {
   void AdmitPushes(TimeMs now);
   void SendLeg(TimeMs now, LegId id);
   wire::Request BodyOf(const Leg& leg) const;
-  void Retry(TimeMs now, Leg* leg);
+  void RetryAt(TimeMs at, Leg* leg);
   void Strand(LegId id, TimeMs at);
+  void SplitAgain(TimeMs now, CallId id);
+  void RouteLegs(TimeMs now, bool primaries_moved);
+  void SetMembers();
   void Rehome(TimeMs now, LegId id);
   void LeaveServer(LegId id, const Leg& leg);
   void OnClockReply(TimeMs now, uint64_t number, const wire::Response& reply);
@@ -202,7 +207,7 @@ class Tracker {
   uint64_t next_number_ = 1;
   std::map<CallId, Call> calls_;
   std::map<LegId, Leg> legs_;
-  std::map<Incarnation, ServerState> servers_;
+  std::map<Incarnation, ServerState> servers_;  // primaries
   absl::flat_hash_map<uint64_t, LegId> leg_of_number_;  // never iterated
   std::vector<Deferred> deferred_;
   std::map<Sequence, std::vector<LegId>> unsent_pushes_;  // beyond the window

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "worker/client/bfloat16.h"
 #include "worker/client/tracker.h"
@@ -12,6 +13,7 @@
 namespace tidegate {
 namespace {
 
+constexpr uint32_t kPushAttemptsCounted = 5;  // of refusals: so many doublings of the delay, less one
 constexpr size_t kNumbersKeptMax = 8;  // of a message's attempts: an answer to any of them counts
 
 // What the same request may be answered with later.
@@ -19,6 +21,11 @@ bool IsRetryable(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable ||
          status.code() == absl::StatusCode::kDeadlineExceeded ||
          status.code() == absl::StatusCode::kAborted;
+}
+
+// The server has routing in which it does not serve what was asked for.
+bool IsAboutOldRouting(const absl::Status& status) {
+  return absl::StartsWith(status.message(), "routing older") || absl::StartsWith(status.message(), "moved");
 }
 
 absl::Status AtServer(Incarnation server, const absl::Status& status) {
@@ -109,7 +116,7 @@ void Tracker::OnClockReply(TimeMs now, uint64_t number, const wire::Response& re
   const auto* status = std::get_if<absl::Status>(&reply);
   if (status != nullptr && IsRetryable(*status)) {
     ++stats_.retries;
-    announcer_.OnFailed(now, number, &retry_);
+    announcer_.OnRefused(now, number, &retry_);
   } else {
     // Without its clock this worker holds up all others: better to end with a reason.
     Stop(status != nullptr ? *status : absl::InternalError("a clock was answered by another call"));
@@ -148,7 +155,11 @@ void Tracker::OnPushReply(TimeMs now, LegId id, const wire::PushResponse& reply)
 void Tracker::OnRefused(TimeMs now, LegId id, const absl::Status& status) {
   Leg& leg = legs_.at(id);
   if (IsRetryable(status)) {
-    Retry(now, &leg);
+    effects_.want_routing |= IsAboutOldRouting(status);
+    // A push is heavier than a pull.
+    const TimeMs delay = leg.kind == Kind::kPull ? retry_.SoonAfter(leg.attempts)
+                                                 : retry_.Delay(std::min(leg.attempts, kPushAttemptsCounted));
+    RetryAt(now + delay, &leg);
   } else if (status.code() == absl::StatusCode::kFailedPrecondition) {
     Stop(AtServer(leg.server, status));
   } else {
@@ -156,10 +167,10 @@ void Tracker::OnRefused(TimeMs now, LegId id, const absl::Status& status) {
   }
 }
 
-void Tracker::Retry(TimeMs now, Leg* leg) {
+void Tracker::RetryAt(TimeMs at, Leg* leg) {
   ++stats_.retries;
   leg->state = LegState::kBackoff;
-  leg->at = now + retry_.Delay(leg->attempts);
+  leg->at = at;
   while (leg->numbers.size() > kNumbersKeptMax) {
     leg_of_number_.erase(leg->numbers.front());
     leg->numbers.erase(leg->numbers.begin());
@@ -169,8 +180,9 @@ void Tracker::Retry(TimeMs now, Leg* leg) {
 void Tracker::OnDisconnected(TimeMs now, Incarnation server) {
   if (!health_.ok()) return;
   for (auto& [id, leg] : legs_) {
-    if (leg.server == server && leg.state == LegState::kSent) Retry(now, &leg);
+    if (leg.server == server && leg.state == LegState::kSent) RetryAt(now + retry_.Delay(leg.attempts), &leg);
   }
+  effects_.want_routing |= routing_ != nullptr;
   announcer_.OnDisconnected(now, server, &retry_);
 }
 
@@ -188,7 +200,7 @@ void Tracker::OnTime(TimeMs now) {
         break;
       case LegState::kSent:
         ++found->second.timeouts;
-        Retry(now, &found->second);
+        RetryAt(now + retry_.Delay(found->second.attempts), &found->second);
         break;
       case LegState::kBackoff:
         SendLeg(now, id);
@@ -209,72 +221,6 @@ TimeMs Tracker::NextTime() const {
     if (leg.state != LegState::kQueued) next = std::min(next, leg.at);
   }
   return next;
-}
-
-// ---- shards that are not where they were ----
-
-void Tracker::Reroute(TimeMs now, LegId id, std::span<const uint32_t> refused_shards,
-                      Epoch server_epoch) {
-  Leg& leg = legs_.at(id);
-  stats_.refused_shards += refused_shards.size();
-  if (server_epoch >= routing_->epoch()) effects_.want_routing = true;
-  KeyMessage rest = splitter_.Select(KeySplitter::SourcesOf(leg.message), *routing_, refused_shards,
-                                     options_.wire_type);
-  if (rest.keys == 0) {
-    FinishLeg(now, id);
-    return;
-  }
-  CountRows(leg.kind, leg.message.keys - rest.keys);
-  LeaveServer(id, leg);
-  AdmitPulls(now, leg.server);
-  leg.message = std::move(rest);
-  Strand(id, now + retry_.Delay(leg.attempts));
-}
-
-// The message has no server any more; at `at` its keys look for theirs.
-void Tracker::Strand(LegId id, TimeMs at) {
-  Leg& leg = legs_.at(id);
-  if (leg.kind == Kind::kPush && options_.synchronous) {
-    FailCall(at, leg.call,
-             absl::UnimplementedError(absl::StrCat(
-                 "server ", leg.server,
-                 " lost shards during a synchronous step: moving shards needs staleness > 0")));
-    return;
-  }
-  for (uint64_t number : leg.numbers) leg_of_number_.erase(number);
-  leg.numbers.clear();
-  leg.state = LegState::kHomeless;
-  leg.at = at;
-}
-
-void Tracker::Rehome(TimeMs now, LegId id) {
-  // Taken out first: what replaces it belongs to the same call and sequence.
-  Leg leg = std::move(legs_.at(id));
-  legs_.erase(id);
-  const auto sources = KeySplitter::SourcesOf(leg.message);
-  if (leg.kind == Kind::kPull) {
-    --calls_.at(leg.call).legs;
-    RoutePull(now, leg.call, sources, leg.attempts);
-    return;
-  }
-  // No longer than it was: one message for each server, so the sequence stays unique there.
-  auto split = splitter_.Split(sources, *routing_, {options_.wire_type, options_.wire_type},
-                               std::numeric_limits<size_t>::max());
-  auto unsent = unsent_pushes_.find(leg.sequence);  // still waits for the window
-  if (unsent != unsent_pushes_.end()) std::erase(unsent->second, id);
-  for (size_t s = 0; s < split.size(); ++s) {
-    if (split[s].empty()) continue;
-    const LegId next = AddPushLeg(leg.call, routing_->servers()[s].incarnation,
-                                  std::move(split[s][0]), leg.sequence);
-    legs_.at(next).attempts = leg.attempts;
-    if (unsent != unsent_pushes_.end()) {
-      unsent->second.push_back(next);
-    } else {
-      SendLeg(now, next);
-    }
-  }
-  --calls_.at(leg.call).legs;
-  --legs_of_sequence_.at(leg.sequence);
 }
 
 // ---- ends ----

@@ -265,6 +265,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
                                          ? wire::ValueType::kBfloat16
                                          : wire::ValueType::kFloat32;
   client_options.want_routing = [link = session->link.get()](Epoch) { link->HeartbeatNow(); };
+  client_options.lost_server = [link = session->link.get()] { link->HeartbeatNow(); };
   client_options.unreachable_after_ms =
       std::max<int64_t>(kUnreachableMinMs, static_cast<int64_t>(job.train().stall_timeout_s() * 1000.0f));
   client_options.unreachable = [session](const std::string& why) { session->OnLost(why); };  // it outlives the client
@@ -379,6 +380,12 @@ void WorkerProcess::AddMetrics(MetricsPage& page) {
 
 // Called by the heartbeat's thread.
 void WorkerProcess::FillHeartbeat(Session* session, HeartbeatRequest* request) {
+  {
+    std::lock_guard lock(session->mu);
+    if (session->client != nullptr) {
+      for (Incarnation server : session->client->UnreachableServers()) request->add_unreachable(server);
+    }
+  }
   if (!session->ready) return;
   const PipelineStats& stats = session->runner->stats();
   const Session::Sample now = {

@@ -222,4 +222,133 @@ TEST_CASE("an announcement made before the routing is known goes out when it com
   CHECK(h.sends.size() == 2);
 }
 
+TEST_CASE("where primaries have changed, every server that holds a replica hears the newest tick again") {
+  TrackerHarness h;
+  GoLive(&h);
+  h.tracker.EndClock(h.now, 3);
+  h.Collect();
+  for (const auto& s : h.TakeSends()) h.Reply(s, ClockOk());
+  h.Route(2, {1, 3, 1, 3}, 0, {4});  // 4 follows: it hears it as every newcomer does
+  auto sends = h.TakeSends();
+  REQUIRE(sends.size() == 2);
+  for (const auto& s : sends) {
+    CHECK(s.server != 1);
+    CHECK(AsClock(s).clock == 3);
+    h.Reply(s, ClockOk());
+  }
+  const uint64_t order = AsClock(sends[0]).order;
+  h.Route(3, {1, 4, 1, 4}, 3);
+  sends = h.TakeSends();
+  REQUIRE(sends.size() == 2);
+  for (const auto& s : sends) {
+    CHECK(AsClock(s).kind == Kind::kTick);
+    CHECK(AsClock(s).clock == 3);
+    CHECK(AsClock(s).order == order + 1);
+    CHECK(AsClock(s).stamp.epoch == 3);
+    h.Reply(s, ClockOk());
+  }
+  h.Route(4, {1, 4, 1, 4}, 3, {5});  // no primary changed
+  sends = h.TakeSends();
+  REQUIRE(sends.size() == 1);
+  CHECK(sends[0].server == 5);
+  CHECK(h.tracker.NextTime() > h.now + 100);  // nothing but its answer is waited for
+}
+
+TEST_CASE("a tick that was under way when primaries changed is not waited for") {
+  TrackerHarness h;
+  GoLive(&h);
+  h.tracker.EndClock(h.now, 1);
+  h.Collect();
+  const auto before = h.TakeSends();
+  h.Route(2, {1, 2, 2, 2}, 2);
+  REQUIRE(h.sends.size() == 2);
+  const auto again = h.TakeSends();
+  h.Reply(before[0], ClockOk());
+  h.Reply(again[0], ClockOk());
+  h.Reply(again[1], ClockOk());
+  CHECK(h.sends.empty());
+}
+
+TEST_CASE("a worker that has not said anything yet says Park where primaries have an epoch") {
+  TrackerHarness h({}, {});
+  h.Route(4, {1, 2}, 4);
+  auto sends = h.TakeSends();
+  REQUIRE(sends.size() == 2);
+  for (const auto& s : sends) {
+    CHECK(AsClock(s).kind == Kind::kPark);
+    CHECK(AsClock(s).order == 0);
+  }
+  CHECK(h.completed.empty());
+  h.tracker.Announce(h.now);
+  h.Collect();
+  sends = h.TakeSends();
+  REQUIRE(sends.size() == 2);
+  for (const auto& s : sends) {
+    CHECK(AsClock(s).kind == Kind::kHello);
+    CHECK(AsClock(s).order == 1);
+    h.Reply(s, ClockOk(6));
+  }
+  REQUIRE(h.completed.size() == 1);
+  CHECK(h.completed[0].clock == 7);
+}
+
+TEST_CASE("a Hello under way begins again where primaries have changed") {
+  TrackerHarness h;
+  h.tracker.Announce(h.now);
+  h.Collect();
+  const auto before = h.TakeSends();
+  h.Reply(before[0], ClockOk(9));
+  h.Route(2, {1, 3, 1, 3}, 2);
+  const auto again = h.TakeSends();
+  REQUIRE(again.size() == 2);
+  for (const auto& s : again) {
+    CHECK(AsClock(s).kind == Kind::kHello);
+    CHECK(AsClock(s).order == 1);
+  }
+  h.Reply(before[1], ClockOk(50));
+  h.Reply(again[0], ClockOk(4));
+  CHECK(h.completed.empty());
+  h.Reply(again[1], ClockOk(5));
+  REQUIRE(h.completed.size() == 1);
+  CHECK(h.completed[0].clock == 6);
+}
+
+TEST_CASE("a parked worker says so again where primaries have changed") {
+  TrackerHarness h;
+  GoLive(&h);
+  h.tracker.Park(h.now);
+  h.Collect();
+  for (const auto& s : h.TakeSends()) h.Reply(s, ClockOk());
+  REQUIRE(h.TakeCompleted().size() == 1);
+  h.Route(2, {1, 3, 1, 3}, 2);
+  REQUIRE(h.sends.size() == 2);
+  for (const auto& s : h.sends) CHECK(AsClock(s).kind == Kind::kPark);
+}
+
+TEST_CASE("a Hello that waits only for a server that is gone ends with the routing that says so") {
+  TrackerHarness h({}, {});
+  h.Route(1, {1, 1}, 0, {2});
+  h.tracker.Announce(h.now);
+  h.Collect();
+  for (const auto& s : h.TakeSends()) {
+    if (s.server == 1) h.Reply(s, ClockOk(3));
+  }
+  CHECK(h.completed.empty());
+  h.Route(2, {1, 1});
+  REQUIRE(h.completed.size() == 1);
+  CHECK(h.completed[0].clock == 4);
+}
+
+TEST_CASE("an announcement that a server cannot take yet is made again soon, however often") {
+  TrackerHarness h({.retry = {.backoff_max_ms = 5000}}, {1});
+  h.tracker.Announce(h.now);
+  h.Collect();
+  for (int i = 0; i < 12; ++i) {
+    REQUIRE(h.sends.size() == 1);
+    h.Reply(h.TakeSends()[0], absl::UnavailableError("routing newer: the sender's epoch is 2, this server's 1"));
+    CHECK(h.tracker.NextTime() <= h.now + 50);
+    h.AdvanceToNext();
+  }
+}
+
 }  // namespace tidegate

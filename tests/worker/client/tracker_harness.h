@@ -13,9 +13,12 @@
 
 namespace tidegate {
 
-inline std::shared_ptr<const Routing> MakeRouting(Epoch epoch, std::vector<Incarnation> primaries) {
+// `others`: servers that are primary of nothing.
+inline std::shared_ptr<const Routing> MakeRouting(Epoch epoch, std::vector<Incarnation> primaries,
+                                                  Epoch primary_epoch = 0, std::vector<Incarnation> others = {}) {
   RoutingTable table;
   table.set_epoch(epoch);
+  table.set_primary_epoch(primary_epoch);
   table.set_shards(static_cast<uint32_t>(primaries.size()));
   std::map<Incarnation, bool> seen;
   for (Incarnation p : primaries) {
@@ -25,6 +28,7 @@ inline std::shared_ptr<const Routing> MakeRouting(Epoch epoch, std::vector<Incar
     m->set_incarnation(p);
     m->set_address("host:" + std::to_string(p));
   }
+  for (Incarnation other : others) table.add_servers()->set_incarnation(other);
   return std::make_shared<const Routing>(Routing::FromProto(table).value());
 }
 
@@ -41,8 +45,9 @@ class TrackerHarness {
     return o;
   }
 
-  void Route(Epoch epoch, std::vector<Incarnation> primaries) {
-    routing = MakeRouting(epoch, std::move(primaries));
+  void Route(Epoch epoch, std::vector<Incarnation> primaries, Epoch primary_epoch = 0,
+             std::vector<Incarnation> others = {}) {
+    routing = MakeRouting(epoch, std::move(primaries), primary_epoch, std::move(others));
     tracker.SetRouting(now, routing);
     Collect();
   }

@@ -37,6 +37,7 @@ class ClusterClient::Impl {
       : want_routing_(std::move(options.want_routing)),
         unreachable_after_ms_(options.unreachable_after_ms),
         unreachable_(std::move(options.unreachable)),
+        lost_server_(std::move(options.lost_server)),
         message_limit_bytes_(options.tracker.message_limit_bytes),
         tracker_(options.tracker) {
     thread_ = std::thread([this] { Loop(); });
@@ -77,7 +78,7 @@ class ClusterClient::Impl {
       if (stopping_ || (routing_epoch_ != 0 && routing->epoch() <= routing_epoch_)) return;
       routing_epoch_ = routing->epoch();
       std::map<Incarnation, Peer> peers;
-      for (const Routing::Server& s : routing->servers()) {
+      for (const Routing::Server& s : routing->members()) {
         auto known = peers_.extract(s.incarnation);
         if (known.empty()) {
           peers[s.incarnation].address = s.address;
@@ -121,6 +122,14 @@ class ClusterClient::Impl {
     out.tracker = tracker_.stats();
     return out;
   }
+  std::vector<Incarnation> UnreachableServers() const {
+    std::vector<Incarnation> out;
+    std::lock_guard lock(mutex_);
+    for (const auto& [server, peer] : peers_) {
+      if (peer.unreachable) out.push_back(server);
+    }
+    return out;
+  }
 
  private:
   struct Peer {
@@ -133,6 +142,8 @@ class ClusterClient::Impl {
     TimeMs first_broken_at = -kComplainEveryMs;
     TimeMs first_sent_at = -1;
     bool reached = false;      // has answered
+    bool link_answered = false;  // on its newest connection
+    bool unreachable = false;
     std::string last_error;    // of its newest connection
   };
   struct Finished {
@@ -190,6 +201,7 @@ class ClusterClient::Impl {
       if (peer.link == nullptr) {
         peer.link_id = ++stats_.connections;
         peer.link = MakeLink(server, peer.link_id, peer.channel);
+        peer.link_answered = false;
         start = true;
       }
       link = peer.link;
@@ -331,7 +343,10 @@ class ClusterClient::Impl {
     {
       std::lock_guard lock(mutex_);
       stats_.bytes_received += owned.bytes.size();
-      if (auto found = peers_.find(server); found != peers_.end()) found->second.reached = true;
+      if (auto found = peers_.find(server); found != peers_.end()) {
+        found->second.reached = found->second.link_answered = true;
+        found->second.unreachable = false;
+      }
       tracker_.OnReply(Now(), reply->call, reply->body);
       work = Collect();
     }
@@ -341,6 +356,7 @@ class ClusterClient::Impl {
   void OnBroken(Incarnation server, uint64_t id, const grpc::Status& status) {
     Work work;
     std::string complaint;
+    bool lost = false;
     {
       std::lock_guard lock(mutex_);
       --links_;
@@ -348,7 +364,11 @@ class ClusterClient::Impl {
       if (found != peers_.end()) {
         Peer& peer = found->second;
         peer.last_error = status.error_message();
-        if (peer.link_id == id) peer.link = nullptr;
+        if (peer.link_id == id) {
+          peer.link = nullptr;
+          const bool refused = !peer.link_answered && status.error_code() == grpc::StatusCode::UNAVAILABLE;
+          lost = refused && !std::exchange(peer.unreachable, refused) && !stopping_;
+        }
         if (Now() - peer.broken_at >= kComplainEveryMs) peer.first_broken_at = Now();
         peer.broken_at = Now();
         if (!stopping_ && Now() - peer.first_broken_at >= kComplainAfterMs &&
@@ -362,12 +382,14 @@ class ClusterClient::Impl {
       work = Collect();
     }
     if (!complaint.empty()) TG_LOG(WARNING) << complaint;
+    if (lost && lost_server_) lost_server_();
     Carry(work);
   }
 
   const std::function<void(Epoch)> want_routing_;
   const TimeMs unreachable_after_ms_;
   const std::function<void(const std::string&)> unreachable_;
+  const std::function<void()> lost_server_;
   const size_t message_limit_bytes_;
   const RealClock clock_;
   grpc::CompletionQueue queue_;
@@ -444,5 +466,6 @@ void ClusterClient::Park(std::function<void(absl::Status)> done) {
 void ClusterClient::Stop() { impl_->Stop(); }
 absl::Status ClusterClient::health() const { return impl_->health(); }
 ClusterClient::Stats ClusterClient::stats() const { return impl_->stats(); }
+std::vector<Incarnation> ClusterClient::UnreachableServers() const { return impl_->UnreachableServers(); }
 
 }  // namespace tidegate

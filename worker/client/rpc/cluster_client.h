@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,6 +32,8 @@ class ClusterClient final : public ParameterClient {
     // it, this long ago; 0: never. Must not block.
     int64_t unreachable_after_ms = 0;
     std::function<void(const std::string& why)> unreachable;
+    // Called from the client's thread when a server has become one of UnreachableServers; must not block.
+    std::function<void()> lost_server;
   };
   struct Stats {
     TrackerStats tracker;
@@ -63,6 +66,8 @@ class ClusterClient final : public ParameterClient {
   // Not OK once a server fenced this worker (FAILED_PRECONDITION: rejoin) or after Stop.
   absl::Status health() const;
   Stats stats() const;
+  // Those whose newest stream broke before anything was answered on it: gone, or cut off from here.
+  std::vector<Incarnation> UnreachableServers() const;
 
  private:
   class Impl;

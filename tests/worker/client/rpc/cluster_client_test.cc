@@ -134,6 +134,29 @@ TEST_CASE("a server that never answers at its address is told by name, once") {
   client.Stop();
 }
 
+TEST_CASE("a server that is gone is told as unreachable, until it answers again") {
+  auto server = std::make_unique<FakeShardServer>();
+  const std::string address = server->address();
+  std::promise<void> lost;
+  ClusterClient::Options options = Options();
+  options.lost_server = [&] { lost.set_value(); };  // a second time would throw
+  ClusterClient client(options);
+  client.SetRouting(RoutingOf({address}));
+  REQUIRE(PushAll(&client, {1}, 1).ok());
+  CHECK(client.UnreachableServers().empty());
+  server.reset();
+  const std::vector<Key> keys = {1};
+  const std::vector<float> g = {1};
+  const TablePush push{0, keys, g, {}};
+  std::promise<absl::Status> done;
+  client.Push(1, 1, {&push, 1}, [&](absl::Status s) { done.set_value(std::move(s)); });
+  lost.get_future().get();
+  CHECK(client.UnreachableServers() == std::vector<Incarnation>{1});
+  server = std::make_unique<FakeShardServer>(std::stoi(address.substr(address.find(':') + 1)));
+  CHECK(done.get_future().get().ok());
+  CHECK(client.UnreachableServers().empty());
+}
+
 TEST_CASE("Stop ends calls under way with CANCELLED, and later ones too") {
   FakeShardServer server;
   server.Plan({Fault::kSilent});
