@@ -6,6 +6,7 @@
 #include <ctime>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "cli/chaos/chaos_run.h"
@@ -116,10 +117,7 @@ int RunChaosCommand(const Arguments& arguments) {
   if (options.heartbeat_interval_ms * 2 > options.lease_ms) {
     return usage(absl::StrCat("--lease_ms=", options.lease_ms, " must be at least twice --heartbeat_interval_ms=", options.heartbeat_interval_ms));
   }
-  const bool takes_servers = std::any_of(options.faults.begin(), options.faults.end(), [](ChaosFault f) {
-    return f == ChaosFault::kKillServer || f == ChaosFault::kPauseServer;
-  });
-  if (takes_servers && options.replicas < 2) {
+  if (std::any_of(options.faults.begin(), options.faults.end(), HitsServer) && options.replicas < 2) {
     return usage("faults of servers need --replicas=2 or more: with one copy a server's death loses its shards");
   }
   options.bin_dir = FLAGS_bin_dir.empty() ? OwnFolder() : FLAGS_bin_dir;
@@ -132,6 +130,13 @@ int RunChaosCommand(const Arguments& arguments) {
   }
   std::filesystem::create_directories(options.run_dir, error);
   if (error) return usage(absl::StrCat("--run_dir: cannot make ", options.run_dir, ": ", error.message()));
+  std::unique_ptr<FaultNetwork> network;
+  if (std::any_of(options.faults.begin(), options.faults.end(), CutsLinks)) {
+    auto made = FaultNetwork::Create();
+    if (!made.ok()) return usage("--faults=" + FLAGS_faults + ": " + std::string(made.status().message()));
+    network = *std::move(made);
+    options.network = network.get();
+  }
   CatchStopSignals();
   options.signals = [] { return StopSignals(); };
   options.say = [](const std::string& line) { std::cerr << line << std::endl; };
@@ -158,7 +163,8 @@ Command ChaosCommand() {
            Ranged({"shards", "N", "a power of two; each worker has one push to each under way"}, 1, 64),
            {"minutes", "M", "for how long"},
            Ranged({"fault_count", "N", "so many faults, however long it takes (default: by --minutes)"}, 1, 1'000'000),
-           {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler, all"},
+           {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler, all (of these);\n"
+            "                              as root also cut-pair, cut-one-way, isolate-server, isolate-scheduler, network (all four)"},
            Ranged({"lease_ms", "MS", "how long a silent member counts as alive"}, 100, 600'000),
            Ranged({"heartbeat_interval_ms", "MS", "how often members report"}, 10, 60'000),
            {"seed", "N", "of amounts, faults and targets"},

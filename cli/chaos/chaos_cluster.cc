@@ -58,8 +58,7 @@ absl::Status ChaosCluster::StartScheduler() {
                                    absl::StrCat("--lease_ms=", options_.lease_ms), "--metrics_port=-1", "--http_port=-1",
                                    absl::StrCat("--heartbeat_interval_ms=", options_.heartbeat_interval_ms)};
   // Members know the first address: a scheduler that comes back listens there again.
-  if (!address_.empty()) argv.push_back("--listen=" + address_);
-  if (absl::Status s = Launch(kScheduler, std::move(argv)); !s.ok()) return s;
+  if (absl::Status s = Launch(kScheduler, std::move(argv), address_); !s.ok()) return s;
   const TimeMs deadline = Now() + options_.start_timeout_s * TimeMs{1000};
   while (Now() < deadline) {
     std::ifstream file(address_file);
@@ -80,10 +79,19 @@ absl::Status ChaosCluster::StartScheduler() {
 
 absl::Status ChaosCluster::StartServer(int number) {
   const std::string name = ServerName(number);
-  return Launch(name, {options_.bin_dir + "/tidegate-server", "--scheduler=" + address_, "--name=" + name, "--metrics_port=-1", "--executors=1"});
+  return Launch(name, {options_.bin_dir + "/tidegate-server", "--scheduler=" + address_, "--name=" + name, "--metrics_port=-1", "--executors=1"},
+                "");
 }
 
-absl::Status ChaosCluster::Launch(const std::string& name, std::vector<std::string> argv) {
+absl::Status ChaosCluster::Launch(const std::string& name, std::vector<std::string> argv, std::string listen) {
+  if (options_.network != nullptr) {
+    auto prefix = options_.network->Enter(name);
+    if (!prefix.ok()) return prefix.status();
+    if (listen.empty()) listen = options_.network->AddressOf(name) + ":0";
+    argv.push_back("--insecure_bind");
+    argv.insert(argv.begin(), prefix->begin(), prefix->end());
+  }
+  if (!listen.empty()) argv.push_back("--listen=" + listen);
   auto process = ChildProcess::Start(name, argv);
   if (!process.ok()) return process.status();
   endings_.erase(name);
@@ -141,6 +149,18 @@ void ChaosCluster::Stop(int grace_s) {
 std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing) {
   std::map<Incarnation, int> out;
   for (const Incarnation primary : routing.primary()) ++out[primary];
+  return out;
+}
+
+std::set<ShardId> ShardsBetween(const RoutingTable& routing, Incarnation primary, Incarnation backup) {
+  std::set<ShardId> out;
+  const int slots = static_cast<int>(routing.backup_slots());
+  for (int shard = 0; shard < routing.primary_size(); ++shard) {
+    if (routing.primary(shard) != primary) continue;
+    bool follows = backup == 0;
+    for (int slot = 0; slot < slots; ++slot) follows = follows || routing.backups(shard * slots + slot) == backup;
+    if (follows) out.insert(static_cast<ShardId>(shard));
+  }
   return out;
 }
 

@@ -4,11 +4,13 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/chaos/fault_network.h"
 #include "cli/process.h"
 #include "cli/status_client.h"
 #include "common/types.h"
@@ -25,6 +27,7 @@ class ChaosCluster {
     int lease_ms = 3000;
     int heartbeat_interval_ms = 250;
     int start_timeout_s = 30;
+    FaultNetwork* network = nullptr;  // null: all on loopback
   };
 
   explicit ChaosCluster(Options options) : options_(std::move(options)) {}
@@ -47,7 +50,8 @@ class ChaosCluster {
   static std::string ServerName(int number);
 
  private:
-  absl::Status Launch(const std::string& name, std::vector<std::string> argv);
+  // `listen`: where; empty: a free port.
+  absl::Status Launch(const std::string& name, std::vector<std::string> argv, std::string listen);
 
   const Options options_;
   std::string address_;
@@ -58,6 +62,8 @@ class ChaosCluster {
 
 // Servers that are primary of something, with how many shards; from the scheduler's view.
 std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing);
+// Shards of which `primary` is the primary and, where it is not 0, `backup` is in sync.
+std::set<ShardId> ShardsBetween(const RoutingTable& routing, Incarnation primary, Incarnation backup);
 // Shards whose replicas are fewer than `replicas`.
 int DegradedShards(const RoutingTable& routing, int replicas);
 

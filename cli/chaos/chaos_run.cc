@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -21,8 +22,9 @@
 namespace tidegate::cli {
 namespace {
 
-constexpr ChaosFault kFaults[] = {ChaosFault::kKillServer, ChaosFault::kPauseServer, ChaosFault::kKillScheduler,
-                                  ChaosFault::kPauseScheduler, ChaosFault::kNoScheduler};
+constexpr ChaosFault kFaults[] = {ChaosFault::kKillServer,    ChaosFault::kPauseServer,  ChaosFault::kKillScheduler,
+                                  ChaosFault::kPauseScheduler, ChaosFault::kNoScheduler,  ChaosFault::kCutPair,
+                                  ChaosFault::kCutOneWay,      ChaosFault::kIsolateServer, ChaosFault::kIsolateScheduler};
 constexpr std::chrono::milliseconds kPoll{10};
 constexpr TimeMs kInFlightMs = 20;     // what was acknowledged before a fault has arrived by then
 constexpr TimeMs kRestartMsMax = 500;  // after which a killed server comes back
@@ -56,6 +58,10 @@ class Chaos {
   absl::Status Inject(ChaosFault fault);
   absl::Status OnServer(ChaosFault fault, ChaosInjection* injection);
   absl::Status OnScheduler(ChaosFault fault, ChaosInjection* injection);
+  absl::Status OnLinks(ChaosFault fault, ChaosInjection* injection);
+  absl::Status CutLinks(ChaosFault fault, const std::string& one, const std::string& other);
+  // A running server that is primary of something.
+  absl::StatusOr<Member> ChooseServer(const GetStatusResponse& status);
   absl::Status Audit();
   // One round of watching: logs, processes to start again, the workers' books.
   absl::Status Watch();
@@ -83,6 +89,7 @@ absl::Status Chaos::Start() {
   cluster.servers = options_.servers;
   cluster.lease_ms = options_.lease_ms;
   cluster.heartbeat_interval_ms = options_.heartbeat_interval_ms;
+  cluster.network = options_.network;
   std::ofstream file(cluster.config);
   file << ChaosConfig(options_);
   file.close();
@@ -211,8 +218,9 @@ absl::Status Chaos::Inject(ChaosFault fault) {
   ChaosInjection injection;
   injection.fault = fault;
   const TimeMs at = Now();
-  const bool on_server = fault == ChaosFault::kKillServer || fault == ChaosFault::kPauseServer;
-  absl::Status status = on_server ? OnServer(fault, &injection) : OnScheduler(fault, &injection);
+  absl::Status status = CutsLinks(fault)    ? OnLinks(fault, &injection)
+                        : HitsServer(fault) ? OnServer(fault, &injection)
+                                            : OnScheduler(fault, &injection);
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat(NameOf(fault), " ", injection.target, ": ", std::string(status.message())));
   std::string line = absl::StrCat("[", (at - begun_) / 1000, ".", (at - begun_) / 100 % 10, " s] ", NameOf(fault), " ", injection.target);
   if (injection.shards > 0) absl::StrAppend(&line, " (primary of ", injection.shards, ")");
@@ -226,25 +234,25 @@ absl::Status Chaos::Inject(ChaosFault fault) {
   return status;
 }
 
+absl::StatusOr<Member> Chaos::ChooseServer(const GetStatusResponse& status) {
+  const std::map<Incarnation, int> primaries = PrimariesOf(status.routing());
+  std::vector<Member> targets;
+  for (const MemberStatus& member : status.members()) {
+    if (primaries.contains(member.member().incarnation()) && cluster_->Running(member.member().name())) targets.push_back(member.member());
+  }
+  if (targets.empty()) return absl::InternalError("no server is primary of anything");
+  return targets[random_.Below(targets.size())];
+}
+
 absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   auto status = cluster_->Status();
   if (!status.ok()) return status.status();
-  // Only who is primary of something is worth it.
-  const std::map<Incarnation, int> primaries = PrimariesOf(status->routing());
-  std::vector<std::pair<Incarnation, std::string>> targets;
-  for (const MemberStatus& member : status->members()) {
-    if (primaries.contains(member.member().incarnation()) && cluster_->Running(member.member().name())) {
-      targets.emplace_back(member.member().incarnation(), member.member().name());
-    }
-  }
-  if (targets.empty()) return absl::InternalError("no server is primary of anything");
-  const auto& [incarnation, name] = targets[random_.Below(targets.size())];
+  auto target = ChooseServer(*status);
+  if (!target.ok()) return target.status();
+  const std::string name = target->name();
+  const std::set<ShardId> shards = ShardsBetween(status->routing(), target->incarnation(), 0);
   injection->target = name;
-  injection->shards = primaries.at(incarnation);
-  std::set<ShardId> shards;
-  for (int shard = 0; shard < status->routing().primary_size(); ++shard) {
-    if (status->routing().primary(shard) == incarnation) shards.insert(static_cast<ShardId>(shard));
-  }
+  injection->shards = static_cast<int>(shards.size());
   acknowledgements_.clear();
   const TimeMs at = Now();
   if (fault == ChaosFault::kKillServer) {
@@ -289,6 +297,62 @@ absl::Status Chaos::OnScheduler(ChaosFault fault, ChaosInjection* injection) {
   return cluster_->StartScheduler();
 }
 
+absl::Status Chaos::CutLinks(ChaosFault fault, const std::string& one, const std::string& other) {
+  FaultNetwork* network = options_.network;
+  absl::Status status;
+  switch (fault) {
+    case ChaosFault::kCutPair:
+      status = network->Cut(one, other);
+      status.Update(network->Cut(other, one));
+      return status;
+    case ChaosFault::kCutOneWay:
+      return random_.Below(2) == 0 ? network->Cut(one, other) : network->Cut(other, one);
+    default:
+      break;
+  }
+  std::vector<std::string> others;
+  for (int i = 0; i < options_.servers; ++i) others.push_back(ChaosCluster::ServerName(i));
+  if (fault == ChaosFault::kIsolateServer) others.push_back("scheduler");
+  for (const std::string& name : others) {
+    if (name == one) continue;
+    status.Update(network->Cut(one, name));
+    status.Update(network->Cut(name, one));
+  }
+  return status;
+}
+
+absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
+  auto status = cluster_->Status();
+  if (!status.ok()) return status.status();
+  auto target = ChooseServer(*status);
+  if (!target.ok()) return target.status();
+  std::string one = target->name(), other;
+  std::set<ShardId> shards = ShardsBetween(status->routing(), target->incarnation(), 0);
+  if (fault == ChaosFault::kIsolateScheduler) {
+    one = "scheduler";
+    shards.clear();
+    for (int shard = 0; shard < options_.shards; ++shard) shards.insert(static_cast<ShardId>(shard));
+  } else if (fault != ChaosFault::kIsolateServer) {
+    for (const MemberStatus& member : status->members()) {
+      const Member& backup = member.member();
+      const std::set<ShardId> between = ShardsBetween(status->routing(), target->incarnation(), backup.incarnation());
+      if (backup.role() != SERVER || between.empty() || backup.incarnation() == target->incarnation()) continue;
+      other = backup.name();
+      shards = between;
+    }
+    if (other.empty()) return absl::InternalError(absl::StrCat(one, " has no backup"));
+  }
+  injection->target = other.empty() ? one : absl::StrCat(one, " and ", other);
+  injection->shards = one == "scheduler" ? 0 : static_cast<int>(shards.size());
+  acknowledgements_.clear();
+  const TimeMs at = Now();
+  absl::Status done = CutLinks(fault, one, other);
+  if (done.ok()) done = WaitForRecovery(shards, at, injection);
+  if (done.ok()) done = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
+  done.Update(options_.network->Heal());
+  return done;
+}
+
 absl::Status Chaos::Audit() {
   if (absl::Status s = WaitUntilWhole("the last fault"); !s.ok()) return s;
   for (const auto& worker : workers_) {
@@ -310,17 +374,31 @@ const char* NameOf(ChaosFault fault) {
     case ChaosFault::kKillScheduler: return "kill-scheduler";
     case ChaosFault::kPauseScheduler: return "pause-scheduler";
     case ChaosFault::kNoScheduler: return "no-scheduler";
+    case ChaosFault::kCutPair: return "cut-pair";
+    case ChaosFault::kCutOneWay: return "cut-one-way";
+    case ChaosFault::kIsolateServer: return "isolate-server";
+    case ChaosFault::kIsolateScheduler: return "isolate-scheduler";
   }
   return "?";
 }
 
+bool CutsLinks(ChaosFault fault) {
+  return fault == ChaosFault::kCutPair || fault == ChaosFault::kCutOneWay || fault == ChaosFault::kIsolateServer || fault == ChaosFault::kIsolateScheduler;
+}
+
+bool HitsServer(ChaosFault fault) {
+  return fault == ChaosFault::kKillServer || fault == ChaosFault::kPauseServer || fault == ChaosFault::kCutPair ||
+         fault == ChaosFault::kCutOneWay || fault == ChaosFault::kIsolateServer;
+}
+
 absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list) {
   std::vector<ChaosFault> out;
-  std::string known = "all";
+  std::string known = "all, network";
   for (const ChaosFault fault : kFaults) known += std::string(", ") + NameOf(fault);
   for (const std::string& word : static_cast<std::vector<std::string>>(absl::StrSplit(list, ','))) {
-    if (word == "all") {
-      out.insert(out.end(), std::begin(kFaults), std::end(kFaults));
+    if (word == "all" || word == "network") {
+      std::copy_if(std::begin(kFaults), std::end(kFaults), std::back_inserter(out),
+                   [&](ChaosFault f) { return CutsLinks(f) == (word == "network"); });
       continue;
     }
     const auto fault = std::find_if(std::begin(kFaults), std::end(kFaults), [&](ChaosFault f) { return word == NameOf(f); });

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/chaos/fault_network.h"
 #include "common/types.h"
 
 namespace tidegate::cli {
@@ -18,14 +19,22 @@ enum class ChaosFault {
   kKillScheduler,   // kill -9; started again at once
   kPauseScheduler,  // SIGSTOP for two leases
   kNoScheduler,     // gone for five leases
+  // For two leases, and only where links can be cut (cli/chaos/fault_network.h):
+  kCutPair,          // between a primary and one of its backups
+  kCutOneWay,        // from one of the two to the other
+  kIsolateServer,    // from the scheduler and all servers; workers still reach it
+  kIsolateScheduler  // from all servers
 };
 const char* NameOf(ChaosFault fault);
-// INVALID_ARGUMENT names the word and lists what there is. "all": every one.
+bool CutsLinks(ChaosFault fault);
+bool HitsServer(ChaosFault fault);
+// INVALID_ARGUMENT names the word and lists what there is. "all": every one that needs no cut links; "network": the others.
 absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list);
 
 struct ChaosOptions {
   std::string bin_dir;
   std::string run_dir;
+  FaultNetwork* network = nullptr;  // for faults that cut links
   int servers = 3;
   int workers = 2;
   int replicas = 2;

@@ -16,6 +16,16 @@ TEST_CASE("shards with too few replicas are counted") {
   CHECK(DegradedShards(routing, 3) == 3);
 }
 
+TEST_CASE("shards between a primary and its backup") {
+  RoutingTable routing;
+  for (uint64_t p : {1, 2, 1, 1}) routing.add_primary(p);
+  routing.set_backup_slots(2);
+  for (uint64_t b : {2, 3, 1, 0, 0, 2, 3, 0}) routing.add_backups(b);
+  CHECK(ShardsBetween(routing, 1, 0) == std::set<ShardId>{0, 2, 3});
+  CHECK(ShardsBetween(routing, 1, 2) == std::set<ShardId>{0, 2});
+  CHECK(ShardsBetween(routing, 2, 3).empty());
+}
+
 TEST_CASE("primaries are counted by server") {
   RoutingTable routing;
   for (uint64_t p : {7, 2, 7, 7}) routing.add_primary(p);

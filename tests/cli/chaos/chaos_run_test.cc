@@ -10,6 +10,7 @@ TEST_CASE("faults are named by a list") {
   CHECK(*ParseFaults("kill-server") == std::vector{ChaosFault::kKillServer});
   CHECK(ParseFaults("no-scheduler,pause-server")->size() == 2);
   CHECK(ParseFaults("all")->size() == 5);
+  CHECK(ParseFaults("network")->size() == 4);
   for (const char* bad : {"", "kill-servers", "kill-server,,pause-server", "kill-server "}) {
     const auto faults = ParseFaults(bad);
     REQUIRE_FALSE(faults.ok());
@@ -18,7 +19,8 @@ TEST_CASE("faults are named by a list") {
 }
 
 TEST_CASE("every fault's name is read back") {
-  const auto all = ParseFaults("all");
+  const auto all = ParseFaults("all,network");
+  REQUIRE(all->size() == 9);
   for (const ChaosFault fault : *all) CHECK(*ParseFaults(NameOf(fault)) == std::vector{fault});
 }
 
