@@ -23,7 +23,8 @@
 namespace tidegate::cli {
 namespace {
 
-constexpr int kRestartsMax = 5;
+constexpr int kRestartsMax = 5;         // of the scheduler
+constexpr int kServerRestartsMax = 20;  // of all servers
 constexpr int kStatusPeriodMs = 500;
 constexpr int kPollMs = 100;
 constexpr int kStopSchedulerMs = 3000;
@@ -208,6 +209,7 @@ absl::Status LocalCluster::StartMembers() {
     argv.insert(argv.end(), args.begin(), args.end());
     auto process = ChildProcess::Start(name, argv, IsWorker(name) && options_.worker_stdin);
     if (!process.ok()) return process.status();
+    if (!IsWorker(name)) server_argv_[name] = argv;
     members_.push_back(*std::move(process));
     return absl::OkStatus();
   };
@@ -295,9 +297,22 @@ void LocalCluster::OnMemberEnd(ChildProcess* process) {
   if (IsWorker(process->name())) --workers_alive_;
   if (process->exit_status() == 0) return;
   endings_.push_back(process->name() + ": " + process->Ending());
-  if (stops_ > 0 || ended_) return;
+  if (stops_ > 0 || ended_ || StartAgain(*process)) return;
   const std::string error = LastError(process->name());
   deaths_.push_back({process->name(), process->Ending() + (error.empty() ? "" : ": ") + error, Now()});
+}
+
+// With replicas, and once the job has begun: before that its death is judged like any other's.
+bool LocalCluster::StartAgain(const ChildProcess& server) {
+  const std::optional<Status> status = last_status();
+  const bool begun = status && status->response.phase() != STARTING && status->response.phase() != FINISHED && status->response.phase() != FAILED;
+  if (!options_.restart_servers || IsWorker(server.name()) || !begun || server_restarts_ >= kServerRestartsMax) return false;
+  auto process = ChildProcess::Start(server.name(), server_argv_.at(server.name()));
+  if (!process.ok()) return false;
+  ++server_restarts_;
+  terminal_->Say(absl::StrCat("tidegate: ", server.name(), " ended: ", server.Ending(), "; starting it again, empty"));
+  members_.push_back(*std::move(process));
+  return true;
 }
 
 // By what the scheduler says of the job after the death: a member that ends because the job has ended is no news.

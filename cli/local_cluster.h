@@ -3,13 +3,15 @@
 // watches over them, ends them. The main thread calls; not thread-safe.
 //
 //   scheduler dies by a signal   it is started again on the same port with the same state, a few times
-//   server dies                  the scheduler fails the job (there is one replica), we report it
+//   server dies                  with replicas it is started again, empty, a few times; without, the scheduler
+//                                fails the job and we report it
 //   worker dies                  reported; the job goes on with the others, and is stopped when none is left
 //   a member dies at the start   the job is stopped: it would wait for that member
 //   we die                       the children are killed by the kernel
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,6 +36,7 @@ struct LocalClusterOptions {
   int external_workers = 0;    // that join by themselves
   std::string checkpoint_dir;  // empty: none
   bool fresh = false;          // start anew, whatever checkpoint_dir holds
+  bool restart_servers = false;  // the job has replicas: a server that died comes back, empty
   int metrics_port = -1;       // -1: off; 0: free ports; N: scheduler N, then servers, then workers
   int http_port = -1;          // of the scheduler's page
   int profile_steps = 0;       // > 0: each process traces so many and writes a file in run_dir
@@ -100,6 +103,7 @@ class LocalCluster {
   void Reap();
   void OnSchedulerEnd();
   void OnMemberEnd(ChildProcess* process);
+  bool StartAgain(const ChildProcess& server);
   void JudgeDeaths();
   void GiveUp(const std::string& reason);
   void SayWatch();
@@ -117,6 +121,8 @@ class LocalCluster {
   std::string address_;
   std::unique_ptr<ChildProcess> scheduler_;
   std::vector<std::unique_ptr<ChildProcess>> members_;
+  std::map<std::string, std::vector<std::string>> server_argv_;  // by name
+  int server_restarts_ = 0;
   std::vector<std::string> endings_;
   std::vector<std::string> trace_files_;
   int restarts_ = 0;
