@@ -3,12 +3,19 @@
 #include <algorithm>
 
 namespace tidegate {
+namespace {
+
+constexpr size_t kReachMax = 64;
+
+}  // namespace
 
 std::vector<Incarnation> ClockTable::SetWorkers(const WorkerSet& workers) {
   std::vector<Incarnation> removed;
   if (workers.version() <= set_version_) return removed;
   set_version_ = workers.version();
   last_incarnation_ = std::max<Incarnation>(last_incarnation_, workers.last_incarnation());
+  if (reach_.size() == kReachMax) reach_.erase(reach_.begin());
+  reach_.emplace_back(set_version_, last_incarnation_);
   set_live_.assign(workers.live().begin(), workers.live().end());
   std::sort(set_live_.begin(), set_live_.end());
   for (auto it = workers_.begin(); it != workers_.end();) {
@@ -41,9 +48,14 @@ bool ClockTable::AnyLive() const {
 
 bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clock released) {
   using Kind = wire::ClockRequest::Kind;
-  auto [it, added] = workers_.try_emplace(id);
-  Worker& worker = it->second;
-  if (!added && request.order <= worker.order) return false;
+  Worker& worker = workers_[id];
+  const bool added = !worker.counted;
+  if (added || request.order >= worker.order) worker.epoch = std::max(worker.epoch, request.stamp.epoch);
+  if (!added && request.order <= worker.order) {
+    if (awaits_) RaiseMinimum();
+    return false;
+  }
+  worker.counted = true;
   worker.order = request.order;
   switch (request.kind) {
     case Kind::kHello:
@@ -52,6 +64,8 @@ bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clo
       worker.hello_answer = released;
       break;
     case Kind::kTick:
+      // One that is live elsewhere, and was before this server led anything that it knew of.
+      if (added && awaited_epoch_ > 0 && request.stamp.epoch >= awaited_epoch_) worker.live = true;
       if (worker.live) worker.clock = std::max(worker.clock, request.clock);
       break;
     case Kind::kPark:
@@ -78,7 +92,35 @@ void ClockTable::JoinAt(Incarnation id, uint64_t order, Clock clock) {
   RaiseMinimum();
 }
 
+void ClockTable::Hear(Incarnation id, Epoch epoch) {
+  Worker& worker = workers_[id];
+  worker.epoch = std::max(worker.epoch, epoch);
+  RaiseMinimum();
+}
+
+void ClockTable::AwaitAll(Epoch epoch, uint64_t set_version, bool restart, Clock highest) {
+  awaited_epoch_ = epoch;
+  awaited_version_ = set_version;
+  awaited_highest_ = highest;
+  awaits_ = true;
+  if (restart) minimum_ = start_;
+  RaiseMinimum();
+}
+
+bool ClockTable::AllAnnounced() const {
+  if (set_version_ < awaited_version_) return false;
+  const auto reach = std::find_if(reach_.begin(), reach_.end(),
+                                  [this](const auto& r) { return r.first >= awaited_version_; });
+  const Incarnation last = reach == reach_.end() ? last_incarnation_ : reach->second;
+  return std::all_of(set_live_.begin(), set_live_.end(), [&](Incarnation id) {
+    if (id > last) return true;
+    const auto it = workers_.find(id);
+    return it != workers_.end() && it->second.epoch >= awaited_epoch_;
+  });
+}
+
 void ClockTable::RaiseMinimum() {
+  if (awaits_ && !AllAnnounced()) return;
   bool any = false;
   Clock lowest = 0;
   for (const auto& [id, worker] : workers_) {
@@ -86,6 +128,8 @@ void ClockTable::RaiseMinimum() {
     lowest = any ? std::min(lowest, worker.clock) : worker.clock;
     any = true;
   }
+  if (awaits_ && !any) minimum_ = std::max(minimum_, awaited_highest_);
+  awaits_ = false;
   if (any) minimum_ = std::max(minimum_, lowest);
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/types.h"
@@ -24,6 +25,8 @@ class ClockTable {
     Clock clock = -1;         // ticked: all its pushes up to it are acknowledged
     uint64_t order = 0;       // of its newest announcement
     Clock hello_answer = -1;  // m of its newest Hello
+    Epoch epoch = 0;          // the newest table that it announced itself by
+    bool counted = false;     // by an announcement, not only heard
   };
 
   // The lowest clock of the live workers; without one, and never below, the highest it ever was.
@@ -38,8 +41,17 @@ class ClockTable {
   bool IsUnknown(Incarnation worker) const;
   bool IsLive(Incarnation worker) const;
   bool AnyLive() const;
+  // This server leads shards from a table of `epoch` on that it did not lead: the minimum stays as it is until each
+  // worker of the set with version `set_version` has announced itself by a table of that epoch, or is removed.
+  // `restart`: what was known before is no minimum (the server led nothing; joiners may not have told it).
+  // `highest` is it then, where nobody is live.
+  void AwaitAll(Epoch epoch, uint64_t set_version, bool restart, Clock highest);
+  bool Awaits() const { return awaits_; }
+  // The worker has spoken by a table of this epoch, whatever it said.
+  void Hear(Incarnation worker, Epoch epoch);
+  uint64_t set_version() const { return set_version_; }
   // Of a job that resumes after `clock`. REQUIRES: no worker is known.
-  void StartAt(Clock clock) { minimum_ = clock; }
+  void StartAt(Clock clock) { minimum_ = start_ = clock; }
 
   // An announcement of a worker that is not removed; `released` is the clock that pulls are released
   // by now, where a Hello counts its sender. False: repeated or older than the newest seen, nothing
@@ -57,12 +69,20 @@ class ClockTable {
 
  private:
   void RaiseMinimum();
+  bool AllAnnounced() const;
 
   std::map<Incarnation, Worker> workers_;
   Clock minimum_ = -1;
   uint64_t set_version_ = 0;
   Incarnation last_incarnation_ = 0;
   std::vector<Incarnation> set_live_;  // ascending
+  // How far the newest sets reached: version, last incarnation.
+  std::vector<std::pair<uint64_t, Incarnation>> reach_;
+  Clock start_ = -1;
+  bool awaits_ = false;
+  Epoch awaited_epoch_ = 0;
+  uint64_t awaited_version_ = 0;
+  Clock awaited_highest_ = -1;
 };
 
 }  // namespace tidegate

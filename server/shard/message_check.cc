@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "server/table/value_codec.h"
@@ -159,6 +160,41 @@ absl::Status CheckPush(const wire::PushRequest& request, const TableCatalog& cat
   *fault = PushFault::kHeader;
   if (absl::Status s = CheckHeader(request); !s.ok()) return s;
   return CheckPushTables(request, catalog, fault);
+}
+
+absl::Status CheckRecord(const wire::Record& record, const TableCatalog& catalog) {
+  if (const auto* sweep = std::get_if<wire::SweepRecord>(&record)) return CheckTable(sweep->table, catalog);
+  if (const auto* fill = std::get_if<wire::FillRecord>(&record)) {
+    return fill->records.empty() ? absl::OkStatus() : CheckTable(fill->table, catalog);
+  }
+  if (const auto* digest = std::get_if<wire::DigestRecord>(&record)) {
+    if (digest->shards.size() == digest->digests.size()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("record of ", digest->digests.size(), " digests for ",
+                                                   digest->shards.size(), " shards"));
+  }
+  const auto* push = std::get_if<wire::PushRecord>(&record);
+  if (push == nullptr) return absl::OkStatus();
+  const double weight = push->push.weight;
+  if (!(weight == 0 || (weight >= kLeastWeight && std::isfinite(weight))) || !std::isfinite(push->lr_scale) ||
+      push->clock < -kClockLimit || push->clock > kClockLimit) {
+    return absl::InvalidArgumentError(absl::StrCat("record of a push with weight ", weight, ", clock ", push->clock,
+                                                   ", learning rate factor ", push->lr_scale));
+  }
+  const Sequence sequence = push->push.sequence;
+  if (push->push.stamp.incarnation != 0 && (sequence == 0 || push->push.oldest_unacked > sequence)) {
+    return absl::InvalidArgumentError(absl::StrCat("record of a push with sequence ", sequence, ", oldest_unacked ",
+                                                   push->push.oldest_unacked));
+  }
+  for (const wire::TableGradients& table : push->push.tables) {
+    if (absl::Status s = CheckTable(table.table, catalog); !s.ok()) return s;
+    const RowLayout& layout = catalog.layout(table.table);
+    if (absl::Status s = CheckShape(table, push->push.value_type, layout); !s.ok()) return s;
+    if (!AllFinite(table.values, WireDataType(push->push.value_type))) {
+      return absl::InvalidArgumentError(absl::StrCat("record of a push to table `", layout.name(),
+                                                     "` holds NaN or infinity"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tidegate

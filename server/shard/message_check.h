@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock_limit.h"
 #include "common/types.h"
+#include "common/wire/replica_wire.h"
 #include "common/wire/shard_wire.h"
 #include "proto/table.pb.h"
 #include "server/table/row_layout.h"
@@ -55,6 +56,10 @@ absl::Status CheckPull(const wire::PullRequest& request, const TableCatalog& cat
 // too many parts. `fault` may be null.
 absl::Status CheckPush(const wire::PushRequest& request, const TableCatalog& catalog,
                        PushFault* fault = nullptr);
+
+// A record of another server's log: that it can be applied without harm, not that it is right. INVALID_ARGUMENT,
+// NOT_FOUND as above.
+absl::Status CheckRecord(const wire::Record& record, const TableCatalog& catalog);
 
 inline DataType WireDataType(wire::ValueType type) {
   return type == wire::ValueType::kFloat32 ? FLOAT32 : BFLOAT16;

@@ -1,5 +1,7 @@
 #include "server/shard/sessions.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace tidegate {
@@ -19,16 +21,46 @@ std::vector<Incarnation> Sessions::Workers() const {
 
 void Sessions::AppendRecords(size_t shard, ShardFileHeader* header) const {
   for (const auto& [worker, session] : sessions_) {
-    const ShardSession& of_shard = session[shard];
-    if (of_shard.floor() == 1 && of_shard.applied() == 0) continue;
+    if (shard >= session.size() || session[shard].empty()) continue;
     SessionRecord* record = header->add_sessions();
     record->set_incarnation(worker);
-    record->set_floor(of_shard.floor());
-    record->set_applied(of_shard.applied());
+    record->set_floor(session[shard].floor());
+    record->set_applied(session[shard].applied());
   }
 }
 
-absl::Status Sessions::FindDuplicates(std::span<ShardSession> session, Sequence sequence,
+void Sessions::Drop(Incarnation worker) {
+  const auto it = sessions_.find(worker);
+  if (it == sessions_.end()) return;
+  bool keep = false;
+  for (size_t i = 0; i < it->second.size(); ++i) {
+    ShardSession& session = it->second[i];
+    if (followed_[i] == 0) session = ShardSession();
+    keep = keep || !session.empty();
+  }
+  if (!keep) sessions_.erase(it);
+}
+
+void Sessions::DropIn(Incarnation worker, size_t shard) {
+  const auto it = sessions_.find(worker);
+  if (it == sessions_.end() || shard >= it->second.size()) return;
+  it->second[shard] = ShardSession();
+  const auto empty = [](const ShardSession& session) { return session.empty(); };
+  if (std::all_of(it->second.begin(), it->second.end(), empty)) sessions_.erase(it);
+}
+
+void Sessions::Clear(size_t shard) {
+  for (Incarnation worker : Workers()) DropIn(worker, shard);
+}
+
+void Sessions::Load(size_t shard, const ShardFileHeader& header) {
+  Clear(shard);
+  for (const SessionRecord& record : header.sessions()) {
+    Of(record.incarnation())[shard].Restore(record.floor(), record.applied());
+  }
+}
+
+absl::Status Sessions::FindDuplicates(std::span<const ShardSession> session, Sequence sequence,
                                       Sequence oldest_unacked, std::span<const uint8_t> touched,
                                       std::span<uint8_t> skip, size_t* duplicates) {
   if (oldest_unacked > sequence || sequence - oldest_unacked >= kSessionWindow) {
@@ -39,20 +71,19 @@ absl::Status Sessions::FindDuplicates(std::span<ShardSession> session, Sequence 
   *duplicates = 0;
   for (size_t i = 0; i < touched.size(); ++i) {
     skip[i] = 0;
-    if (touched[i] == 0) continue;
-    session[i].RaiseFloor(oldest_unacked);
-    if (session[i].IsDuplicate(sequence)) {
-      skip[i] = 1;
-      ++*duplicates;
-    }
+    if (touched[i] == 0 || !session[i].IsDuplicate(sequence)) continue;
+    skip[i] = 1;
+    ++*duplicates;
   }
   return absl::OkStatus();
 }
 
-void Sessions::MarkApplied(std::span<ShardSession> session, Sequence sequence,
+void Sessions::MarkApplied(std::span<ShardSession> session, Sequence sequence, Sequence oldest_unacked,
                            std::span<const uint8_t> touched, std::span<const uint8_t> skip) {
   for (size_t i = 0; i < touched.size(); ++i) {
-    if (touched[i] != 0 && skip[i] == 0) session[i].MarkApplied(sequence);
+    if (touched[i] == 0 || skip[i] != 0) continue;
+    session[i].RaiseFloor(oldest_unacked);
+    session[i].MarkApplied(sequence);
   }
 }
 

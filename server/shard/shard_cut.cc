@@ -24,16 +24,21 @@ void ShardCut::Begin(const TableGroups* tables, const ShardMap& shards, const Se
   TG_CHECK(state_ == State::kArmed) << "cut " << number_;
   state_ = State::kOpen;
   tables_ = tables;
+  parts_.resize(shards.shards().size() * tables->size());
   for (ShardId shard : shards.shards()) {
+    const uint32_t local = static_cast<uint32_t>(headers_.size());
     ShardFileHeader& header = headers_.emplace_back();
+    if (!shards.Leads(shard)) {
+      for (TableId id = 0; id < tables->size(); ++id) At(local, id).stage = Part::kDone;
+      continue;
+    }
+    parts_left_ += tables->size();
     header.set_shard(shard);
     header.set_shards(1u << shards.log2_shards());
     header.set_clock(released);
     header.set_highest_clock(highest);
-    sessions.AppendRecords(headers_.size() - 1, &header);
+    sessions.AppendRecords(local, &header);
   }
-  parts_.resize(headers_.size() * tables->size());
-  parts_left_ = parts_.size();
   if (parts_left_ == 0) *this = ShardCut();
 }
 
@@ -47,12 +52,13 @@ void ShardCut::BeforeWrite(TableId id, PackedSpan<Key> keys, std::span<const uin
   if (!table.layout().admits_at_once()) {
     // A shard that has no room for counters halves all of them.
     const uint64_t more = positions.empty() ? keys.size() : positions.size();
-    for (uint32_t local = 0; local < table.shards(); ++local) {
+    for (uint32_t local = 0; local < headers_.size(); ++local) {
       if (table.shard(local).MayHalveCounters(more)) Freeze(local, id);
     }
   }
   const auto save = [&](Key key) {
     const uint32_t local = table.LocalOfKey(key);
+    if (local >= headers_.size()) return;  // came after the cut
     Part& part = At(local, id);
     if (IsGivenOut(part, key)) return;
     const auto [record, added] = part.saved.try_emplace(key);

@@ -35,9 +35,13 @@ class ShardCut {
   bool DueAt(Clock released, bool any_live) const {
     return state_ == State::kArmed && (released >= clock_ || !any_live);
   }
-  // The cut: from here on rows are those of this moment. `tables` outlive the cut.
+  // The cut: from here on rows of the shards that are led are those of this moment. `tables` outlive the cut.
   void Begin(const TableGroups* tables, const ShardMap& shards, const Sessions& sessions,
              Clock released, Clock highest);
+  // A shard of it is led here no more: a cut that is open is given up.
+  void GiveUp() {
+    if (open()) *this = ShardCut();
+  }
 
   bool open() const { return state_ == State::kOpen; }
   bool IsArmed(uint64_t number) const { return state_ == State::kArmed && number_ == number; }

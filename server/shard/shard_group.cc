@@ -10,57 +10,16 @@
 namespace tidegate {
 
 ShardGroup::ShardGroup(const Options& options, RowSink* sink)
-    : options_(options), sink_(sink), parked_(options.max_parked_per_worker) {}
+    : options_(options),
+      sink_(sink),
+      log_(options.durable, options.log_window_bytes),
+      parked_(options.max_parked_per_worker) {}
 
 ShardGroup::~ShardGroup() {
   if (options_.budget != nullptr) options_.budget->Add(-static_cast<int64_t>(reported_bytes_));
 }
 
 // ---- control ---------------------------------------------------------------
-
-absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const ShardId> shards,
-                                    TimeMs /*serves_from*/, ShardEffects* effects) {
-  if (routing.epoch() <= epoch_ && epoch_ != 0) return absl::OkStatus();
-  if (tables_.empty()) {
-    shard_map_.Reset(routing.log2_shards(), shards);
-    sessions_.SetShards(shards.size());
-    touched_.assign(shards.size(), 0);
-    skip_.assign(shards.size(), 0);
-    epoch_ = routing.epoch();
-    return absl::OkStatus();
-  }
-  for (ShardId shard : shards) {
-    if (!shard_map_.Has(shard)) {
-      return absl::UnimplementedError(
-          absl::StrCat("routing of epoch ", routing.epoch(), " gives this server shard ", shard,
-                       " after tables were opened: moving shards is not in this version"));
-    }
-  }
-  bool left = false;
-  for (ShardId shard : shard_map_.shards()) {
-    if (!shard_map_.Has(shard) || std::binary_search(shards.begin(), shards.end(), shard)) continue;
-    shard_map_.Remove(shard);
-    left = true;
-  }
-  epoch_ = routing.epoch();
-  if (!left) return absl::OkStatus();
-  auto moved = [this](const PullCall& call) {
-    for (size_t t = 0; t < call.request.tables.size(); ++t) {
-      const wire::TableKeys& table = call.request.tables[t];
-      if (shard_map_.Touch(table.table, table.keys, call.selection.all, call.selection.Of(t),
-                           touched_) > 0) {
-        return true;
-      }
-    }
-    return false;
-  };
-  for (PullCall& call : parked_.TakeIf(moved)) {
-    effects->pulls.push_back(
-        {call.token, absl::UnavailableError("moved: a shard of the pull has left this server"),
-         released_clock(), {}});
-  }
-  return absl::OkStatus();
-}
 
 absl::Status ShardGroup::OpenTables(std::shared_ptr<const TableCatalog> catalog) {
   if (catalog_ != nullptr) {
@@ -74,7 +33,12 @@ absl::Status ShardGroup::OpenTables(std::shared_ptr<const TableCatalog> catalog)
   for (TableId id = 0; id < catalog_->size(); ++id) {
     const RowLayout* layout = &catalog_->layout(id);
     tables_.push_back(
-        std::make_unique<TableGroup>(layout, shard_map_.log2_shards(), shard_map_.shards()));
+        std::make_unique<TableGroup>(layout, shard_map_.log2_shards(), std::span<const ShardId>()));
+    for (uint32_t local = 0; local < replicas_.size(); ++local) {
+      const ShardId shard = shard_map_.shards()[local];
+      tables_.back()->AddShard(local, shard == ShardMap::kVacant ? 0 : shard);
+      if (shard == ShardMap::kVacant) tables_.back()->RemoveShard(0);
+    }
     accumulators_.push_back(
         options_.synchronous ? std::make_unique<GradientAccumulator>(layout) : nullptr);
   }
@@ -84,6 +48,7 @@ absl::Status ShardGroup::OpenTables(std::shared_ptr<const TableCatalog> catalog)
 
 void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
   const Clock before = released_clock();
+  const bool newer = workers.version() > clocks_.set_version();
   const std::vector<Incarnation> removed = clocks_.SetWorkers(workers);
   auto rejoin = [](Incarnation worker) {
     return absl::FailedPreconditionError(
@@ -91,6 +56,12 @@ void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
   };
   for (Incarnation worker : sessions_.Workers()) {
     if (clocks_.IsRemoved(worker)) sessions_.Drop(worker);
+  }
+  if (newer && log_.any()) {
+    for (ReplicaLog::Follower& follower : log_.followers()) {
+      if (!follower.active) continue;
+      log_.Append(&follower, wire::WorkersRecord{workers}, nullptr, workers.ByteSizeLong(), effects);
+    }
   }
   for (Incarnation worker : removed) {
     for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
@@ -108,27 +79,31 @@ void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
   AfterClocks(before, effects);
 }
 
-void ShardGroup::Sweep(Clock clock, ShardEffects* /*effects*/) {
-  for (TableId id = 0; id < tables_.size(); ++id) SweepTable(id, clock);
+void ShardGroup::Sweep(Clock clock, ShardEffects* effects) {
+  for (TableId id = 0; id < tables_.size(); ++id) SweepTable(id, clock, {}, effects);
 }
 
-void ShardGroup::SweepTable(TableId id, Clock clock) {
+void ShardGroup::SweepTable(TableId id, Clock clock, std::span<const uint8_t> skip, ShardEffects* effects) {
   if (!catalog_->layout(id).evicts()) return;
   TableGroup& table = *tables_[id];
   if (cut_.open()) cut_.BeforeSweep(id);
-  for (uint32_t local = 0; local < table.shards(); ++local) {
+  std::vector<uint8_t> swept(replicas_.size(), 0);
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (!replicas_[local].led || (!skip.empty() && skip[local] != 0)) continue;
+    swept[local] = 1;
     metrics_.swept_rows += table.shard(local).Sweep(clock, nullptr);
   }
+  if (log_.any()) LogSweep(id, clock, swept, effects);
   ReportBytes();
 }
 
-void ShardGroup::SweepCrossed(Clock before, Clock after) {
+void ShardGroup::SweepCrossed(Clock before, Clock after, std::span<const uint8_t> skip, ShardEffects* effects) {
   for (TableId id = 0; id < tables_.size(); ++id) {
     const uint64_t every = catalog_->spec(id).eviction().sweep_every_clocks();
     if (every == 0) continue;
     const uint64_t ended_before = static_cast<uint64_t>(std::max<Clock>(before + 1, 0));
     const uint64_t ended_after = static_cast<uint64_t>(std::max<Clock>(after + 1, 0));
-    if (ended_after / every > ended_before / every) SweepTable(id, after);
+    if (ended_after / every > ended_before / every) SweepTable(id, after, skip, effects);
   }
 }
 
@@ -150,6 +125,7 @@ void ShardGroup::BeforeWrite(TableId id, const GradientBatch& batch) {
 
 void ShardGroup::Resume(Clock clock, float learning_rate_scale) {
   applied_clock_ = highest_clock_ = clock;
+  for (Replica& replica : replicas_) replica.applied = clock;
   clocks_.StartAt(clock);
   learning_rate_scale_ = learning_rate_scale;
   ReportBytes();
@@ -206,7 +182,17 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
     effects->clocks.push_back({token, std::move(status), released_clock()});
     return;
   }
-  const Clock before = released_clock();
+  Clock before = released_clock();
+  if (clocks_.Awaits() && request.kind == wire::ClockRequest::Kind::kHello) {
+    clocks_.Hear(worker, request.stamp.epoch);
+    AfterClocks(before, effects);
+    before = released_clock();
+    if (clocks_.Awaits()) {
+      effects->clocks.push_back(
+          {token, absl::UnavailableError("takes over: not all workers have told this server how far they are"), before});
+      return;
+    }
+  }
   if (clocks_.Announce(worker, request, before) && !clocks_.IsLive(worker)) {
     for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
       if (!held.wanted) continue;
@@ -228,22 +214,19 @@ void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
   if (!options_.synchronous) {
     if (released_clock() != before) {
       ReleaseParked(effects);
-      SweepCrossed(before, released_clock());
+      SweepCrossed(before, released_clock(), {}, effects);
     }
     CutIfDue();
     return;
   }
-  while (aggregator_.Ready(applied_clock_ + 1, clocks_)) {
+  while (!clocks_.Awaits() && aggregator_.Ready(applied_clock_ + 1, clocks_)) {
     SyncAggregator::Contributions batch = aggregator_.Take(applied_clock_ + 1);
-    ApplyClock(batch);
-    applied_clock_ = batch.clock;
+    ApplyClock(batch, effects);
     ++metrics_.clocks_applied;
     for (SyncAggregator::Held& held : batch.pushes) {
       if (!held.wanted) continue;
-      effects->pushes.push_back(
-          {held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0});
+      FinishPush({held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0}, led_, effects);
     }
-    SweepCrossed(applied_clock_ - 1, applied_clock_);
     CutIfDue();
     ReleaseParked(effects);
   }
@@ -293,6 +276,14 @@ void ShardGroup::Release(PullCall call, ShardEffects* effects) {
   const bool by_clock = !request.eval && request.stamp.incarnation != 0;
   const KeySelection asked = call.selection;
   done.refused_shards = SelectOwned(&call);
+  if (log_.any() || now_ < serves_from_) {
+    absl::Status status = CheckServing(touched_);
+    if (status.ok()) status = CheckGrants(&done.valid_until);
+    if (!status.ok()) {
+      effects->pulls.push_back({call.token, std::move(status), released, {}});
+      return;
+    }
+  }
   UpdateArguments arguments;
   arguments.clock = by_clock ? request.clock : released + 1;
   arguments.lr_scale = LearningRateAt(arguments.clock);
@@ -326,14 +317,18 @@ void ShardGroup::Release(PullCall call, ShardEffects* effects) {
 }
 
 void ShardGroup::Cancel(CallToken token) {
-  if (!parked_.Cancel(token)) aggregator_.Cancel(token);
+  if (!parked_.Cancel(token) && !aggregator_.Cancel(token)) log_.Cancel(token);
 }
 
 // ---- state -----------------------------------------------------------------
 
 uint64_t ShardGroup::rows() const {
   uint64_t rows = 0;
-  for (const auto& table : tables_) rows += table->rows();
+  for (const auto& table : tables_) {
+    for (uint32_t local = 0; local < replicas_.size(); ++local) {
+      if (replicas_[local].led) rows += table->shard(local).rows();
+    }
+  }
   return rows;
 }
 
@@ -350,16 +345,35 @@ void ShardGroup::ReportBytes() {
   reported_bytes_ = now;
 }
 
-uint64_t ShardGroup::Digest() const {
+uint64_t ShardGroup::ShardDigest(ShardId shard) const {
+  const uint32_t local = shard_map_.LocalOf(shard);
+  if (local == ShardMap::kNotLocal) return 0;
   uint64_t sum = 0;
   for (TableId id = 0; id < tables_.size(); ++id) {
-    for (uint32_t local = 0; local < tables_[id]->shards(); ++local) {
-      const ShardTable& shard = tables_[id]->shard(local);
-      const uint64_t place = Mix64((static_cast<uint64_t>(id) << 32) | shard.shard());
-      sum += Mix64(shard.Digest() ^ place);
-    }
+    const uint64_t place = Mix64((static_cast<uint64_t>(id) << 32) | shard);
+    sum += Mix64(tables_[id]->shard(local).Digest() ^ place);
   }
   return sum;
+}
+
+uint64_t ShardGroup::Digest() const {
+  uint64_t sum = 0;
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (replicas_[local].led) sum += ShardDigest(shard_map_.shards()[local]);
+  }
+  return sum;
+}
+
+Clock ShardGroup::AppliedClock(ShardId shard) const {
+  const uint32_t local = shard_map_.LocalOf(shard);
+  return local == ShardMap::kNotLocal ? -1 : replicas_[local].applied;
+}
+
+std::vector<SessionRecord> ShardGroup::SessionsOf(ShardId shard) const {
+  ShardFileHeader header;
+  const uint32_t local = shard_map_.LocalOf(shard);
+  if (local != ShardMap::kNotLocal) sessions_.AppendRecords(local, &header);
+  return {header.sessions().begin(), header.sessions().end()};
 }
 
 }  // namespace tidegate

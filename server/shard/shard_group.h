@@ -12,7 +12,9 @@
 // Errors in effects (a refused message changed nothing in this strand):
 //   UNAVAILABLE          retry: the sender's routing is newer than ours, no set of workers names it yet,
 //                        tables are not open yet, the worker has not said Hello (staleness 0), its push
-//                        is too far ahead of the others, too many pulls are parked
+//                        is too far ahead of the others, too many pulls are parked; "takes over": this server
+//                        leads the shard since a moment; "no grant" of a backup; a full window of the log;
+//                        "moved"; at staleness 0 a push that was split by a table of older primaries
 //   ABORTED              "replaced" by a retry of the same call, or its worker parked
 //   FAILED_PRECONDITION  "rejoin" (removed by the scheduler), "generation" (of another restore)
 //   INVALID_ARGUMENT     the message contradicts earlier ones
@@ -22,6 +24,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,8 +37,10 @@
 #include "server/shard/memory_budget.h"
 #include "server/shard/message_check.h"
 #include "server/shard/parked_pulls.h"
+#include "server/shard/replica_log.h"
 #include "server/shard/sessions.h"
 #include "server/shard/shard_cut.h"
+#include "server/shard/shard_fill.h"
 #include "server/shard/shard_map.h"
 #include "server/shard/shard_messages.h"
 #include "server/shard/sync_aggregator.h"
@@ -67,6 +72,7 @@ class ShardGroup {
   // The server's newest routing and the shards of it of which this strand holds a replica, ascending. An older
   // epoch is ignored. Shards that come are empty; those that leave are freed. Pulls parked, and pushes not
   // acknowledged, for a shard that is not led here any more are answered UNAVAILABLE "moved".
+  // UNIMPLEMENTED: a shard to lead of which there is no copy here, after tables were opened.
   // `serves_from`: shards that come to be led here by this table serve and acknowledge nothing before that time.
   absl::Status SetRouting(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
                           ShardEffects* effects);
@@ -107,17 +113,20 @@ class ShardGroup {
   void Acknowledged(Incarnation follower, uint64_t index, ShardEffects* effects);
   // Sends about `bytes` more of the shards that are being filled. False: none is.
   bool FillStep(size_t bytes, ShardEffects* effects);
-  // Digests of the shards, to each follower of any; not while a replica is being filled.
-  void AppendDigests(ShardEffects* effects);
+  // Sends digests of the next so many shards, round robin, to their followers. Each reads a whole shard.
+  void AppendDigests(size_t shards, ShardEffects* effects);
+  // Pushes that wait for followers, and the records that followers have not acknowledged.
+  const ReplicaLog& log() const { return log_; }
+  bool filling() const { return fills_open_ > 0; }
 
   // --- replication: shards that are led elsewhere ---
   // Applies a record of the log of one of `sender`'s strands, in order; `selection` as for a push: the keys that
   // are of this strand's shards. All other kinds of records go to every strand of the follower, and so does a push
-  // record with ended_shards: each takes what is its own. Nothing is applied where the status is not OK:
+  // record with ended_shards: each takes what is its own. REQUIRES: CheckRecord (message_check.h) was OK.
+  // Nothing was applied in this strand where the status is not OK:
   //   FAILED_PRECONDITION  `sender`, whose table is older than ours, leads a shard of it no more
   //   UNAVAILABLE          its table is newer than ours, or tables are not open yet
-  //   INVALID_ARGUMENT     the record makes no sense: its shards are in `diverged`
-  // A shard in effects.diverged has to be filled anew; the status may be OK.
+  // A shard in effects.diverged has to be filled anew.
   absl::Status ApplyRecord(Incarnation sender, Epoch epoch, const wire::Record& record,
                            const KeySelection& selection, ShardEffects* effects);
 
@@ -125,47 +134,112 @@ class ShardGroup {
   Epoch epoch() const { return epoch_; }
   // What pulls are released by: the minimum of the live workers, or the clock last applied.
   Clock released_clock() const;
+  // By local index, ShardMap::kVacant between them.
   std::span<const ShardId> shards() const { return shard_map_.shards(); }
   const TableCatalog* catalog() const { return catalog_.get(); }
   size_t tables() const { return tables_.size(); }
   const TableGroup& table(TableId id) const { return *tables_[id]; }  // rows, bytes, serialisation
   TableGroup& mutable_table(TableId id) { return *tables_[id]; }      // loading
-  uint64_t rows() const;
-  uint64_t bytes() const;
+  uint64_t rows() const;   // of shards that are led here
+  uint64_t bytes() const;  // of all replicas
   size_t parked_pulls() const { return parked_.size(); }
   size_t held_pushes() const { return aggregator_.held(); }
   size_t sessions() const { return sessions_.size(); }
   const ShardMetrics& metrics() const { return metrics_; }
-  // Of the content of all tables. A sum over shards (mod 2^64): the digests of strands and servers,
-  // added, are that of the whole, however the shards are placed.
+  // Of the content of all tables, of shards that are led here. A sum over shards (mod 2^64): the digests of
+  // strands and servers, added, are that of the whole, however the shards are placed.
   uint64_t Digest() const;
   // Of one replica that is here; the same at equal places of a log.
   uint64_t ShardDigest(ShardId shard) const;
-  bool Leads(ShardId shard) const;
+  bool Leads(ShardId shard) const { return shard_map_.Leads(shard); }
   // Staleness 0: the clock last applied in the replica.
   Clock AppliedClock(ShardId shard) const;
+  // What the replica remembers of the workers' pushes.
+  std::vector<SessionRecord> SessionsOf(ShardId shard) const;
 
  private:
+  struct Replica {
+    bool led = false;
+    bool joining = false;               // of one that is not: is being filled
+    bool begun = false;                 // ... its content is that of a place in the log
+    TimeMs serves_from = 0;
+    Clock applied = -1;                 // staleness 0
+    std::unique_ptr<ShardFill> fill;    // of one that is led: of its `joining` replica
+  };
+  enum class Standing { kFollowed, kIgnored, kDeposed };
+
+  // Shards that come, leave, or change between led and not. `left`: by local index, led no more.
+  void ChangeShards(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
+                    std::vector<uint8_t>* left, bool* promoted);
+  absl::Status CheckLed(const Routing& routing, std::span<const ShardId> shards) const;
+  void AddReplica(ShardId shard);
+  void RemoveReplica(uint32_t local);
+  void ChangeFollowers(const Routing& routing);
+  void RefuseMoved(ShardEffects* effects);
+  bool LeadsSomewhere(const Routing& routing) const;
+  void UpdateAppliedClock();
+  absl::Status CheckServing(std::span<const uint8_t> touched) const;
+  absl::Status CheckGrants(TimeMs* valid_until);
+
+  // --- the log ---
+  // Staleness > 0, and guests: a push that was just applied, in touched_ but where skip_ says.
+  void LogPush(const PushCall& call, Clock clock, ShardEffects* effects);
+  void LogSweep(TableId table, Clock clock, std::span<const uint8_t> swept, ShardEffects* effects);
+  void LogClock(const SyncAggregator::Contributions& batch, std::span<const GradientBatch> sums,
+                std::span<const uint8_t> skip, ShardEffects* effects);
+  // Before these keys are applied: what the fill of a shard needs then.
+  void BeforeFilledWrite(TableId table, const GradientBatch& batch, ShardEffects* effects);
+  void SendRows(uint32_t local, size_t bytes, ShardEffects* effects);
+  void BeginFill(uint32_t local, ReplicaLog::Follower* follower, ShardEffects* effects);
+  void EndFill(uint32_t local, ReplicaLog::Follower* follower, ShardEffects* effects);
+  ReplicaLog::Follower* FollowerOf(Incarnation server);
+  // Keys of a batch that go to the follower; false: all of them.
+  bool SelectFor(const ReplicaLog::Follower& follower, TableId table, const GradientBatch& batch,
+                 std::span<const uint8_t> skip, std::vector<uint32_t>* positions) const;
+  void AppendGradients(const ReplicaLog::Follower& follower, TableId table, const GradientBatch& batch,
+                       std::span<const uint8_t> skip, struct RecordBytes* bytes, wire::PushRecord* record) const;
+
+  // --- following ---
+  Standing StandingOf(ShardId shard, Incarnation sender, Epoch epoch) const;
+  // FAILED_PRECONDITION where the sender is deposed. `kept`: the positions that are followed.
+  absl::Status SelectFollowed(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
+                              const KeySelection& selection, std::vector<std::vector<uint32_t>>* kept);
+  absl::Status Follow(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
+                      const KeySelection& selection, ShardEffects* effects);
+  absl::Status Follow(Incarnation sender, Epoch epoch, const wire::SweepRecord& record);
+  absl::Status Follow(Incarnation sender, const wire::WorkersRecord& record, ShardEffects* effects);
+  absl::Status Follow(Incarnation sender, Epoch epoch, const wire::DigestRecord& record, ShardEffects* effects);
+  absl::Status Follow(Incarnation sender, Epoch epoch, const wire::FillRecord& record, ShardEffects* effects);
+
   float LearningRateAt(Clock clock) const { return learning_rate_scale_ * options_.schedule.Factor(clock); }
   absl::Status CheckStamp(const wire::Stamp& stamp) const;
   absl::Status CheckAhead(const wire::PushRequest& request) const;
   // `needed_bytes`: what its new rows may take at most.
   absl::Status CheckMemory(const PushCall& call, uint64_t* needed_bytes) const;
+  // Answers now, or when the followers of the touched shards have all that they must.
+  void FinishPush(PushDone done, std::span<const uint8_t> touched, ShardEffects* effects) {
+    if (log_.any()) {
+      log_.Finish(std::move(done), touched, effects);
+    } else {
+      effects->pushes.push_back(std::move(done));
+    }
+  }
   void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);
   void PushAtOnce(PushCall call, ShardEffects* effects);
   void PushForClock(PushCall call, ShardEffects* effects);
   // Fills touched_; keys of shards that are not ours leave the selection (the call then owns it).
   template <typename Call>
   std::vector<ShardId> SelectOwned(Call* call);
-  uint64_t Apply(const PushCall& call, float scale, Clock clock,
-                 std::span<const uint8_t> skip_shard);
-  void ApplyClock(const SyncAggregator::Contributions& batch);
+  uint64_t Apply(const wire::PushRequest& request, const KeySelection& selection, const UpdateArguments& arguments,
+                 std::span<const uint8_t> skip_shard, ShardEffects* effects);
+  void ApplyClock(const SyncAggregator::Contributions& batch, ShardEffects* effects);
   void Release(PullCall call, ShardEffects* effects);
   // Applies the clocks that are complete (staleness 0) and releases pulls.
   void AfterClocks(Clock before, ShardEffects* effects);
   void ReleaseParked(ShardEffects* effects);
-  void SweepCrossed(Clock before, Clock after);
-  void SweepTable(TableId id, Clock clock);
+  // `skip`: by local index, shards that are not to be swept; empty: none.
+  void SweepCrossed(Clock before, Clock after, std::span<const uint8_t> skip, ShardEffects* effects);
+  void SweepTable(TableId id, Clock clock, std::span<const uint8_t> skip, ShardEffects* effects);
   void CutIfDue();
   void BeforeWrite(TableId id, const GradientBatch& batch);
   void ReportBytes();
@@ -174,12 +248,20 @@ class ShardGroup {
   RowSink* const sink_;
   TimeMs now_ = 0;
   Epoch epoch_ = 0;
+  Epoch primary_epoch_ = 0;
+  bool leads_somewhere_ = false;      // this server, in any strand
+  std::vector<Incarnation> leaders_;  // of the job's shards
+  TimeMs serves_from_ = 0;            // the latest of the replicas'
   ShardMap shard_map_;
+  std::vector<Replica> replicas_;     // by local index
+  ReplicaLog log_;
+  size_t fills_open_ = 0;             // that have not ended
+  size_t next_digest_ = 0;
   std::shared_ptr<const TableCatalog> catalog_;
   std::vector<std::unique_ptr<TableGroup>> tables_;
   std::vector<std::unique_ptr<GradientAccumulator>> accumulators_;  // staleness 0
   float learning_rate_scale_ = 1;
-  Clock applied_clock_ = -1;  // staleness 0
+  Clock applied_clock_ = -1;  // staleness 0: the lowest of the led replicas
   ClockTable clocks_;
   Clock highest_clock_ = -1;  // of applied pushes
   Sessions sessions_;
@@ -188,6 +270,7 @@ class ShardGroup {
   SyncAggregator aggregator_;
   std::vector<uint8_t> touched_;  // by local shard, of the call in work
   std::vector<uint8_t> skip_;
+  std::vector<uint8_t> led_;      // by local shard: all that are led
   uint64_t reported_bytes_ = 0;
   ShardMetrics metrics_;
 };

@@ -10,13 +10,13 @@
 namespace tidegate {
 namespace {
 
-GradientBatch BatchOf(const PushCall& call, size_t table_index) {
-  const wire::TableGradients& table = call.request.tables[table_index];
+GradientBatch BatchOf(const wire::PushRequest& request, const KeySelection& selection, size_t table_index) {
+  const wire::TableGradients& table = request.tables[table_index];
   GradientBatch batch;
   batch.keys = table.keys;
-  batch.positions = call.selection.Of(table_index);
+  batch.positions = selection.Of(table_index);
   batch.values = table.values;
-  batch.value_type = WireDataType(call.request.value_type);
+  batch.value_type = WireDataType(request.value_type);
   batch.counts = table.counts;
   return batch;
 }
@@ -27,6 +27,11 @@ size_t SelectedKeys(const PushCall& call) {
     keys += call.selection.Count(t, call.request.tables[t].keys.size());
   }
   return keys;
+}
+
+absl::Status WindowIsFull() {
+  return absl::UnavailableError(
+      "the replicas are behind: more than a window of pushes waits for their acknowledgement");
 }
 
 // Keeps positions that a strand chose itself alive as long as the call.
@@ -58,7 +63,7 @@ std::vector<ShardId> ShardGroup::SelectOwned(Call* call) {
       const uint32_t position =
           call->selection.all ? static_cast<uint32_t>(i) : call->selection.positions[t][i];
       const ShardId shard = shard_map_.ShardOf(table.table, table.keys[position]);
-      if (shard_map_.Has(shard)) {
+      if (shard_map_.Leads(shard)) {
         positions.push_back(position);
       } else {
         refused.push_back(shard);
@@ -119,23 +124,20 @@ absl::Status ShardGroup::CheckMemory(const PushCall& call, uint64_t* needed_byte
       " is reached. Add servers, raise it, or let tables evict"));
 }
 
-uint64_t ShardGroup::Apply(const PushCall& call, float scale, Clock clock,
-                           std::span<const uint8_t> skip_shard) {
-  UpdateArguments arguments;
-  arguments.scale = scale;
-  arguments.lr_scale = LearningRateAt(clock);
-  arguments.clock = clock;
-  highest_clock_ = std::max(highest_clock_, clock);
+uint64_t ShardGroup::Apply(const wire::PushRequest& request, const KeySelection& selection,
+                           const UpdateArguments& arguments, std::span<const uint8_t> skip_shard,
+                           ShardEffects* effects) {
+  highest_clock_ = std::max(highest_clock_, arguments.clock);
   uint64_t skipped = 0;
-  for (size_t t = 0; t < call.request.tables.size(); ++t) {
-    const wire::TableGradients& table = call.request.tables[t];
-    const size_t keys = call.selection.Count(t, table.keys.size());
+  for (size_t t = 0; t < request.tables.size(); ++t) {
+    const wire::TableGradients& table = request.tables[t];
+    const size_t keys = selection.Count(t, table.keys.size());
     if (keys == 0) continue;
-    const GradientBatch batch = BatchOf(call, t);
+    const GradientBatch batch = BatchOf(request, selection, t);
     BeforeWrite(table.table, batch);
+    if (fills_open_ > 0) BeforeFilledWrite(table.table, batch, effects);
     const ApplyResult result = tables_[table.table]->Apply(batch, arguments, skip_shard);
     skipped += result.skipped;
-    metrics_.pushed_rows += keys - result.skipped;
   }
   ReportBytes();
   return skipped;
@@ -178,6 +180,7 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   size_t duplicates = 0;
   absl::Status status;
   if (worker != 0) status = CheckAhead(request);
+  if (status.ok() && now_ < serves_from_) status = CheckServing(touched_);
   if (worker != 0 && status.ok()) {
     if (!sessions_.Has(worker) && sessions_.size() >= options_.max_workers) {
       status = absl::ResourceExhaustedError(
@@ -191,6 +194,7 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   const size_t touched = static_cast<size_t>(std::count(touched_.begin(), touched_.end(), 1));
   const bool all_duplicate = duplicates > 0 && duplicates == touched;
   uint64_t needed_bytes = 0;
+  if (status.ok() && !all_duplicate && log_.any() && log_.WindowFull(touched_)) status = WindowIsFull();
   if (status.ok() && !all_duplicate && request.weight > 0) {
     status = CheckMemory(call, &needed_bytes);
   }
@@ -201,21 +205,41 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   if (duplicates > 0) ++metrics_.duplicate_pushes;
   if (all_duplicate) {
     done.duplicate_rows = SelectedKeys(call);
-  } else if (request.weight > 0) {
+  } else {
     const Clock clock = worker != 0 ? request.clock : released_clock() + 1;
-    std::span<const uint8_t> skip;
-    if (duplicates > 0) skip = skip_;
-    done.duplicate_rows = Apply(call, static_cast<float>(1.0 / request.weight), clock, skip);
+    if (duplicates == 0) std::fill(skip_.begin(), skip_.end(), 0);
+    if (request.weight > 0) {
+      UpdateArguments arguments;
+      arguments.scale = static_cast<float>(1.0 / request.weight);
+      arguments.lr_scale = LearningRateAt(clock);
+      arguments.clock = clock;
+      std::span<const uint8_t> skip;
+      if (duplicates > 0) skip = skip_;
+      done.duplicate_rows = Apply(request, call.selection, arguments, skip, effects);
+      metrics_.pushed_rows += SelectedKeys(call) - done.duplicate_rows;
+    }
+    if (log_.any()) LogPush(call, clock, effects);
   }
-  if (worker != 0) Sessions::MarkApplied(session, request.sequence, touched_, skip_);
+  if (worker != 0) Sessions::MarkApplied(session, request.sequence, request.oldest_unacked, touched_, skip_);
   metrics_.duplicate_rows += done.duplicate_rows;
-  effects->pushes.push_back(std::move(done));
+  FinishPush(std::move(done), touched_, effects);
 }
 
 void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
   const CallToken token = call.token;
   const wire::PushRequest& request = call.request;
   absl::Status status;
+  if (request.stamp.epoch < primary_epoch_) {
+    status = absl::UnavailableError(absl::StrCat(
+        "routing older: the push was split by the table of epoch ", request.stamp.epoch,
+        ", shards have new primaries since ", primary_epoch_));
+  } else if (now_ < serves_from_) {
+    status = CheckServing(led_);
+  }
+  if (!status.ok()) {
+    RefusePush(token, std::move(status), effects);
+    return;
+  }
   if (!clocks_.IsLive(request.stamp.incarnation)) {
     status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
                                                  " has not said Hello to this server"));
@@ -225,9 +249,10 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
     done.duplicate_rows = SelectedKeys(call);
     ++metrics_.duplicate_pushes;
     metrics_.duplicate_rows += done.duplicate_rows;
-    effects->pushes.push_back(std::move(done));
+    FinishPush(std::move(done), led_, effects);
     return;
   }
+  if (status.ok() && log_.any() && log_.WindowFull(led_)) status = WindowIsFull();
   if (status.ok()) status = aggregator_.Check(request, applied_clock_);
   SyncAggregator::Held held;
   if (status.ok()) {
@@ -246,8 +271,14 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
   AfterClocks(applied_clock_, effects);
 }
 
-void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch) {
-  if (!(batch.weight > 0)) return;
+void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch, ShardEffects* effects) {
+  // A shard that came with a later clock has this one already.
+  bool skips = false;
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    skip_[local] = replicas_[local].led && replicas_[local].applied < batch.clock ? 0 : 1;
+    skips = skips || (skip_[local] != 0 && replicas_[local].led);
+  }
+  const std::span<const uint8_t> skip = skips ? std::span<const uint8_t>(skip_) : std::span<const uint8_t>();
   for (const SyncAggregator::Held& held : batch.pushes) {
     const PushCall& call = held.call;
     if (!(call.request.weight > 0)) continue;
@@ -255,24 +286,31 @@ void ShardGroup::ApplyClock(const SyncAggregator::Contributions& batch) {
       const wire::TableGradients& table = call.request.tables[t];
       const size_t keys = call.selection.Count(t, table.keys.size());
       if (keys == 0) continue;
-      accumulators_[table.table]->Add(BatchOf(call, t));
+      accumulators_[table.table]->Add(BatchOf(call.request, call.selection, t), *tables_[table.table], skip);
       metrics_.pushed_rows += keys;
     }
   }
   UpdateArguments arguments;
-  arguments.scale = static_cast<float>(1.0 / batch.weight);
+  if (batch.weight > 0) arguments.scale = static_cast<float>(1.0 / batch.weight);
   arguments.lr_scale = LearningRateAt(batch.clock);
   arguments.clock = batch.clock;
-  highest_clock_ = std::max(highest_clock_, batch.clock);
+  if (batch.weight > 0) highest_clock_ = std::max(highest_clock_, batch.clock);
+  std::vector<GradientBatch> sums(tables_.size());
   for (TableId id = 0; id < tables_.size(); ++id) {
-    GradientAccumulator& sums = *accumulators_[id];
-    if (sums.size() == 0) continue;
-    const GradientBatch gradients = sums.Sum();
-    BeforeWrite(id, gradients);
-    tables_[id]->Apply(gradients, arguments);
-    sums.Clear();
+    if (accumulators_[id]->size() == 0) continue;
+    sums[id] = accumulators_[id]->Sum();
+    BeforeWrite(id, sums[id]);
+    if (fills_open_ > 0) BeforeFilledWrite(id, sums[id], effects);
+    tables_[id]->Apply(sums[id], arguments);
   }
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (skip_[local] == 0) replicas_[local].applied = batch.clock;
+  }
+  if (log_.any()) LogClock(batch, sums, skip_, effects);
+  for (const auto& accumulator : accumulators_) accumulator->Clear();
+  applied_clock_ = batch.clock;
   ReportBytes();
+  SweepCrossed(batch.clock - 1, batch.clock, skip, effects);
 }
 
 }  // namespace tidegate

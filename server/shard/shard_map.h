@@ -1,6 +1,6 @@
 #pragma once
-// Which shards are a strand's: shard -> local index by one array over the top hash bits. Local
-// indices are those of TableGroup, and stay when a shard leaves. Not thread-safe.
+// Which shards are a strand's, and which of them it leads: shard -> local index by one array over the top hash
+// bits. Local indices are those of TableGroup; one that a shard leaves is used again. Not thread-safe.
 
 #include <cstdint>
 #include <span>
@@ -15,30 +15,36 @@ namespace tidegate {
 class ShardMap {
  public:
   static constexpr uint32_t kNotLocal = 0xffffffffu;
+  static constexpr ShardId kVacant = 0xffffffffu;
 
-  bool empty() const { return directory_.empty(); }
+  bool empty() const { return replica_.empty(); }
   int log2_shards() const { return log2_shards_; }
-  // In the order of their local indices, those that have left included.
+  // By local index; kVacant: free.
   std::span<const ShardId> shards() const { return shards_; }
-  bool Has(ShardId shard) const {
-    return shard < directory_.size() && directory_[shard] != kNotLocal;
-  }
+  bool Has(ShardId shard) const { return LocalOf(shard) != kNotLocal; }
+  bool Leads(ShardId shard) const { return shard < led_.size() && led_[shard] != kNotLocal; }
+  uint32_t LocalOf(ShardId shard) const { return shard < replica_.size() ? replica_[shard] : kNotLocal; }
   ShardId ShardOf(TableId table, Key key) const {
     return ShardOfHash(PlacementHash(table, key), log2_shards_);
   }
 
+  // All of them led.
   void Reset(int log2_shards, std::span<const ShardId> shards);
+  // Not led. REQUIRES: !Has(shard), shard < 2^log2_shards.
+  uint32_t Add(ShardId shard);
   // REQUIRES: Has(shard).
-  void Remove(ShardId shard) { directory_[shard] = kNotLocal; }
+  void Remove(ShardId shard);
+  void SetLed(ShardId shard, bool led) { led_[shard] = led ? replica_[shard] : kNotLocal; }
 
-  // Sets touched[local] = 1 for the shards of the keys at `positions` (empty and all: every key);
-  // returns how many keys are of shards that are not here. REQUIRES: touched has shards().size().
+  // Sets touched[local] = 1 for the led shards of the keys at `positions` (empty and all: every key);
+  // returns how many keys are of others. REQUIRES: touched has shards().size().
   uint64_t Touch(TableId table, PackedSpan<Key> keys, bool all,
                  std::span<const uint32_t> positions, std::span<uint8_t> touched) const;
 
  private:
   int log2_shards_ = 0;
-  std::vector<uint32_t> directory_;
+  std::vector<uint32_t> replica_;  // by shard: local index
+  std::vector<uint32_t> led_;      // the same of those that are led
   std::vector<ShardId> shards_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <utility>
@@ -58,6 +59,8 @@ struct PullDone {
   absl::Status status;
   Clock min_clock = 0;
   std::vector<ShardId> refused_shards;  // ascending
+  // The rows may be given out if they were read before this time: look at the clock once more. Later: UNAVAILABLE.
+  TimeMs valid_until = std::numeric_limits<TimeMs>::max();
 };
 struct ShardMetrics;
 struct PushDone {
@@ -134,6 +137,9 @@ struct ShardMetrics {
   uint64_t pulls_replaced = 0;
   uint64_t clocks_applied = 0;  // staleness 0
   uint64_t swept_rows = 0;
+  uint64_t pulls_without_grant = 0;
+  uint64_t records_applied = 0;       // of other servers' logs
+  uint64_t digest_mismatches = 0;
   uint64_t staleness[kStalenessBuckets] = {};  // of released TRAIN pulls: clock - 1 - min_clock
 
   uint64_t pushes_refused() const {

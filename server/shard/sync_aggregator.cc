@@ -97,6 +97,12 @@ std::vector<SyncAggregator::Held> SyncAggregator::Discard(Incarnation worker) {
   return out;
 }
 
+std::vector<SyncAggregator::Held> SyncAggregator::DiscardAll() {
+  std::vector<Held> out;
+  for (auto it = contributions_.begin(); it != contributions_.end();) it = TakeInto(it, &out);
+  return out;
+}
+
 bool SyncAggregator::Cancel(CallToken token) {
   for (auto& [key, contribution] : contributions_) {
     for (auto& [part, held] : contribution.pushes) {

@@ -53,6 +53,7 @@ class SyncAggregator {
   Contributions Take(Clock clock);
   // Takes out everything of a worker that has left.
   std::vector<Held> Discard(Incarnation worker);
+  std::vector<Held> DiscardAll();
   bool Cancel(CallToken token);
 
   size_t held() const { return held_; }  // pushes

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "common/logging.h"
 #include "common/random.h"
@@ -79,11 +80,23 @@ TableGroup::TableGroup(const RowLayout* layout, int log2_shards, std::span<const
       read_(layout->parts().size()),
       scratch_(layout->width()),
       gradient_(layout->width()) {
-  for (const ShardId shard : shards) {
-    TG_CHECK(shard < directory_.size() && directory_[shard] == kNotLocal) << "shard " << shard;
-    directory_[shard] = static_cast<uint32_t>(tables_.size());
-    tables_.push_back(std::make_unique<ShardTable>(layout, shard, log2_shards));
+  for (const ShardId shard : shards) AddShard(this->shards(), shard);
+}
+
+void TableGroup::AddShard(uint32_t local, ShardId shard) {
+  TG_CHECK(shard < directory_.size() && directory_[shard] == kNotLocal) << "shard " << shard;
+  directory_[shard] = local;
+  auto table = std::make_unique<ShardTable>(layout_, shard, log2_shards_);
+  if (local == tables_.size()) {
+    tables_.push_back(std::move(table));
+  } else {
+    tables_[local] = std::move(table);
   }
+}
+
+void TableGroup::RemoveShard(ShardId shard) {
+  tables_[directory_[shard]]->Clear();
+  directory_[shard] = kNotLocal;
 }
 
 uint64_t TableGroup::rows() const {

@@ -46,6 +46,11 @@ class TableGroup {
   // REQUIRES: layout outlives the group. Shards get local indices 0, 1, ... in the order given.
   TableGroup(const RowLayout* layout, int log2_shards, std::span<const ShardId> shards);
 
+  // An empty shard at the local index, which is shards() or one that a shard has left.
+  void AddShard(uint32_t local, ShardId shard);
+  // Its memory is freed; its index stays, without keys.
+  void RemoveShard(ShardId shard);
+
   const RowLayout& layout() const { return *layout_; }
   uint32_t shards() const { return static_cast<uint32_t>(tables_.size()); }
   uint32_t LocalOfShard(ShardId shard) const { return directory_[shard]; }  // or kNotLocal

@@ -45,12 +45,12 @@ TEST_CASE("duplicates are found for the shards touched only") {
   const std::vector<uint8_t> first = {1, 0, 0};
   REQUIRE(Sessions::FindDuplicates(sessions.Of(7), 2, 1, first, skip, &duplicates).ok());
   CHECK(duplicates == 0);
-  Sessions::MarkApplied(sessions.Of(7), 2, first, skip);
+  Sessions::MarkApplied(sessions.Of(7), 2, 1, first, skip);
   const std::vector<uint8_t> second = {1, 1, 0};
   REQUIRE(Sessions::FindDuplicates(sessions.Of(7), 2, 1, second, skip, &duplicates).ok());
   CHECK(duplicates == 1);
   CHECK(skip == std::vector<uint8_t>{1, 0, 0});
-  Sessions::MarkApplied(sessions.Of(7), 2, second, skip);
+  Sessions::MarkApplied(sessions.Of(7), 2, 1, second, skip);
   REQUIRE(Sessions::FindDuplicates(sessions.Of(7), 2, 1, second, skip, &duplicates).ok());
   CHECK(duplicates == 2);
   // Another worker, and a dropped session, know nothing of it.
