@@ -68,6 +68,7 @@ std::string KeyText(const DataReport& report, size_t feature, Key key) {
 absl::StatusOr<DataReport> ReadData(JobConfig job) {
   DataConfig& data = *job.mutable_data();
   data.mutable_train()->set_shuffle_window(0);
+  data.clear_full_ranking();  // the rows as they are
   data.set_max_bad_lines(std::numeric_limits<int64_t>::max());  // they are counted here
   if (FLAGS_valid && !data.has_valid()) return absl::InvalidArgumentError("the job has no data.valid");
   auto readers = Readers::Create(job);

@@ -22,11 +22,11 @@ std::string_view BytesOf(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-// The metrics that the loss has by default, then what else the task names.
-std::string ResultLine(TaskConfig task, const ScoreSet& scores) {
+// The metrics that the loss has by default, then what else the task names; of a full ranking what it names.
+std::string ResultLine(TaskConfig task, bool ranked, const ScoreSet& scores) {
   google::protobuf::RepeatedField<int> named;
   named.Swap(task.mutable_metric());
-  for (TaskConfig::Metric metric : DefaultMetrics(task.loss())) task.add_metric(metric);
+  if (!ranked) for (TaskConfig::Metric metric : DefaultMetrics(task.loss())) task.add_metric(metric);
   for (int metric : named) {
     if (std::count(task.metric().begin(), task.metric().end(), metric) == 0) task.add_metric(static_cast<TaskConfig::Metric>(metric));
   }
@@ -49,6 +49,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   options.format = FLAGS_format;
   options.max_bad_lines = FLAGS_max_bad_lines;
   options.batch = FLAGS_batch;
+  options.given_rows = FLAGS_given_rows;
   auto scoring = Scoring::Create(options);
   if (!scoring.ok()) return scoring.status();
   const Model& model = (*scoring)->model();
@@ -56,8 +57,13 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
   const auto& tasks = (*scoring)->config().model().task();
   std::vector<ScoreSet> scores;
   for (const TaskConfig& task : tasks) scores.push_back(ScoresOf(task));
+  const bool ranked = (*scoring)->config().data().has_full_ranking();
+  std::vector<RankCounter> counters(ranked ? scores.size() : 0);
   absl::Status status = (*scoring)->Run([&](const Batch& batch, const StepResult& result) {
-    for (size_t t = 0; t < scores.size(); ++t) {
+    for (size_t t = 0; t < counters.size(); ++t) {
+      counters[t].Add(result.probabilities[t], batch.labels[labels[t]], batch.group_id);
+    }
+    for (size_t t = 0; !ranked && t < scores.size(); ++t) {
       std::string_view groups;
       if (NeedsGroups(tasks[static_cast<int>(t)])) groups = BytesOf(batch.group_id);
       const absl::Status added = scores[t].Add(BytesOf(result.probabilities[t]), BytesOf(batch.labels[labels[t]]),
@@ -66,6 +72,9 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
     }
     return absl::OkStatus();
   });
+  for (size_t t = 0; status.ok() && t < counters.size(); ++t) {
+    status = scores[t].AddRanked(BytesOf(counters[t].predictions()), BytesOf(counters[t].groups()), BytesOf(counters[t].above()));
+  }
   if (!status.ok()) return status;
   std::vector<std::string> out;
   for (size_t t = 0; t < scores.size(); ++t) {
@@ -74,7 +83,7 @@ absl::StatusOr<std::vector<std::string>> Evaluate(std::string* bad_lines) {
     if (NeedsGroups(task) && !scores[t].has_groups()) {
       return absl::InvalidArgumentError("task \"" + task.name() + "\": the data has no group ids, which its metrics need");
     }
-    out.push_back(ResultLine(task, scores[t]));
+    out.push_back(ResultLine(task, ranked, scores[t]));
   }
   *bad_lines = (*scoring)->BadLines();
   return out;
@@ -106,6 +115,7 @@ Command EvaluateCommand() {
           {{"checkpoint", "DIR", "the checkpoint's folder (the one with MANIFEST)"},
            {"data", "FILE", "file or glob (default: the job's held-out data)"},
            {"format", "FORMAT", "of --data: LIBSVM, CRITEO_TSV, ... (default: the job's)"},
+           {"given_rows", "", "score the data's rows as they are, also where the job has data.full_ranking"},
            Ranged({"max_bad_lines", "N", "go on up to so many bad lines"}, 0, int64_t{1} << 60),
            Ranged({"batch", "ROWS", "rows at a time"}, 1, 1 << 20)},
           RunEvaluate};

@@ -10,6 +10,7 @@ DEFINE_string(format, "", "LIBSVM or CRITEO_TSV");
 DEFINE_string(checkpoint, "", "folder of a checkpoint");
 DEFINE_string(out, "", "where the result goes");
 DEFINE_bool(force, false, "overwrite");
+DEFINE_bool(given_rows, false, "score the data's rows as they are");
 DEFINE_uint32(batch, 4096, "rows at a time");
 DEFINE_uint64(max_bad_lines, 0, "go on up to so many bad lines");
 DEFINE_string(bin_dir, "", "folder of the other binaries");

@@ -9,6 +9,7 @@ DECLARE_bool(quick);
 DECLARE_string(only);
 DECLARE_string(scheduler);
 DECLARE_string(data);
+DECLARE_bool(given_rows);
 DECLARE_string(format);
 DECLARE_string(checkpoint);
 DECLARE_string(out);

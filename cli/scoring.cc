@@ -25,13 +25,18 @@ std::string FormatNames() {
 // --data and --format in place of the job's held-out data.
 absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
   DataConfig& data = *job->mutable_data();
+  if (options.given_rows || !options.labels) data.clear_full_ranking();
   if (!options.format.empty()) {
     DataConfig::Format format;
     if (!DataConfig::Format_Parse(options.format, &format) || format == DataConfig::UNSET) {
       return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, ": one of ", FormatNames()));
     }
-    data.set_format(format);
-    data.clear_valid_format();
+    if (data.has_full_ranking()) {
+      data.set_valid_format(format);  // data.train keeps its own
+    } else {
+      data.set_format(format);
+      data.clear_valid_format();
+    }
   }
   if (!options.data.empty()) {
     if (data.format() == DataConfig::GENERATED) data.set_format(DataConfig::CRITEO_TSV);  // as `gen` writes
@@ -44,7 +49,7 @@ absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
   if (data.valid().files().empty() && data.format() != DataConfig::GENERATED) {
     return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, " needs --data: the job's held-out data is generated"));
   }
-  data.clear_train();  // its files need not be here
+  if (!data.has_full_ranking()) data.clear_train();  // its files need not be here
   data.set_max_bad_lines(options.max_bad_lines);
   return absl::OkStatus();
 }

@@ -23,6 +23,7 @@ struct ScoringOptions {
   std::string format;          // of `data`; empty: the job's
   uint64_t max_bad_lines = 0;
   uint32_t batch = 4096;       // rows at a time
+  bool given_rows = false;     // without data.full_ranking
   bool labels = true;          // false: the data needs none, and Batch::labels are NaN
 };
 

@@ -51,6 +51,20 @@ struct Ranking {
   uint64_t hits = 0;  // positives among the first k
   double gain = 0;
   double best_gain = 0;
+
+  void Add(uint64_t rank, uint32_t k) {  // the next positive's, from 1
+    if (++positives <= k) best_gain += 1 / std::log2(static_cast<double>(positives) + 1);
+    if (rank > k) return;
+    ++hits;
+    gain += 1 / std::log2(static_cast<double>(rank) + 1);
+  }
+  void AddTo(uint64_t* groups, double* hit_sum, double* gain_sum, double* recall_sum) const {
+    if (positives == 0) return;
+    ++*groups;
+    *hit_sum += hits > 0 ? 1 : 0;
+    *gain_sum += gain / best_gain;
+    *recall_sum += static_cast<double>(hits) / static_cast<double>(positives);
+  }
 };
 
 // Of one group's rows, which rise by prediction.
@@ -64,15 +78,7 @@ Ranking Rank(std::span<const float> p, std::span<const float> y, std::span<const
       ++(y[order[end - 1]] > 0.5f ? tied_positives : tied_negatives);
     }
     above += tied_negatives;
-    for (; tied_positives > 0; --tied_positives) {
-      ++above;
-      if (++ranking.positives <= k) {
-        ranking.best_gain += 1 / std::log2(static_cast<double>(ranking.positives) + 1);
-      }
-      if (above > k) continue;
-      ++ranking.hits;
-      ranking.gain += 1 / std::log2(static_cast<double>(above) + 1);
-    }
+    for (; tied_positives > 0; --tied_positives) ranking.Add(++above, k);
   }
   return ranking;
 }
@@ -138,12 +144,7 @@ GroupedMetrics ComputeGroupedMetrics(std::span<const float> predictions, std::sp
       auc_weight += weight;
       ++metrics.gauc_groups;
     }
-    const Ranking ranking = Rank(predictions, labels, group, k);
-    if (ranking.positives == 0) continue;
-    ++metrics.ranked_groups;
-    hits += ranking.hits > 0 ? 1 : 0;
-    gain += ranking.gain / ranking.best_gain;
-    recall += static_cast<double>(ranking.hits) / static_cast<double>(ranking.positives);
+    Rank(predictions, labels, group, k).AddTo(&metrics.ranked_groups, &hits, &gain, &recall);
   }
   metrics.gauc = auc_weight > 0 ? auc_sum / auc_weight : kNan;
   const double ranked = static_cast<double>(metrics.ranked_groups);
@@ -151,6 +152,47 @@ GroupedMetrics ComputeGroupedMetrics(std::span<const float> predictions, std::sp
   metrics.ndcg = ranked > 0 ? gain / ranked : kNan;
   metrics.recall = ranked > 0 ? recall / ranked : kNan;
   return metrics;
+}
+
+GroupedMetrics ComputeRankedMetrics(std::span<const uint32_t> above, std::span<const uint64_t> groups, uint32_t k) {
+  TG_CHECK(above.size() == groups.size() && k > 0) << above.size() << " positives, " << groups.size() << " groups";
+  std::vector<uint32_t> order(above.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    if (groups[a] != groups[b]) return groups[a] < groups[b];
+    return above[a] != above[b] ? above[a] < above[b] : a < b;
+  });
+  GroupedMetrics metrics;
+  double hits = 0, gain = 0, recall = 0;
+  for (size_t begin = 0; begin < order.size();) {
+    Ranking ranking;
+    for (; begin < order.size(); ++begin) {
+      const uint32_t i = order[begin];
+      if (ranking.positives > 0 && groups[i] != groups[order[begin - 1]]) break;
+      ranking.Add(uint64_t{above[i]} + ranking.positives + 1, k);
+    }
+    ranking.AddTo(&metrics.ranked_groups, &hits, &gain, &recall);
+  }
+  metrics.gauc = kNan;
+  const double ranked = static_cast<double>(metrics.ranked_groups);
+  metrics.hit_rate = ranked > 0 ? hits / ranked : kNan;
+  metrics.ndcg = ranked > 0 ? gain / ranked : kNan;
+  metrics.recall = ranked > 0 ? recall / ranked : kNan;
+  return metrics;
+}
+
+void RankCounter::Add(std::span<const float> predictions, std::span<const float> labels,
+                      std::span<const uint64_t> groups) {
+  for (size_t i = 0; i < predictions.size(); ++i) {
+    TG_CHECK(labels[i] > 0.5f || !predictions_.empty()) << "no positive in front of a candidate";
+    if (labels[i] > 0.5f) {
+      predictions_.push_back(predictions[i]);
+      if (!groups.empty()) groups_.push_back(groups[i]);
+      above_.push_back(0);
+    } else if (!(predictions[i] < predictions_.back())) {
+      ++above_.back();
+    }
+  }
 }
 
 absl::Status ScoreSet::Add(std::string_view predictions, std::string_view labels,
@@ -191,7 +233,22 @@ absl::Status ScoreSet::Add(std::string_view predictions, std::string_view labels
 
 EvalMetrics ScoreSet::Compute() const { return ComputeEvalMetrics(predictions_, labels_, weights_); }
 
+absl::Status ScoreSet::AddRanked(std::string_view predictions, std::string_view groups, std::string_view above) {
+  if (above.size() != predictions.size() || groups.size() != 2 * above.size() || above_.size() != labels_.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("ranked positives of mismatched lengths: ", predictions.size(),
+                                                   " bytes of predictions, ", groups.size(), " of group ids, ",
+                                                   above.size(), " of counts"));
+  }
+  const std::vector<float> ones(predictions.size() / sizeof(float), 1.0f);
+  const std::string_view labels(reinterpret_cast<const char*>(ones.data()), predictions.size());
+  if (absl::Status s = Add(predictions, labels, {}, groups); !s.ok()) return s;
+  const auto counts = Packed<uint32_t>(above);
+  for (size_t i = 0; i < counts.size(); ++i) above_.push_back(counts[i]);
+  return absl::OkStatus();
+}
+
 GroupedMetrics ScoreSet::ComputeGrouped(uint32_t k) const {
+  if (!above_.empty()) return ComputeRankedMetrics(above_, groups_, k);
   return ComputeGroupedMetrics(predictions_, labels_, weights_, groups_, k);
 }
 

@@ -46,6 +46,28 @@ GroupedMetrics ComputeGroupedMetrics(std::span<const float> predictions, std::sp
                                      std::span<const float> weights, std::span<const uint64_t> groups,
                                      uint32_t k);
 
+// The same of positives that were ranked among candidates elsewhere: above[i] negatives score as high as positive i or
+// higher. No GAUC. REQUIRES: equal sizes, k > 0.
+GroupedMetrics ComputeRankedMetrics(std::span<const uint32_t> above, std::span<const uint64_t> groups, uint32_t k);
+
+// Counts, for each positive of a stream of rows, the negatives that follow it and score as high or higher. The stream
+// REQUIRES: begins with a positive; rows of a positive may come in any number of pieces.
+class RankCounter {
+ public:
+  // `groups` may be empty. A prediction that is no number counts as high.
+  void Add(std::span<const float> predictions, std::span<const float> labels, std::span<const uint64_t> groups);
+
+  // Of the positives so far, in their order.
+  const std::vector<float>& predictions() const { return predictions_; }
+  const std::vector<uint64_t>& groups() const { return groups_; }
+  const std::vector<uint32_t>& above() const { return above_; }
+
+ private:
+  std::vector<float> predictions_;
+  std::vector<uint64_t> groups_;
+  std::vector<uint32_t> above_;
+};
+
 // Collects scores, piece by piece.
 class ScoreSet {
  public:
@@ -57,6 +79,8 @@ class ScoreSet {
   // weight that is negative or not finite, or group ids for some pieces only.
   absl::Status Add(std::string_view predictions, std::string_view labels, std::string_view weights,
                    std::string_view groups = {});
+  // Of positives with ComputeRankedMetrics' counts, uint32. INVALID_ARGUMENT also for a set that has other rows.
+  absl::Status AddRanked(std::string_view predictions, std::string_view groups, std::string_view above);
   EvalMetrics Compute() const;
   bool has_groups() const { return !groups_.empty() || labels_.empty(); }
   // REQUIRES: has_groups().
@@ -67,6 +91,7 @@ class ScoreSet {
   Predictions allowed_;
   std::vector<float> predictions_, labels_, weights_;
   std::vector<uint64_t> groups_;
+  std::vector<uint32_t> above_;  // of AddRanked
 };
 
 }  // namespace tidegate

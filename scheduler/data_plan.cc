@@ -10,6 +10,7 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kSplitBytesMin = 64 << 10;
+constexpr uint64_t kRankedSplitBytesMin = 2 << 10;  // a line is a pass over all items
 constexpr uint64_t kSplitBytesMax = 64 << 20;
 constexpr uint64_t kSplitRowsMin = 1024;
 constexpr uint64_t kSplitRowsMax = 1 << 20;
@@ -90,7 +91,9 @@ absl::Status PlanFiles(FileSystem* files, const JobConfig& job, const std::strin
   }
   uint64_t step = job.data().split_bytes();
   if (step == 0) {
-    step = std::clamp(total / (kSplitsPerWorker * Workers(job)), kSplitBytesMin, kSplitBytesMax);
+    const bool ranked = field == "data.valid" && job.data().has_full_ranking();
+    step = std::clamp(total / (kSplitsPerWorker * Workers(job)), ranked ? kRankedSplitBytesMin : kSplitBytesMin,
+                      kSplitBytesMax);
   }
   if (total / step > kSplitsMax) {
     return absl::InvalidArgumentError(

@@ -9,7 +9,8 @@
 namespace tidegate {
 namespace {
 
-absl::Status AddTo(ScoreSet* set, const TaskConfig& task, const TaskScores& scores) {
+absl::Status AddTo(ScoreSet* set, const JobConfig& job, const TaskConfig& task, const TaskScores& scores) {
+  if (job.data().has_full_ranking()) return set->AddRanked(scores.probabilities(), scores.groups(), scores.above());
   std::string_view groups;
   if (NeedsGroups(task)) groups = scores.groups();
   return set->Add(scores.probabilities(), scores.labels(), scores.weights(), groups);
@@ -32,7 +33,7 @@ absl::Status Evaluation::Take(const JobConfig& job, Incarnation worker, const Wo
       return absl::InvalidArgumentError(absl::StrCat("no task is named \"", scores.task(), "\""));
     }
     ScoreSet check = ScoresOf(*task);
-    absl::Status status = AddTo(&check, *task, scores);
+    absl::Status status = AddTo(&check, job, *task, scores);
     if (status.ok() && NeedsGroups(*task) && !check.has_groups()) {
       status = absl::InvalidArgumentError("no group ids, which its metrics need");
     }
@@ -62,7 +63,7 @@ std::vector<MetricValue> Evaluation::Metrics(const JobConfig& job) const {
     ScoreSet set = ScoresOf(task);
     for (const auto& [split, pieces] : scores_) {
       for (const TaskScores& piece : pieces) {
-        if (piece.task() == task.name()) AddTo(&set, task, piece).IgnoreError();
+        if (piece.task() == task.name()) AddTo(&set, job, task, piece).IgnoreError();
       }
     }
     for (MetricValue& metric : TaskMetrics(task, set)) metrics.push_back(std::move(metric));

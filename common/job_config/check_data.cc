@@ -114,6 +114,7 @@ class DataChecker {
     if (data_.has_valid() && (ValidFormat() != data_.format() || data_.has_negatives())) {
       SideOf(Columns(data_, ValidFormat()), false);
     }
+    if (data_.has_full_ranking()) Ranking(data_.full_ranking(), train, Columns(data_, ValidFormat()));
     for (const TableConfig& t : config_.table()) tables_.push_back(t.name());
     Features();
   }
@@ -229,6 +230,45 @@ class DataChecker {
       Problem("train.global_batch is ", config_.train().global_batch(),
               ", fewer samples than a positive and its negatives (", n.per_positive() + 1, ")");
     }
+  }
+
+  void Ranking(const FullRanking& r, const Columns& train, const Columns& valid) {
+    const std::string at = "data.full_ranking";
+    if (!data_.has_valid()) Problem(at, " ranks the positives of data.valid, which is missing");
+    if (!data_.has_group()) Problem(at, " needs data.group, the column of the user's id");
+    const bool reads_train = r.exclude_seen() || r.files().empty();
+    if (data_.train().sequential() && reads_train) {
+      Problem(at, " would read the stream of data.train twice: name files and say exclude_seen: false");
+    }
+    for (const Columns* side : {&train, &valid}) {
+      if (!side->named()) {
+        Problem(at, " needs columns with names, not ", DataConfig::Format_Name(side->format()));
+        return;
+      }
+    }
+    RankedColumn(at + ".column", r.column(), train, valid);
+    std::vector<std::string> names{r.column(), data_.group()};
+    for (const std::string& name : r.attribute()) {
+      RankedColumn(at + ".attribute", name, train, valid);
+      names.push_back(name);
+    }
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) Problem(at, ": column, attributes and data.group must differ; \"", *twice, "\" is there twice");
+    const auto& tasks = config_.model().task();
+    for (const TaskConfig& t : tasks) {
+      if (t.label() != tasks[0].label()) Problem(at, " ranks by one label; task \"", t.name(), "\" has another");
+    }
+  }
+  void RankedColumn(const std::string& at, const std::string& c, const Columns& train, const Columns& valid) {
+    if (c.empty()) return Problem(at, ": name a column");
+    for (const Columns* side : {&train, &valid}) {
+      if (!side->Has(c)) return Problem(at, ": no column \"", c, "\": ", side->Hint(c));
+    }
+    for (const FeatureConfig& f : config_.feature()) {
+      if (f.column() == c) return;
+    }
+    Problem(at, ": no feature reads column \"", c, "\": all items would score the same");
   }
 
   // The columns that are no features. `drawn`: labels come with the negatives.

@@ -1,4 +1,5 @@
 // The checks of a resolved config's metrics.
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -7,6 +8,16 @@
 #include "common/task_metrics.h"
 
 namespace tidegate {
+
+namespace {
+
+size_t Ranking(const TaskConfig& task) {
+  return static_cast<size_t>(std::count_if(task.metric().begin(), task.metric().end(), [](int m) {
+    return m == TaskConfig::HR || m == TaskConfig::NDCG || m == TaskConfig::RECALL;
+  }));
+}
+
+}  // namespace
 
 void CheckMetrics(const JobConfig& config, std::vector<std::string>* problems) {
   for (const TaskConfig& task : config.model().task()) {
@@ -27,6 +38,9 @@ void CheckMetrics(const JobConfig& config, std::vector<std::string>* problems) {
       if (NeedsGroups(metric) && !config.data().has_group()) {
         problem("metric ", name, " needs a group id with every row of data.valid: name its column in data.group");
       }
+    }
+    if (config.data().has_full_ranking() && (task.metric().empty() || seen.size() > Ranking(task))) {
+      problem("data.full_ranking ranks positives and scores nothing else: metric must be some of HR, NDCG and RECALL");
     }
     if (task.has_top_k() && !ranks) problem("top_k is for metrics HR, NDCG and RECALL");
     if (task.top_k() < 1 || task.top_k() > 1000000) problem("top_k is ", task.top_k(), "; from 1 to 1000000");

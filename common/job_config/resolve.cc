@@ -202,6 +202,11 @@ class Resolver {
         }
       }
     }
+    if (!data->has_full_ranking()) return;
+    for (std::string& file : *data->mutable_full_ranking()->mutable_files()) {
+      auto path = ResolvePath(file);
+      path.ok() ? file = *path, void() : Note(path.status());
+    }
   }
 
   void ModelDefaults() {

@@ -157,6 +157,67 @@ std::string Bytes(const std::vector<float>& v) {
   return std::string(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(float));
 }
 
+TEST_CASE("positives ranked elsewhere give the metrics of the rows, bit by bit") {
+  for (const uint64_t seed : {1, 2, 3, 4}) {
+    const uint64_t distinct = seed % 2 == 0 ? 7 : 10'000;
+    Random random(seed);
+    std::vector<float> p, y, each_p, each_y;
+    std::vector<uint64_t> g, each_g;
+    RankCounter counter;
+    for (uint64_t group = 0; group < 50; ++group) {
+      std::vector<float> positives, negatives;
+      for (uint64_t i = 0; i < 1 + group % 3; ++i) positives.push_back(static_cast<float>(random.Below(distinct)));
+      for (uint64_t i = 0; i < 30; ++i) negatives.push_back(static_cast<float>(random.Below(distinct)));
+      for (const auto& [from, label] : {std::pair(&positives, 1.0f), std::pair(&negatives, 0.0f)}) {
+        for (const float score : *from) {
+          p.push_back(score), y.push_back(label), g.push_back(group);
+        }
+      }
+      for (const float positive : positives) {
+        each_p.push_back(positive), each_y.push_back(1), each_g.push_back(group);
+        for (const float negative : negatives) {
+          each_p.push_back(negative), each_y.push_back(0), each_g.push_back(group);
+        }
+      }
+    }
+    const size_t cut = each_p.size() / 3;
+    const std::span<const float> all_p(each_p), all_y(each_y);
+    const std::span<const uint64_t> all_g(each_g);
+    counter.Add(all_p.first(cut), all_y.first(cut), all_g.first(cut));
+    counter.Add(all_p.subspan(cut), all_y.subspan(cut), all_g.subspan(cut));
+    for (const uint32_t k : {1u, 3u, 10u}) {
+      const GroupedMetrics expected = ComputeGroupedMetrics(p, y, {}, g, k);
+      const GroupedMetrics ranked = ComputeRankedMetrics(counter.above(), counter.groups(), k);
+      CHECK(ranked.hit_rate == expected.hit_rate);
+      CHECK(ranked.ndcg == expected.ndcg);
+      CHECK(ranked.recall == expected.recall);
+      CHECK(ranked.ranked_groups == 50);
+      if (k == 10) CHECK((expected.recall > 0 && expected.recall < 1));
+    }
+  }
+}
+
+TEST_CASE("a candidate whose score is no number counts as above, and none at all give no metric") {
+  RankCounter counter;
+  counter.Add(std::vector<float>{.5f, kNan, .4f, .5f}, std::vector<float>{1, 0, 0, 0}, std::vector<uint64_t>{7, 7, 7, 7});
+  CHECK(counter.above() == std::vector<uint32_t>{2});
+  CHECK(std::isnan(ComputeRankedMetrics({}, {}, 10).hit_rate));
+}
+
+TEST_CASE("ranked positives of mismatched lengths, or beside other rows, are refused") {
+  const std::string one(4, '\0'), group(8, '\0');
+  ScoreSet set;
+  CHECK(set.AddRanked("", "", "").ok());
+  CHECK_FALSE(set.AddRanked(one, group, "").ok());
+  CHECK_FALSE(set.AddRanked(one, one, one).ok());
+  CHECK_FALSE(set.AddRanked("abc", "abcdef", "abc").ok());
+  REQUIRE(set.AddRanked(one, group, one).ok());
+  CHECK(set.ComputeGrouped(1).hit_rate == 1);
+  ScoreSet rows;
+  REQUIRE(rows.Add(one, one, "", group).ok());
+  CHECK_FALSE(rows.AddRanked(one, group, one).ok());
+}
+
 TEST_CASE("a set collected in pieces computes what the whole does") {
   const Scores s = RandomScores(3, 100, 50);
   ScoreSet set;

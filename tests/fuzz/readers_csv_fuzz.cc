@@ -1,5 +1,6 @@
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/readers_decoder.h"
+#include "worker/data/candidates.h"
 
 namespace tidegate {
 namespace {
@@ -23,6 +24,47 @@ JobConfig Config(DataConfig::Format format) {
   return config;
 }
 
+class OneLine final : public RowStream {
+ public:
+  explicit OneLine(std::string_view line) : line_(line) {}
+  absl::StatusOr<bool> Next(Row* row) override {
+    *row = {};
+    row->data = line_.data();
+    row->size = static_cast<uint32_t>(line_.size());
+    return !std::exchange(done_, true);
+  }
+  absl::StatusOr<uint64_t> Skip(uint64_t) override { return 0; }
+  std::string NameOf(uint32_t) const override { return "line"; }
+
+ private:
+  const std::string_view line_;
+  bool done_ = false;
+};
+
+// The line as a given item, as one of training and of evaluation, and then ranked among what came of it.
+void RunRanking(const JobConfig& config, std::string_view line) {
+  const auto schema = DataSchema::Compile(config);
+  TG_CHECK(schema.ok()) << schema.status();
+  CandidatesBuilder builder(schema->ranking.attributes.size());
+  OneLine items(line), training(line), positives(line);
+  const absl::Status given = builder.AddItems(',', &items);
+  TG_CHECK(given.ok() || absl::IsInvalidArgument(given)) << given;
+  TG_CHECK(builder.AddTraining(*schema, &training, {true, false}).ok());
+  TG_CHECK(builder.AddPositives(*schema, &positives, true).ok());
+  auto candidates = builder.Build();
+  if (!candidates.ok()) return;
+  DecoderFuzzer fuzzer(config, DecoderParts{nullptr, nullptr, *candidates});
+  fuzzer.Run(reinterpret_cast<const uint8_t*>(line.data()), line.size());
+}
+
+// CSV and leave-one-out lists, ranked.
+std::vector<JobConfig> RankingConfigs() {
+  std::vector<JobConfig> configs{Config(DataConfig::CSV), Config(DataConfig::NCF_NEGATIVES)};
+  for (JobConfig& config : configs) config.mutable_data()->mutable_full_ranking()->set_column(std::string("item"));
+  configs[0].mutable_data()->mutable_full_ranking()->add_attribute(std::string("x"));
+  return configs;
+}
+
 // CSV with weights; the same with negatives; leave-one-out lists.
 std::vector<DecoderFuzzer>* Fuzzers() {
   auto* fuzzers = new std::vector<DecoderFuzzer>();
@@ -34,7 +76,7 @@ std::vector<DecoderFuzzer>* Fuzzers() {
   n->set_values(100);
   DataSchema::Negatives negatives;
   negatives.values = 100;
-  fuzzers->emplace_back(config, DecoderParts{nullptr, std::make_shared<NegativeSampler>(negatives, 1, nullptr)});
+  fuzzers->emplace_back(config, DecoderParts{nullptr, std::make_shared<NegativeSampler>(negatives, 1, nullptr), nullptr});
   return fuzzers;
 }
 
@@ -44,9 +86,11 @@ std::vector<DecoderFuzzer>* Fuzzers() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static auto* fuzzers = tidegate::Fuzzers();
   for (auto& fuzzer : *fuzzers) fuzzer.Run(data, size);
+  static const auto* ranked = new std::vector<tidegate::JobConfig>(tidegate::RankingConfigs());
+  for (const auto& config : *ranked) tidegate::RunRanking(config, {reinterpret_cast<const char*>(data), size});
   return 0;
 }
 
 std::vector<std::string> FuzzSeeds() {
-  return {"1,u,a|b|c,2.5", "0,\"u,\"\"1\",,1700000000", "1,,x,-1", "(0,25)\t1064\t174\t2791", "(7,1)"};
+  return {"1,u,a|b|c,2.5", "0,\"u,\"\"1\",,1700000000", "1,,x,-1", "(0,25)\t1064\t174\t2791", "(7,1)", "b,2.5"};
 }

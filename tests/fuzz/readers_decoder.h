@@ -1,5 +1,6 @@
 #pragma once
-// What holds for a decoder on any line: it adds one whole row, or nothing and says why.
+// What holds for a decoder on any line: it adds whole rows, or nothing and says why (of a full ranking, nothing also
+// for a line that is no positive).
 
 #include <cmath>
 #include <cstdint>
@@ -33,7 +34,10 @@ class DecoderFuzzer {
     what_.clear();
     const bool good = decoder_->Decode(row, &batch_, &what_);
     TG_CHECK(good || !what_.empty());
-    TG_CHECK(good ? batch_.rows > before : batch_.rows == before);
+    const bool ranking = schema_->ranking.item != DataSchema::kNoColumn;
+    TG_CHECK(good ? batch_.rows > before || ranking : batch_.rows == before);
+    const absl::Status more = decoder_->Continue(batch_.rows + 10, &batch_);
+    TG_CHECK(more.ok() || ranking) << more;
     Consistent();
   }
 

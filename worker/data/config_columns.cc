@@ -34,6 +34,8 @@ class Side {
     Column("data.weight", data.weight());
     Column("data.group", data.group());
     Column("data.timestamp", data.timestamp());
+    Column("data.full_ranking.column", data.full_ranking().column());
+    for (const std::string& name : data.full_ranking().attribute()) Column("data.full_ranking.attribute", name);
     if (!pairs) return;
     Column("data.negatives.column", data.negatives().column());
     Column("data.negatives.exclude_seen_by", data.negatives().exclude_seen_by());

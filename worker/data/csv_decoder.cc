@@ -96,12 +96,9 @@ class NcfDecoder final : public RowDecoder {
     }
     if (!splitter_.Split(text, kMaxItems + 1, what)) return false;
     const std::vector<std::string_view>& items = splitter_.fields();
-    const std::string_view pair = items[0];
-    const size_t comma = pair.find(',');
-    if (pair.size() < 5 || pair.front() != '(' || pair.back() != ')' ||
-        comma == std::string_view::npos || comma == 1 || comma + 2 == pair.size() ||
-        pair.find(',', comma + 1) != std::string_view::npos) {
-      *what = Quoted(pair) + " is not (user,item)";
+    std::string_view user, positive;
+    if (!SplitPair(items[0], &user, &positive)) {
+      *what = Quoted(items[0]) + " is not (user,item)";
       return false;
     }
     for (size_t i = 1; i < items.size(); ++i) {
@@ -113,8 +110,7 @@ class NcfDecoder final : public RowDecoder {
     const size_t before = batch->rows;
     for (size_t i = 0; i < items.size(); ++i) {
       const std::string_view fields[] = {
-          i == 0 ? "1" : "0", pair.substr(1, comma - 1),
-          i == 0 ? pair.substr(comma + 1, pair.size() - comma - 2) : items[i]};
+          i == 0 ? "1" : "0", user, i == 0 ? positive : items[i]};
       const auto field = [&fields](uint32_t column) { return fields[column]; };
       if (columns_.Append(field, i == 0 ? id : Mix64(id + i), nullptr, batch, what)) continue;
       decoder::ForgetRows(before, batch);

@@ -109,6 +109,8 @@ std::unique_ptr<RowDecoder> NewLibsvmDecoder(std::shared_ptr<const DataSchema> s
 std::unique_ptr<RowDecoder> NewLibffmDecoder(std::shared_ptr<const DataSchema> schema);
 std::unique_ptr<RowDecoder> NewCsvDecoder(std::shared_ptr<const DataSchema> schema,
                                           std::shared_ptr<const NegativeSampler> negatives);
+std::unique_ptr<RowDecoder> NewRankingDecoder(std::shared_ptr<const DataSchema> schema,
+                                              std::shared_ptr<const Candidates> candidates);
 std::unique_ptr<RowDecoder> NewNcfDecoder(std::shared_ptr<const DataSchema> schema);
 std::unique_ptr<RowDecoder> NewCriteoDecoder(std::shared_ptr<const DataSchema> schema);
 std::unique_ptr<RowDecoder> NewGeneratedDecoder(std::shared_ptr<const DataSchema> schema,

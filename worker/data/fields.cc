@@ -34,6 +34,17 @@ uint32_t FindDelimiters(std::string_view text, char delimiter, uint32_t max, uin
   return n;
 }
 
+bool SplitPair(std::string_view text, std::string_view* user, std::string_view* item) {
+  const size_t comma = text.find(',');
+  if (text.size() < 5 || text.front() != '(' || text.back() != ')' || comma == std::string_view::npos || comma == 1 ||
+      comma + 2 == text.size() || text.find(',', comma + 1) != std::string_view::npos) {
+    return false;
+  }
+  *user = text.substr(1, comma - 1);
+  *item = text.substr(comma + 1, text.size() - comma - 2);
+  return true;
+}
+
 bool CsvSplitter::Split(std::string_view text, uint32_t max, std::string* what) {
   fields_.clear();
   if (quotes_ && std::memchr(text.data(), '"', text.size()) != nullptr) {

@@ -12,6 +12,9 @@ namespace tidegate {
 // `max`.
 uint32_t FindDelimiters(std::string_view text, char delimiter, uint32_t max, uint32_t* at);
 
+// `(user,item)`. False: it is none.
+bool SplitPair(std::string_view text, std::string_view* user, std::string_view* item);
+
 // Fields of one line of CSV (RFC 4180, without line breaks inside of fields): a field that begins
 // with a quote ends with one, and "" in it is a quote. Not thread-safe; keeps its memory.
 class CsvSplitter {

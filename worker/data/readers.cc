@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/random.h"
 #include "common/strings.h"
+#include "worker/data/candidates.h"
 #include "worker/data/csv_header.h"
 #include "worker/data/npz_text.h"
 #include "worker/data/parquet_text.h"
@@ -114,6 +115,45 @@ absl::StatusOr<std::unique_ptr<RowCollector>> Readers::NewCollector(const Side& 
                                         &read_stats_);
 }
 
+absl::StatusOr<std::unique_ptr<RowCollector>> Readers::NewEvalCollector() {
+  if (!full_ranking()) return NewCollector(valid_, 0);
+  if (candidates_ == nullptr) {
+    if (absl::Status s = LoadCandidates(); !s.ok()) return s;
+  }
+  DecoderParts parts;
+  parts.candidates = candidates_;
+  return std::make_unique<RowCollector>(valid_.schema, std::move(parts), &bad_lines_, &read_stats_);
+}
+
+absl::Status Readers::LoadCandidates() {
+  const FullRanking& ranking = config_.data().full_ranking();
+  CandidatesBuilder builder(static_cast<size_t>(ranking.attribute_size()));
+  const bool given = !ranking.files().empty();
+  if (given) {
+    auto files = ExpandFiles({ranking.files().begin(), ranking.files().end()});
+    if (!files.ok()) return files.status();
+    std::vector<TextRows::Piece> pieces;
+    for (const std::string& file : *files) {
+      pieces.push_back({static_cast<uint32_t>(pieces.size()), file, 0, LineReader::kToEnd});
+    }
+    TextRows rows(std::move(pieces), nullptr, nullptr);
+    const std::string& delimiter = config_.data().csv().delimiter();
+    if (absl::Status s = builder.AddItems(delimiter.empty() ? ',' : delimiter[0], &rows); !s.ok()) return s;
+  }
+  if (!given || ranking.exclude_seen()) {
+    auto rows = AllRows(train_);
+    if (!rows.ok()) return rows.status();
+    if (absl::Status s = builder.AddTraining(*train_.schema, rows->get(), {!given, ranking.exclude_seen()}); !s.ok()) return s;
+  }
+  auto rows = AllRows(valid_);
+  if (!rows.ok()) return rows.status();
+  if (absl::Status s = builder.AddPositives(*valid_.schema, rows->get(), !given); !s.ok()) return s;
+  auto built = builder.Build();
+  if (!built.ok()) return built.status();
+  candidates_ = *std::move(built);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<RowStream>> Readers::AllRows(const Side& side,
                                                             const std::vector<uint64_t>& planned_bytes) const {
   const Source& source = *side.source;
@@ -166,7 +206,7 @@ absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenTrainSplit(const Split
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenEvalSplit(const Split& split) {
-  auto collector = NewCollector(valid_, 0);
+  auto collector = NewEvalCollector();
   if (!collector.ok()) return collector.status();
   auto rows = SplitRows(valid_, split);
   if (!rows.ok()) return rows.status();
@@ -200,7 +240,7 @@ absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenTrain(uint64_t epoch) 
 }
 
 absl::StatusOr<std::unique_ptr<BatchSource>> Readers::OpenEval() {
-  auto collector = NewCollector(valid_, 0);
+  auto collector = NewEvalCollector();
   if (!collector.ok()) return collector.status();
   auto rows = AllRows(valid_);
   if (!rows.ok()) return rows.status();

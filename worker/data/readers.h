@@ -35,7 +35,8 @@ class Readers {
 
   // One split of data.train, shuffled within windows by (seed, epoch, split).
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrainSplit(const Split& split, uint64_t epoch);
-  // One split of data.valid, in file order.
+  // One split of data.valid, in file order. With data.full_ranking a positive's row, label above 0.5, is followed by
+  // those of its candidates, label 0, over as many batches as they take, and there are no other rows.
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenEvalSplit(const Split& split);
 
   // Sizes of the files of data.train, as the job was planned with them: a file that differs is refused when it
@@ -50,6 +51,7 @@ class Readers {
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenTrain(uint64_t epoch);
   absl::StatusOr<std::unique_ptr<BatchSource>> OpenEval();
 
+  bool full_ranking() const { return valid_.schema->ranking.item != DataSchema::kNoColumn; }
   const DataSchema& schema() const { return *train_.schema; }  // of data.train
   BadLines& bad_lines() { return bad_lines_; }
   const ReadStats& read_stats() const { return read_stats_; }
@@ -66,12 +68,15 @@ class Readers {
   absl::StatusOr<std::unique_ptr<RowStream>> AllRows(const Side& side, const std::vector<uint64_t>& planned_bytes = {}) const;
   absl::StatusOr<std::unique_ptr<RowStream>> SplitRows(const Side& side, const Split& split) const;
   absl::StatusOr<std::unique_ptr<RowCollector>> NewCollector(const Side& side, uint64_t epoch);
+  absl::StatusOr<std::unique_ptr<RowCollector>> NewEvalCollector();
+  absl::Status LoadCandidates();
 
   const JobConfig config_;
   const Targets targets_;
   Side train_, valid_;
   std::shared_ptr<const Generator> generator_;  // GENERATED
   std::shared_ptr<const SeenPairs> seen_;       // once it is needed
+  std::shared_ptr<const Candidates> candidates_;  // once it is needed
   BadLines bad_lines_;
   ReadStats read_stats_;
   std::unique_ptr<SyncSource> sync_;

@@ -13,6 +13,7 @@ constexpr uint64_t kWrongFormatLines = 100;
 
 std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
                                            DecoderParts parts) {
+  if (parts.candidates != nullptr) return NewRankingDecoder(std::move(schema), std::move(parts.candidates));
   switch (schema->format) {
     case DataConfig::LIBSVM:
       return NewLibsvmDecoder(std::move(schema));

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "worker/data/bad_lines.h"
 #include "worker/data/batch.h"
+#include "worker/data/candidates.h"
 #include "worker/data/generator.h"
 #include "worker/data/negatives.h"
 #include "worker/data/read_stats.h"
@@ -23,12 +24,15 @@ class RowDecoder {
   // False: the row is bad, *batch unchanged, *what says why. REQUIRES: schema.Prepare(batch) before
   // the first row.
   virtual bool Decode(const Row& row, Batch* batch, std::string* what) = 0;
+  // Appends what is left of the line that Decode() took last, until the batch has `max_rows`. Its text is still valid.
+  virtual absl::Status Continue(size_t /*max_rows*/, Batch* /*batch*/) { return absl::OkStatus(); }
 };
 
 // What a schema alone does not say; null where it does not apply.
 struct DecoderParts {
   std::shared_ptr<const Generator> generator;        // GENERATED
   std::shared_ptr<const NegativeSampler> negatives;  // with schema.negatives
+  std::shared_ptr<const Candidates> candidates;      // evaluation with schema.ranking
 };
 std::unique_ptr<RowDecoder> MakeRowDecoder(std::shared_ptr<const DataSchema> schema,
                                            DecoderParts parts);
@@ -46,6 +50,7 @@ class RowCollector {
   // A bad row is counted and left out; an error once there are too many, or when nothing of what
   // was seen has the format.
   absl::Status Add(const Row& row, const RowStream& stream, Batch* batch);
+  absl::Status Continue(size_t max_rows, Batch* batch) { return decoder_->Continue(max_rows, batch); }
 
  private:
   absl::Status AddBad(const Row& row, const RowStream& stream);

@@ -165,6 +165,23 @@ absl::Status AddNegatives(const NegativeSampling& n, const Layout& layout, DataS
                    &schema->negatives.seen_by);
 }
 
+absl::Status AddRanking(const FullRanking& r, const Layout& layout, DataSchema* schema) {
+  if (!layout.named()) {
+    return absl::InvalidArgumentError(
+        "data.full_ranking: needs columns with names: format CSV, NPZ, PARQUET or NCF_NEGATIVES");
+  }
+  if (schema->group == DataSchema::kNoColumn || r.column().empty()) {
+    return absl::InvalidArgumentError("data.full_ranking: column and data.group must be set");
+  }
+  absl::Status s = AddColumn("data.full_ranking.column", r.column(), false, layout, &schema->ranking.item);
+  for (const std::string& name : r.attribute()) {
+    uint32_t column = DataSchema::kNoColumn;
+    if (s.ok()) s = AddColumn("data.full_ranking.attribute", name, false, layout, &column);
+    schema->ranking.attributes.push_back(column);
+  }
+  return s;
+}
+
 // The columns that the job reads, without doubles.
 std::vector<std::string> WantedColumns(const JobConfig& config, const DataSchema::Side& side) {
   const DataConfig& data = config.data();
@@ -181,6 +198,8 @@ std::vector<std::string> WantedColumns(const JobConfig& config, const DataSchema
     want(data.weight());
     want(data.group());
     want(data.timestamp());
+    want(data.full_ranking().column());
+    for (const std::string& name : data.full_ranking().attribute()) want(name);
   }
   if (!side.training) return wanted;
   want(data.negatives().column());
@@ -250,6 +269,7 @@ absl::StatusOr<DataSchema> DataSchema::Compile(const JobConfig& config, const Si
     s = AddNegatives(data.negatives(), layout, &schema);
   }
   if (s.ok() && side.targets) s = AddTargetColumns(data, layout, &schema);
+  if (s.ok() && side.targets && data.has_full_ranking()) s = AddRanking(data.full_ranking(), layout, &schema);
   if (!s.ok()) return s;
   for (const FeatureConfig& f : config.feature()) {
     if (s = AddFeature(f, layout, &schema); !s.ok()) return s;

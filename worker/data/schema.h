@@ -58,6 +58,10 @@ struct DataSchema {
     uint64_t values = 0;
     uint32_t seen_by = kNoColumn;
   };
+  struct Ranking {  // data.full_ranking
+    uint32_t item = kNoColumn;  // kNoColumn: none
+    std::vector<uint32_t> attributes;
+  };
   struct Csv {
     char delimiter = ',';
     bool header = true;
@@ -82,6 +86,7 @@ struct DataSchema {
   uint32_t group = kNoColumn;
   uint32_t timestamp = kNoColumn;
   Negatives negatives;
+  Ranking ranking;
   Csv csv;
   GeneratorConfig generator;  // GENERATED
 

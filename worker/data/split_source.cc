@@ -52,7 +52,9 @@ absl::StatusOr<bool> SplitSource::Next(size_t max_rows, Batch* batch) {
     if (absl::Status s = FillWindow(); !s.ok()) return s;
     lines = LinesOfNext(lines);
   }
-  while (batch->rows < lines * per_line) {
+  for (;;) {
+    if (absl::Status s = collector_->Continue(lines * per_line, batch); !s.ok()) return s;
+    if (batch->rows >= lines * per_line) break;
     absl::StatusOr<const Row*> row = NextRow();
     if (!row.ok()) return row.status();
     if (*row == nullptr) break;

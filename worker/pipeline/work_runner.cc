@@ -13,6 +13,7 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kPrefetchedBatches = 4;
+constexpr size_t kRankedRows = 8192;  // of full ranking: the more in a batch, the fewer times an item is pulled
 
 constexpr uint64_t kNoLimit = ~0ull;
 
@@ -49,8 +50,9 @@ class SourceFeed final : public BatchFeed {
   Batch* const repeated_;
 };
 
-void AppendFloats(const std::vector<float>& values, std::string* out) {
-  out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+template <typename T>
+void AppendBytes(const std::vector<T>& values, std::string* out) {
+  out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
 }  // namespace
@@ -193,25 +195,51 @@ absl::StatusOr<WorkRunner::Outcome> WorkRunner::Evaluate(const Work& work, Clock
   bool groups = false;  // a task's metrics need them
   for (size_t t = 0; t < tasks.size(); ++t) scores[t].set_task(tasks[t]);
   for (const TaskConfig& task : job_.model().task()) groups = groups || NeedsGroups(task);
+  if (readers_->full_ranking()) return EvaluateRanking(source->get(), clock, stop);
   uint64_t rows = 0;
   SourceFeed feed(source->get(), batch_rows_, 0, stop);
   auto status = pipeline_.Evaluate(feed, stop, [&](const Batch& batch, const StepResult& result) {
     rows += batch.rows;
     for (size_t t = 0; t < tasks.size(); ++t) {
-      AppendFloats(result.probabilities[t], scores[t].mutable_probabilities());
-      AppendFloats(batch.labels[labels[t]], scores[t].mutable_labels());
+      AppendBytes(result.probabilities[t], scores[t].mutable_probabilities());
+      AppendBytes(batch.labels[labels[t]], scores[t].mutable_labels());
       if (!batch.sample_weight.empty()) {
-        AppendFloats(batch.sample_weight, scores[t].mutable_weights());
+        AppendBytes(batch.sample_weight, scores[t].mutable_weights());
       }
       if (groups) {
-        scores[t].mutable_groups()->append(reinterpret_cast<const char*>(batch.group_id.data()),
-                                           batch.group_id.size() * sizeof(uint64_t));
+        AppendBytes(batch.group_id, scores[t].mutable_groups());
       }
     }
   });
   if (!status.ok()) return status;
   out.done.set_samples(rows);
   for (TaskScores& s : scores) *out.done.add_scores() = std::move(s);
+  return out;
+}
+
+absl::StatusOr<WorkRunner::Outcome> WorkRunner::EvaluateRanking(BatchSource* source, Clock clock,
+                                                                const std::atomic<bool>* stop) {
+  const std::vector<std::string> tasks = model_->task_names();
+  const std::vector<size_t> labels = model_->task_labels();
+  std::vector<RankCounter> counters(tasks.size());
+  SourceFeed feed(source, std::max(batch_rows_, kRankedRows), 0, stop);
+  auto status = pipeline_.Evaluate(feed, stop, [&](const Batch& batch, const StepResult& result) {
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      counters[t].Add(result.probabilities[t], batch.labels[labels[t]], batch.group_id);
+    }
+  });
+  if (!status.ok()) return status;
+  Outcome out;
+  out.next_clock = clock;
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    TaskScores* scores = out.done.add_scores();
+    scores->set_task(tasks[t]);
+    AppendBytes(counters[t].predictions(), scores->mutable_probabilities());
+    AppendBytes(std::vector<float>(counters[t].above().size(), 1.0f), scores->mutable_labels());
+    AppendBytes(counters[t].groups(), scores->mutable_groups());
+    AppendBytes(counters[t].above(), scores->mutable_above());
+    out.done.set_samples(counters[t].above().size());
+  }
   return out;
 }
 

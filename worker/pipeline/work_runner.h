@@ -41,6 +41,7 @@ class WorkRunner {
   absl::StatusOr<Outcome> TrainSplit(const Work& work, Clock clock, const std::atomic<bool>* stop);
   absl::StatusOr<Outcome> TrainSteps(const Work& work, Clock clock, const std::atomic<bool>* stop);
   absl::StatusOr<Outcome> Evaluate(const Work& work, Clock clock, const std::atomic<bool>* stop);
+  absl::StatusOr<Outcome> EvaluateRanking(BatchSource* source, Clock clock, const std::atomic<bool>* stop);
   StepPipeline::Options Observed(StepPipeline::Options options);
   void CountTrained(const Batch& batch, const StepResult& result);
   uint64_t StepsLeft(Clock clock) const;  // by train.limit_steps

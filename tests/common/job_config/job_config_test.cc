@@ -266,6 +266,44 @@ TEST_CASE("csv columns are checked where the config names them") {
   }
 }
 
+TEST_CASE("full ranking is checked for what it needs") {
+  const std::string text = R"(data { format: CSV csv { column: ["user", "item", "kind", "label"] } train { files: "/a" }
+      valid { files: "/v" } group: "user" full_ranking { column: "item" attribute: "kind" } }
+    feature { name: "user" table: "t" } feature { name: "item" table: "t" } feature { name: "kind" table: "t" }
+    table { name: "t" part { name: "w" dim: 1 sgd {} } }
+    model { preset { kind: LR wide: "t.w" } task { name: "like" metric: [HR, RECALL] } })";
+  CHECK(ParseJobConfig(text, "job.textproto").status() == absl::OkStatus());
+  auto files = ParseJobConfig(text, "job.textproto", std::vector<std::string>{"data.full_ranking.files=[\"items\"]"});
+  REQUIRE(files.status() == absl::OkStatus());
+  CHECK(files->data().full_ranking().files(0).front() == '/');
+  const std::pair<const char*, const char*> bad[] = {
+      {"data.full_ranking.column=itm", "no column \"itm\": CSV has user, item, kind, label (did you mean \"item\"?)"},
+      {"data.full_ranking.column=label", "no feature reads column \"label\""},
+      {"data.full_ranking.column=user", "\"user\" is there twice"},
+      {"data.full_ranking.column=", "full_ranking.column: name a column"},
+      {"data.full_ranking.attribute=[\"item\"]", "\"item\" is there twice"},
+      {"data.full_ranking.attribute=[\"kin\"]", "did you mean \"kind\""},
+      {"data.valid_format=GENERATED", "needs columns with names, not GENERATED"},
+      {"data.valid_format=NCF_NEGATIVES", "full_ranking.attribute: no column \"kind\""},
+      {"data.train.sequential=true", "would read the stream of data.train twice"},
+      {"model.task.like.metric=[HR, AUC]", "metric must be some of HR, NDCG and RECALL"},
+      {"model.task.like.metric=[]", "metric must be some of HR, NDCG and RECALL"}};
+  for (const auto& [override_text, message] : bad) {
+    INFO(override_text);
+    const std::string e = ErrorOf(text, {override_text});
+    INFO(e);
+    CHECK(e.find(message) != std::string::npos);
+  }
+  std::string without = text;
+  without.erase(without.find("group: \"user\""), 13);
+  CHECK(ErrorOf(without, {}).find("needs data.group") != std::string::npos);
+  without.erase(without.find("valid { files: \"/v\" }"), 22);
+  CHECK(ErrorOf(without, {}).find("data.valid, which is missing") != std::string::npos);
+  std::string two = text;
+  two.replace(two.find("task {"), 6, "task { name: 'buy' label: 'kind' metric: HR } task {");
+  CHECK(ErrorOf(two, {}).find("ranks by one label") != std::string::npos);
+}
+
 TEST_CASE("a stream is checked for what it cannot do") {
   const std::string text = R"(data { format: LIBSVM train { files: "-" sequential: true } }
     feature { name: "all" column: "*" id { multi_valued: true } table: "t" }
