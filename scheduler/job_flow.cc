@@ -14,6 +14,7 @@
 #include "scheduler/cluster_state.h"
 #include "scheduler/policy/checkpoint_policy.h"
 #include "scheduler/policy/epoch_policy.h"
+#include "scheduler/policy/placement.h"
 
 namespace tidegate {
 namespace {
@@ -123,7 +124,13 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
         membership_.CountActive(WORKER) < std::max(1u, cluster.workers())) {
       return false;
     }
-    PlaceFirst(now);
+    RoutingTable* routing = state_.mutable_routing();
+    routing->set_epoch(1);
+    routing->set_shards(ChooseShardCount(cluster.shards(), static_cast<uint32_t>(servers.size())));
+    for (Incarnation server : PlaceShards(routing->shards(), servers)) routing->add_primary(server);
+    for (Incarnation server : servers) {
+      *routing->add_servers() = membership_.FindActive(server)->member();
+    }
     Command command;
     *command.mutable_open_tables()->mutable_tables() = state_.tables();
     if (!state_.restored_from().empty()) {
@@ -135,14 +142,8 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
       *command.mutable_open_tables()->mutable_init() = options_.job.train().init_from();
     }
     SendCommand(std::move(command), state_.mutable_command());
-    std::string placed = Counted(state_.routing().shards(), "shard") + " placed on " + Counted(servers.size(), "server");
-    if (Replicas() > 1) {
-      absl::StrAppend(&placed, ", ", std::min<size_t>(Replicas(), servers.size()), " copies of each");
-      if (servers.size() < Replicas()) {
-        absl::StrAppend(&placed, "; degraded: cluster.replicas is ", Replicas(), ", until more servers join");
-      }
-    }
-    Event(now, placed, effects);
+    Event(now, Counted(routing->shards(), "shard") + " placed on " + Counted(servers.size(), "server"),
+          effects);
     return true;
   }
   if (!state_.command().answered()) return false;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/routing_table.h"
 #include "proto/scheduler_messages.pb.h"
 #include "proto/scheduler_state.pb.h"
 #include "scheduler/cluster_state.h"
@@ -27,9 +28,14 @@ struct ServerCall {
 
 // One call into one ShardGroup, after it returned.
 struct GroupCall {
-  enum Kind { kPull, kPush, kAnnounce, kJoinAt, kWorkers, kRouting, kOpenTables, kLearningRate, kCancel, kCut };
+  enum Kind {
+    kPull, kPush, kAnnounce, kJoinAt, kWorkers, kRouting, kOpenTables, kLearningRate, kCancel, kCut,
+    kRecord, kAcknowledged, kFill, kDigests,
+  };
   TimeMs now = 0;
   int server = 0;
+  Incarnation incarnation = 0;       // of the server
+  const Routing* routing = nullptr;  // of the strand
   int strand = 0;
   Kind kind = kPull;
   const ShardGroup* group = nullptr;
@@ -41,6 +47,7 @@ struct GroupCall {
   float learning_rate_scale = 1;
   Clock released_before = -1;
   const ShardEffects* effects = nullptr;
+  const wire::ReplicaRequest* record = nullptr;  // kRecord: applied
 
   std::pair<int, int> where() const { return {server, strand}; }
 };
@@ -93,6 +100,8 @@ class Checker {
 
   // --- servers ---
   virtual void OnGroupCall(const GroupCall& call) {}
+  // A server that has lost its memory, or begins anew without it.
+  virtual void OnServerGone(TimeMs now, Incarnation server) {}
   // --- workers ---
   virtual void OnPushIssued(TimeMs now, const PushIssued& push) {}
   // A message of the newest push of this clock leaves, for the first time or again.

@@ -16,10 +16,15 @@ class LedgerHolder final : public Checker {
 void AddCheckers(const Plan* plan, Report* report, SimDisk* disk, Checkers* checkers) {
   auto holder = std::make_unique<LedgerHolder>(plan, report);
   Ledger* ledger = &holder->ledger;
-  checkers->Add(MakeExactlyOnceChecker(plan, report, ledger));
+  if (plan->replicated()) {
+    checkers->Add(MakeReplicaChecker(plan, report, ledger));
+    checkers->Add(MakeFailoverChecker(plan, report, ledger));
+  } else {
+    checkers->Add(MakeExactlyOnceChecker(plan, report, ledger));
+  }
   checkers->Add(MakeStalenessChecker(plan, report, ledger));
   checkers->Add(MakeWorkChecker(plan, report, ledger, disk));
-  checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));
+  if (!plan->replicated()) checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));
   checkers->Add(MakeSchedulerChecker(plan, report));
   checkers->Add(MakeBoundsChecker(plan, report));
   checkers->Add(std::move(holder));

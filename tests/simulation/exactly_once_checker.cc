@@ -19,17 +19,12 @@ class ExactlyOnceChecker final : public Checker {
       : Checker("exactly_once", plan, report), ledger_(ledger) {}
 
   void OnPushIssued(TimeMs now, const PushIssued& push) override {
-    ledger_->pushes[{push.worker, push.number}].push = push;
-    auto [newest, added] = ledger_->newest_of_clock.try_emplace({push.worker, push.clock}, push.number);
-    if (!added && !ledger_->pushes.at({push.worker, newest->second}).acknowledged) {
-      Fail(now, absl::StrCat("worker ", push.worker, " pushes twice at clock ", push.clock));
-    }
-    newest->second = push.number;
+    if (ledger_->Add(push)) return;
+    Fail(now, absl::StrCat("worker ", push.worker, " pushes twice at clock ", push.clock));
   }
 
   void OnPushSent(TimeMs now, Incarnation worker, Sequence sequence, Clock clock) override {
-    const uint64_t newest = ledger_->newest_of_clock.at({worker, clock});
-    ledger_->number_of_sequence.try_emplace({worker, sequence}, newest);
+    ledger_->AddSequence(worker, sequence, clock);
   }
 
   void OnPushAcknowledged(TimeMs now, Incarnation worker, uint64_t number) override {
@@ -109,8 +104,7 @@ class ExactlyOnceChecker final : public Checker {
   }
 
   Ledger::Entry& EntryOf(const wire::PushRequest& push) {
-    return ledger_->pushes.at(
-        {push.stamp.incarnation, ledger_->number_of_sequence.at({push.stamp.incarnation, push.sequence})});
+    return ledger_->EntryOf(push.stamp.incarnation, push.sequence);
   }
 
   // The rows of a message that are this strand's, checked against what its worker issued.
@@ -287,6 +281,18 @@ class ExactlyOnceChecker final : public Checker {
 };
 
 }  // namespace
+
+bool Ledger::Add(const PushIssued& push) {
+  pushes[{push.worker, push.number}].push = push;
+  auto [newest, added] = newest_of_clock.try_emplace({push.worker, push.clock}, push.number);
+  const bool under_way = !added && !pushes.at({push.worker, newest->second}).acknowledged;
+  newest->second = push.number;
+  return !under_way;
+}
+
+void Ledger::AddSequence(Incarnation worker, Sequence sequence, Clock clock) {
+  number_of_sequence.try_emplace({worker, sequence}, newest_of_clock.at({worker, clock}));
+}
 
 std::unique_ptr<Checker> MakeExactlyOnceChecker(const Plan* plan, Report* report, Ledger* ledger) {
   return std::make_unique<ExactlyOnceChecker>(plan, report, ledger);

@@ -23,14 +23,26 @@ struct Ledger {
   // A worker that parks and comes back may use a clock again.
   std::map<std::pair<Incarnation, Clock>, uint64_t> newest_of_clock;
   std::map<std::pair<Incarnation, Sequence>, uint64_t> number_of_sequence;
+  // Replicated: (shard, clock) of pushes that a primary applied in the call that is being looked at.
+  std::vector<std::pair<ShardId, Clock>> shards_applied_now;
   // Of the call into a group that is being looked at.
   std::vector<std::pair<Incarnation, Clock>> applied_now;
   // Staleness 0: whose contributions an update held, by clock.
   std::map<std::pair<int, int>, std::map<Clock, std::set<Incarnation>>> contributors;
   bool workers_failed = false;
+
+  // False: the worker has a push of this clock under way.
+  bool Add(const PushIssued& push);
+  void AddSequence(Incarnation worker, Sequence sequence, Clock clock);
+  Entry& EntryOf(Incarnation worker, Sequence sequence) {
+    return pushes.at({worker, number_of_sequence.at({worker, sequence})});
+  }
 };
 
 std::unique_ptr<Checker> MakeExactlyOnceChecker(const Plan* plan, Report* report, Ledger* ledger);
+// Of replicated clusters, in place of it.
+std::unique_ptr<Checker> MakeReplicaChecker(const Plan* plan, Report* report, Ledger* ledger);
+std::unique_ptr<Checker> MakeFailoverChecker(const Plan* plan, Report* report, const Ledger* ledger);
 std::unique_ptr<Checker> MakeStalenessChecker(const Plan* plan, Report* report, const Ledger* ledger);
 std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger, const SimDisk* disk);
 std::unique_ptr<Checker> MakeCheckpointChecker(const Plan* plan, Report* report, const Ledger* ledger, SimDisk* disk);

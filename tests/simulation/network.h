@@ -2,6 +2,7 @@
 // Messages between processes: delayed, and by each link's own probabilities lost, doubled, and held up so
 // that later ones overtake them. Links can be cut for a while. From `quiet_at` on nothing is lost.
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <utility>
@@ -43,14 +44,35 @@ class Network {
       to->After(delay, arrive);
     }
   }
+  // As a stream does: in order, never twice. A message that is lost breaks it: `lost` runs at the sender.
+  void SendInOrder(Process* from, Process* to, std::function<void()> arrive, std::function<void()> lost) {
+    const TimeMs now = loop_->now();
+    const bool faulty = now < faults_.quiet_at;
+    if (!to->up() || IsCut(from->id(), to->id()) || (faulty && random_.Unit() < faults_.drop / 4)) {
+      from->After(kBreakMs, std::move(lost));
+      return;
+    }
+    TimeMs delay = 1 + static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(faults_.delay_ms_max)));
+    if (faulty && random_.Unit() < faults_.slow) {
+      delay += static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(faults_.slow_ms_max)));
+    }
+    TimeMs& arrived = in_order_[{from->id(), to->id()}];
+    arrived = std::max(arrived, now + delay);
+    to->After(arrived - now, std::move(arrive));
+  }
   // Both ways.
-  void Cut(int a, int b, TimeMs until) { cut_[std::minmax(a, b)] = until; }
-
- private:
-  bool IsCut(int a, int b) const {
-    auto it = cut_.find(std::minmax(a, b));
+  void Cut(int a, int b, TimeMs until) {
+    CutOneWay(a, b, until);
+    CutOneWay(b, a, until);
+  }
+  void CutOneWay(int from, int to, TimeMs until) { cut_[{from, to}] = until; }
+  bool IsCut(int from, int to) const {
+    auto it = cut_.find({from, to});
     return it != cut_.end() && loop_->now() < it->second;
   }
+
+ private:
+  static constexpr TimeMs kBreakMs = 10;
 
   EventLoop* const loop_;
   const NetworkFaults faults_;
@@ -58,6 +80,7 @@ class Network {
   Random random_;
   Trace* const trace_;
   std::map<std::pair<int, int>, TimeMs> cut_;
+  std::map<std::pair<int, int>, TimeMs> in_order_;  // when the newest of a stream arrives
 };
 
 }  // namespace tidegate::simulation

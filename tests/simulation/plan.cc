@@ -53,6 +53,26 @@ void AddCheckpoints(Plan* plan) {
   if (plan->crash_all_at > 0 || plan->checkpoint_every_clocks > 0) plan->checkpoints = true;
 }
 
+void AddServerFaults(uint64_t count, Random& random, Plan* plan) {
+  const auto time = [&](TimeMs from, TimeMs to) {
+    return from + static_cast<TimeMs>(random.Below(static_cast<uint64_t>(to - from)));
+  };
+  for (; count > 0; --count) {
+    Fault fault;
+    // Crashes are what replication is for.
+    fault.kind = random.Below(3) == 0 ? Fault::kServerCrash
+                                      : static_cast<Fault::Kind>(Fault::kServerCrash + random.Below(5));
+    fault.at = time(100, random.Below(3) == 0 ? kQuietAtMs : 2000);
+    fault.length_ms = random.Below(2) == 0 ? time(20, 600) : time(600, 5000);
+    fault.target = static_cast<uint32_t>(random.Below(64));
+    fault.server = static_cast<uint32_t>(random.Below(64));
+    fault.moment = static_cast<uint32_t>(random.Below(3));
+    plan->faults.push_back(fault);
+  }
+  std::stable_sort(plan->faults.begin(), plan->faults.end(),
+                   [](const Fault& a, const Fault& b) { return a.at < b.at; });
+}
+
 }  // namespace
 
 const char* NameOf(Fault::Kind kind) {
@@ -66,6 +86,12 @@ const char* NameOf(Fault::Kind kind) {
     case Fault::kCutWorkerScheduler: return "cut_worker_sched";
     case Fault::kDisconnect: return "disconnect";
     case Fault::kStranger: return "stranger";
+    case Fault::kServerCrash: return "server_crash";
+    case Fault::kServerPause: return "server_pause";
+    case Fault::kCutServers: return "cut_servers";
+    case Fault::kCutServerScheduler: return "cut_server_sched";
+    case Fault::kServerJoin: return "server_join";
+    case Fault::kLoseShard: return "lose_shard";
   }
   return "?";
 }
@@ -86,7 +112,7 @@ bool Plan::WorkersFail() const {
 std::string Plan::Describe() const {
   std::string out = absl::StrCat(
       "seed ", seed, ": staleness ", synchronous ? "0" : bounded ? absl::StrCat(staleness) : "inf", ", ",
-      servers, " servers of ", strands, " strands, ", workers, " workers, ", shards, " shards, ", epochs,
+      servers, " servers of ", strands, " strands, ", replicas, " replicas, ", workers, " workers, ", shards, " shards, ", epochs,
       " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
       ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow);
   for (const Fault& f : faults) {
@@ -142,6 +168,31 @@ Plan MakeResumePlan(const Plan& before) {
   plan.strands = 1 + static_cast<uint32_t>(random.Below(2));
   plan.workers = 1 + static_cast<uint32_t>(random.Below(4));
   plan.faults.clear();
+  return plan;
+}
+
+Plan MakeReplicatedPlan(uint64_t seed) {
+  Plan plan = MakePlan(seed);
+  Random random(Mix64(seed ^ 0x7265706c));
+  plan.WithoutCheckpoints();
+  plan.checkpoints = false;
+  plan.replicas = 2 + static_cast<uint32_t>(random.Below(2));
+  plan.servers = 2 + static_cast<uint32_t>(random.Below(3));
+  plan.epochs = 2 + static_cast<uint32_t>(random.Below(2));  // long enough for what follows
+  plan.rows += 80;
+  std::erase_if(plan.faults, [](const Fault& f) { return f.kind == Fault::kStranger; });
+  if (random.Below(2) == 0) plan.faults.clear();
+  AddServerFaults(1 + random.Below(5), random, &plan);
+  if (random.Below(10) == 0) plan.faults.back().kind = Fault::kLoseShard;
+  return plan;
+}
+
+Plan MakeFailoverPlan(uint64_t seed) {
+  Random random(Mix64(seed ^ 0x6661696c));
+  Plan plan = MakeQuietPlan(seed, 2 + static_cast<uint32_t>(random.Below(2)), 1 + static_cast<uint32_t>(random.Below(2)));
+  plan.replicas = 2;
+  plan.rows += 100;
+  AddServerFaults(1 + random.Below(3), random, &plan);
   return plan;
 }
 

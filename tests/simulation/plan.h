@@ -21,6 +21,13 @@ struct Fault {
     kCutWorkerScheduler,
     kDisconnect,       // the stream of a worker and a server breaks
     kStranger,         // a process that never joined talks to a server as if it were a worker
+    // Of replicated clusters; none of these kills the last copy of a shard.
+    kServerCrash,      // its memory is lost; `length_ms` later it is there again, empty
+    kServerPause,
+    kCutServers,       // moment 0: both ways, 1: from `target` to `server`, 2: the other way
+    kCutServerScheduler,
+    kServerJoin,
+    kLoseShard,        // but this one: all copies of a shard that are in sync. The job must fail, and say so
   };
   Kind kind = kWorkerCrash;
   TimeMs at = 0;
@@ -30,6 +37,8 @@ struct Fault {
   // A scheduler's crash: 0 at once, 1 at the next time it would persist, before; 2 after, with its replies
   // not sent.
   uint32_t moment = 0;
+
+  bool OfServer() const { return kind >= kServerCrash; }
 };
 const char* NameOf(Fault::Kind kind);
 
@@ -39,6 +48,7 @@ struct Plan {
   bool bounded = true;
   uint64_t staleness = 0;
   uint32_t servers = 1;
+  uint32_t replicas = 1;       // more than 1: with durability SYNC
   uint32_t strands = 1;
   uint32_t workers = 1;
   uint32_t shards = 4;
@@ -66,15 +76,20 @@ struct Plan {
 
   bool WorkersFail() const;    // some worker may be removed
   void WithoutCheckpoints();   // but for those at the ends of epochs
+  bool replicated() const { return replicas > 1; }
   uint64_t Steps() const { return (rows + global_batch - 1) / global_batch; }
   uint64_t WorkerBatch() const { return (global_batch + workers - 1) / workers; }
   std::string Describe() const;
 };
 
 Plan MakePlan(uint64_t seed);
+// MakePlan's cluster with copies of its shards, without checkpoints, and servers that fail.
+Plan MakeReplicatedPlan(uint64_t seed);
 // The run after `before` was killed: of other processes, without faults but the network's.
 Plan MakeResumePlan(const Plan& before);
 // Synchronous, without faults; the same work for any placement.
 Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands);
+// As that, replicated, with faults of servers alone.
+Plan MakeFailoverPlan(uint64_t seed);
 
 }  // namespace tidegate::simulation

@@ -2,11 +2,11 @@
 
 load("//third_party:defs.bzl", "TIDEGATE_COPTS")
 
-def planted_bug(name, source, core, checker, seeds):
+def planted_bug(name, source, core, checker, seeds, plans = "single"):
     """planted/<name>.txt goes into a copy of `source` (a label), which replaces the one in library `core`.
 
     The copy is an object of the test itself: the linker takes its symbols first, and never pulls the
-    library's own object. `checker` must fail within `seeds` seeds, from 1.
+    library's own object. `checker` must fail within `seeds` seeds, from 1. `plans`: "single", or "replicated".
     """
     native.genrule(
         name = name + "_cc",
@@ -25,6 +25,7 @@ def planted_bug(name, source, core, checker, seeds):
         copts = TIDEGATE_COPTS,
         env = {
             "PLANTED_CHECKER": checker,
+            "PLANTED_PLANS": plans,
             "PLANTED_SEEDS": str(seeds),
         },
         tags = ["noasan"],

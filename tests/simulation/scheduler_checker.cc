@@ -11,6 +11,8 @@
 namespace tidegate::simulation {
 namespace {
 
+constexpr TimeMs kSilentMs = 500;  // two heartbeat intervals and a half
+
 class SchedulerChecker final : public Checker {
  public:
   SchedulerChecker(const Plan* plan, Report* report) : Checker("scheduler", plan, report) {}
@@ -27,7 +29,8 @@ class SchedulerChecker final : public Checker {
       Fail(now, "a stored term or incarnation goes back");
     }
     CheckRouting(now, state.routing());
-    for (const MemberRecord& record : state.members()) CheckMember(now, record);
+    CheckPromotions(now, stored_.routing(), state.routing());
+    for (const MemberRecord& record : state.members()) CheckMember(now, record, state);
     stored_ = state;
   }
 
@@ -110,7 +113,27 @@ class SchedulerChecker final : public Checker {
     Fail(now, absl::StrCat("worker set ", workers.version(), " is told, but not stored"));
   }
 
-  void CheckMember(TimeMs now, const MemberRecord& record) {
+  // Only who was in sync becomes primary, and a shard's epoch is that of the table in which its primary changed.
+  void CheckPromotions(TimeMs now, const RoutingTable& before, const RoutingTable& after) {
+    if (after.epoch() < before.epoch()) return Fail(now, "the stored routing goes back");
+    if (before.epoch() == 0 || after.epoch() == before.epoch() || after.shard_epoch_size() == 0) return;
+    const int slots = static_cast<int>(before.backup_slots());
+    for (int shard = 0; shard < after.primary_size(); ++shard) {
+      const uint64_t primary = after.primary(shard);
+      const bool changed = primary != before.primary(shard);
+      if (changed != (after.shard_epoch(shard) != before.shard_epoch(shard)) ||
+          (changed && (after.shard_epoch(shard) != after.epoch() || after.primary_epoch() != after.epoch()))) {
+        Fail(now, absl::StrCat("shard ", shard, " has epoch ", after.shard_epoch(shard), " in table ", after.epoch(),
+                               ", and ", before.shard_epoch(shard), " in table ", before.epoch()));
+      }
+      const auto backups = before.backups().begin() + shard * slots;
+      if (!changed || std::find(backups, backups + slots, primary) != backups + slots) continue;
+      Fail(now, absl::StrCat("server ", primary, " becomes primary of shard ", shard, " in table ", after.epoch(),
+                             ", but was not in sync"));
+    }
+  }
+
+  void CheckMember(TimeMs now, const MemberRecord& record, const SchedulerState& state) {
     const Incarnation member = record.member().incarnation();
     auto [nonce, added] = nonces_.try_emplace(member, record.nonce());
     if (nonce->second != record.nonce()) Fail(now, absl::StrCat("incarnation ", member, " is given again"));
@@ -118,6 +141,13 @@ class SchedulerChecker final : public Checker {
     if (record.state() != MemberRecord::DEAD || !dead_.insert(member).second) return;
     const TimeMs since = std::max(heard_[member], excused_);
     if (now - since > plan_->lease_ms) return;
+    if (plan_->replicated() && record.member().role() == SERVER) {
+      // Reported as unreachable, or another process has its address.
+      if (now - since > kSilentMs) return;
+      for (const MemberRecord& other : state.members()) {
+        if (other.member().incarnation() > member && other.member().address() == record.member().address()) return;
+      }
+    }
     Fail(now, absl::StrCat("member ", member, " is declared dead ", now - since,
                            " ms after it was heard of (or the scheduler came back); the lease is ",
                            plan_->lease_ms, " ms"));

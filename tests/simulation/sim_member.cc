@@ -22,12 +22,13 @@ void SimMember::Join(uint64_t nonce, const std::string& address) {
       return;
     }
     incarnation_ = response.incarnation();
+    join_ = response;
     world_->trace->Line(now(), "joined", {{"process", id()}, {"as", static_cast<int64_t>(incarnation_)}});
     OnJoined();
   });
 }
 
-HeartbeatRequest SimMember::MakeHeartbeat() const {
+HeartbeatRequest SimMember::MakeHeartbeat() {
   HeartbeatRequest request;
   request.set_incarnation(incarnation_);
   request.set_seen_term(term_);
@@ -35,6 +36,7 @@ HeartbeatRequest SimMember::MakeHeartbeat() const {
   request.set_worker_set_version(worker_set_version_);
   request.set_last_command(last_command_);
   for (uint64_t id : unreported_) *request.add_results() = done_.at(id);
+  FillReports(&request);
   return request;
 }
 

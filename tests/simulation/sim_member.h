@@ -46,6 +46,10 @@ class SimMember : public Process {
   // `done` once the command is carried out.
   virtual void RunCommand(const Command& command, std::function<void(CommandResult)> done) {}
   virtual void FillHeartbeat(HeartbeatRequest* request) {}
+  // What is said in every heartbeat, also in those between.
+  virtual void FillReports(HeartbeatRequest* request) {}
+
+  const JoinResponse& join() const { return join_; }
 
   World* const world_;
 
@@ -53,12 +57,13 @@ class SimMember : public Process {
   static constexpr TimeMs kTimeoutMs = 450;
   static constexpr TimeMs kBackoffMs = 20;
 
-  HeartbeatRequest MakeHeartbeat() const;
+  HeartbeatRequest MakeHeartbeat();
   void Heartbeat();
   void TakeHeartbeat(const HeartbeatRequest& request, const HeartbeatResponse& response);
 
   const Role role_;
   uint64_t session_ = 0;
+  JoinResponse join_;
   Incarnation incarnation_ = 0;
   uint64_t term_ = 0;
   uint64_t routing_epoch_ = 0;

@@ -30,6 +30,10 @@ SchedulerOptions OptionsOf(const Plan& plan) {
   job.mutable_cluster()->set_servers(plan.servers);
   job.mutable_cluster()->set_workers(plan.workers);
   job.mutable_cluster()->set_shards(plan.shards);
+  if (plan.replicated()) {
+    job.mutable_cluster()->set_replicas(plan.replicas);
+    job.mutable_cluster()->set_durability(ClusterConfig::SYNC);
+  }
   job.mutable_model()->add_task()->set_name("click");
   options.config_fingerprint = 77;
   options.synchronous = plan.synchronous;

@@ -27,47 +27,6 @@ size_t TablesOf(const wire::Request& request) {
 SimServer::SimServer(World* world, int id, int index)
     : SimMember(world, id, SERVER), index_(index), random_(Mix64(world->plan->seed * 64 + id)) {}
 
-void SimServer::Boot() {
-  Begin();
-  Join(1000 + static_cast<uint64_t>(id()), absl::StrCat(index_));
-}
-
-void SimServer::OnJoined() {
-  ShardGroup::Options options;
-  options.synchronous = world_->plan->synchronous;
-  options.generation = world_->plan->generation;
-  for (uint32_t i = 0; i < world_->plan->strands; ++i) {
-    Strand& strand = strands_.emplace_back();
-    strand.index = static_cast<int>(i);
-    strand.group = std::make_unique<ShardGroup>(options, static_cast<RowSink*>(this));
-  }
-  StartHeartbeats();
-}
-
-void SimServer::OnRouting(const RoutingTable& table) {
-  auto routing = Routing::FromProto(table);
-  TG_CHECK(routing.ok()) << routing.status();
-  auto shared = std::make_shared<const Routing>(*std::move(routing));
-  const std::vector<ShardId> own = shared->ShardsOf(incarnation());
-  auto lanes = std::make_shared<std::vector<uint8_t>>(shared->shards(), 0);
-  for (size_t i = 0; i < own.size(); ++i) {
-    (*lanes)[own[i]] = static_cast<uint8_t>(i % strands_.size());
-    strands_[i % strands_.size()].shards.push_back(own[i]);
-  }
-  OnEvery(
-      [this, shared](Strand* strand) {
-        GroupCall info = Before(*strand);
-        const absl::Status status = strand->group->SetRouting(*shared, strand->shards, 0, &strand->effects);
-        TG_CHECK(status.ok()) << status;
-        Deliver(strand, GroupCall::kRouting, nullptr, info);
-      },
-      [this, shared, lanes] {
-        epoch_ = shared->epoch();
-        log2_shards_ = shared->log2_shards();
-        strand_of_shard_ = *lanes;
-      });
-}
-
 void SimServer::OnWorkers(const WorkerSet& workers) {
   OnEvery([this, workers](Strand* strand) {
     GroupCall info = Before(*strand);
@@ -115,9 +74,9 @@ void SimServer::RunCommand(const Command& command, std::function<void(CommandRes
 
 void SimServer::OnPhase(Phase phase, const std::string& message) {
   if (phase != FINISHED && phase != FAILED) return;
-  if (phase == FAILED) {
-    world_->report->Fail("progress", now(), absl::StrCat("the job failed, says a server: ", message));
-  }
+  // Whoever joins when the job is over is told so.
+  const bool late = world_->plan->replicated() && world_->scheduler->stored().phase() == FINISHED;
+  if (phase == FAILED && !late) world_->JobFailed("a server", message);
   ended_ = true;
   Leave();
   EndSession();
@@ -125,6 +84,10 @@ void SimServer::OnPhase(Phase phase, const std::string& message) {
 
 void SimServer::OnRejoin() {
   if (ended_) return;
+  if (world_->plan->replicated()) {
+    Crash();
+    return Boot();
+  }
   world_->report->Fail("scheduler", now(), absl::StrCat("server ", incarnation(), " was removed"));
 }
 
@@ -150,7 +113,8 @@ void SimServer::OnEvery(std::function<void(Strand*)> work, std::function<void()>
   }
 }
 
-GroupCall SimServer::Before(const Strand& strand) const {
+GroupCall SimServer::Before(const Strand& strand) {
+  strand.group->SetNow(now());
   GroupCall info;
   info.released_before = strand.group->released_clock();
   return info;
@@ -159,6 +123,8 @@ GroupCall SimServer::Before(const Strand& strand) const {
 void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* call, GroupCall info) {
   info.now = now();
   info.server = index_;
+  info.incarnation = incarnation();
+  info.routing = strand->routing.get();
   info.strand = strand->index;
   info.kind = kind;
   info.group = strand->group.get();
@@ -189,6 +155,7 @@ void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* 
     merge(d.token, d.status, 0, false, d.refused_shards, d.duplicate_rows);
   }
   for (const ClockDone& d : effects.clocks) merge(d.token, d.status, d.min_clock, true, {}, 0);
+  TakeReplication(strand, effects);
 }
 
 // ---- messages ----
@@ -384,6 +351,10 @@ std::vector<const ShardGroup*> SimServer::groups() const {
   std::vector<const ShardGroup*> out;
   for (const Strand& strand : strands_) out.push_back(strand.group.get());
   return out;
+}
+
+uint64_t SimServer::ShardDigest(ShardId shard) const {
+  return strands_.at(strand_of_shard_.at(shard)).group->ShardDigest(shard);
 }
 
 uint64_t SimServer::Digest() const {

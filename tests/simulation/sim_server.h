@@ -6,10 +6,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "common/random.h"
+#include "server/replication/grants.h"
+#include "server/replication/inbox.h"
+#include "server/replication/outbox.h"
 #include "server/shard/message_check.h"
 #include "tests/simulation/sim_member.h"
 
@@ -23,6 +28,8 @@ class SimServer final : public SimMember, private RowSink {
   SimServer(World* world, int id, int index);
 
   void Boot();
+  // Its memory is lost; Boot begins another incarnation.
+  void Crash();
   bool ended() const { return ended_; }
 
   // A message of the stream of `peer` (any number that names it).
@@ -31,9 +38,18 @@ class SimServer final : public SimMember, private RowSink {
   void ReceiveOld(std::string bytes);
   // The stream broke: nobody waits for its answers any more.
   void Disconnect(int peer);
+  // One message of the stream of a primary, and where its answers go.
+  using ReplicaAnswer = std::function<void(const ReplicaResponse&)>;
+  void ReceiveReplica(std::shared_ptr<const std::string> bytes, ReplicaAnswer answer);
+  // The streams to and from this server broke, and nobody listens there.
+  void LosePeer(Incarnation server);
 
+  // Which incarnation crashed last.
+  Incarnation lost() const { return lost_; }
+  size_t strands() const { return strands_.size(); }
   std::vector<const ShardGroup*> groups() const;
   uint64_t Digest() const;
+  uint64_t ShardDigest(ShardId shard) const;
 
  private:
   struct Strand {
@@ -42,7 +58,25 @@ class SimServer final : public SimMember, private RowSink {
     ShardEffects effects;
     std::map<int, TimeMs> idle_at;  // by peer
     std::vector<ShardId> shards;
+    std::shared_ptr<const Routing> routing;
+    StrandLog log;
   };
+  // A process that follows shards of this one.
+  struct Follower {
+    Follower(const Outbox::Options& options, int process) : outbox(options), index(process) {}
+    Outbox outbox;
+    int index;           // of the process
+    uint64_t lanes = 0;  // that it follows; bit per strand
+    uint64_t link = 0;   // counts connections
+    bool connected = false;
+  };
+  // A primary process that is followed here.
+  struct Leader {
+    explicit Leader(Incarnation sender) : inbox(sender) {}
+    Inbox inbox;
+    ReplicaAnswer answer;  // of its newest stream
+  };
+  struct Share;
   struct Open {
     ServerCall call;
     int peer = 0;
@@ -71,12 +105,27 @@ class SimServer final : public SimMember, private RowSink {
   void OnWorkers(const WorkerSet& workers) override;
   void OnPhase(Phase phase, const std::string& message) override;
   void OnRejoin() override;
+  void FillReports(HeartbeatRequest* request) override;
   void RunCommand(const Command& command, std::function<void(CommandResult)> done) override;
   std::span<std::byte> RowsOf(CallToken token, size_t table_index) override;
 
   // In the order of each peer's messages; those of several peers mix in another way on every strand, as
   // they do when a thread for each hands them to the strands.
   void RunOn(Strand* strand, int peer, std::function<void()> work);
+
+  // --- sim_server_replication.cc ---
+  void TakeRouting();
+  void FollowRouting();
+  void OpenTables(const std::vector<TableSpec>& specs, float learning_rate_scale);
+  Follower* FollowerOf(Incarnation server, const Routing& routing);
+  void Connect(Incarnation server);
+  void Break(Incarnation server, uint64_t link);
+  void SendRecords(Incarnation server);
+  void TakeAnswer(Incarnation server, const ReplicaResponse& response);
+  void ApplyShare(Strand* strand, const std::shared_ptr<Share>& share);
+  void AnswerReplica(Incarnation sender, const std::optional<ReplicaResponse>& response);
+  void TakeReplication(Strand* strand, const ShardEffects& effects);
+  void Replicate();
   static constexpr int kControl = -1;  // "peer" of what the scheduler says
   // On every strand; `after` when all have done it.
   void OnEvery(std::function<void(Strand*)> work, std::function<void()> after = nullptr);
@@ -88,7 +137,7 @@ class SimServer final : public SimMember, private RowSink {
   KeySelection SelectionOf(const Open& open, int strand) const;
   // Tells the checkers, then hands the strand's effects on.
   void Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* call, GroupCall info);
-  GroupCall Before(const Strand& strand) const;
+  GroupCall Before(const Strand& strand);
   void FinishShare(const Strand& strand, CallToken token);
   void Reply(const Open& open);
   void Send(const Open& open, const wire::Response& response);
@@ -101,6 +150,18 @@ class SimServer final : public SimMember, private RowSink {
   Epoch epoch_ = 0;
   int log2_shards_ = 0;
   std::vector<uint8_t> strand_of_shard_;
+  std::shared_ptr<const Routing> newest_;   // heard of
+  std::shared_ptr<const Routing> routing_;  // of all strands
+  bool taking_ = false;                     // the strands are at newest_
+  uint64_t boots_ = 0;
+  Incarnation lost_ = 0;
+  uint64_t ticks_ = 0;
+  std::unique_ptr<GivenGrants> grants_;
+  std::map<Incarnation, Follower> followers_;
+  std::map<Incarnation, Leader> leaders_;
+  std::map<std::pair<ShardId, Incarnation>, Epoch> in_sync_;  // to be recorded
+  std::set<ShardId> refill_;
+  std::set<Incarnation> unreachable_;
   CallToken next_ = 1;
   std::map<CallToken, std::shared_ptr<Open>> open_;
   bool ended_ = false;

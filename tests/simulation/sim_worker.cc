@@ -72,6 +72,7 @@ void SimWorker::OnRejoin() {
   declared_ = acting_ = false;
   clock_call_ = samples_ = 0;
   timer_at_ = -1;
+  unreachable_.clear();
   for (auto& [server, stream] : stream_) ++stream;
   Join(++nonce_, "");
 }
@@ -97,11 +98,12 @@ void SimWorker::OnRouting(const RoutingTable& table) {
   TG_CHECK(routing.ok()) << routing.status();
   routing_ = std::make_shared<const Routing>(*std::move(routing));
   server_index_.clear();
-  for (const Routing::Server& s : routing_->servers()) {
+  for (const Routing::Server& s : routing_->members()) {
     int index = 0;
     TG_CHECK(absl::SimpleAtoi(s.address, &index));
     server_index_[s.incarnation] = index;
   }
+  std::erase_if(unreachable_, [this](Incarnation server) { return !server_index_.contains(server); });
   if (tracker_ != nullptr) {
     tracker_->SetRouting(now(), routing_);
     Flush();
@@ -128,9 +130,7 @@ void SimWorker::BeginWork() {
 }
 
 void SimWorker::OnPhase(Phase phase, const std::string& message) {
-  if (phase == FAILED) {
-    world_->report->Fail("progress", now(), absl::StrCat("the job failed, says a worker: ", message));
-  }
+  if (phase == FAILED) world_->JobFailed("a worker", message);
 }
 
 void SimWorker::FillHeartbeat(HeartbeatRequest* request) {
@@ -164,9 +164,7 @@ void SimWorker::Drive() {
     case WorkerAgent::Do::kRun:
       return StartWork(action.work);
     case WorkerAgent::Do::kFinish:
-      if (action.finish.failed()) {
-        world_->report->Fail("progress", now(), absl::StrCat("the job failed: ", action.finish.message()));
-      }
+      if (action.finish.failed()) world_->JobFailed("a worker", action.finish.message());
       return End(false);
     case WorkerAgent::Do::kRejoin:
       return OnRejoin();
@@ -399,6 +397,7 @@ void SimWorker::Transmit(const Tracker::Send& send) {
   const auto same_stream = [this, index, stream, of_life] {
     return life() == of_life && stream_[index] == stream;
   };
+  if (!server->up()) return After(1, [this, index] { LosePeer(index); });  // nobody listens
   world_->network->Send(*this, server, [this, server, bytes, same_stream] {
     if (!same_stream()) return;
     server->Receive(id(), *bytes, [this, server, same_stream](std::shared_ptr<const std::string> reply) {
@@ -411,6 +410,20 @@ void SimWorker::Transmit(const Tracker::Send& send) {
       });
     });
   });
+}
+
+void SimWorker::FillReports(HeartbeatRequest* request) {
+  for (Incarnation server : unreachable_) request->add_unreachable(server);
+}
+
+void SimWorker::LosePeer(int server) {
+  if (!up() || ended_) return;
+  for (const auto& [incarnation, index] : server_index_) {
+    const SimServer* process = world_->servers.at(static_cast<size_t>(server));
+    if (index == server && (!process->up() || process->incarnation() != incarnation)) unreachable_.insert(incarnation);
+  }
+  Disconnect(server);
+  if (!unreachable_.empty()) HeartbeatNow();
 }
 
 void SimWorker::Disconnect(int server) {

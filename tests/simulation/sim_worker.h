@@ -27,6 +27,8 @@ class SimWorker final : public SimMember {
   void Crash();
   // The stream to a server breaks: messages under way are lost on both sides.
   void Disconnect(int server);
+  // That stream broke because its process is gone.
+  void LosePeer(int server);
   bool ended() const { return ended_; }
   // Pushes that are not acknowledged.
   size_t pushes_in_flight() const { return unacknowledged_.size(); }
@@ -60,6 +62,7 @@ class SimWorker final : public SimMember {
   void OnPhase(Phase phase, const std::string& message) override;
   void OnRejoin() override;
   void FillHeartbeat(HeartbeatRequest* request) override;
+  void FillReports(HeartbeatRequest* request) override;
 
   void BeginWork();  // once routing and tables are there
   void Drive();
@@ -87,6 +90,7 @@ class SimWorker final : public SimMember {
   std::shared_ptr<const Routing> routing_;
   std::map<Incarnation, int> server_index_;
   std::map<int, uint64_t> stream_;  // by server: its connection's number
+  std::set<Incarnation> unreachable_;
   std::unique_ptr<Tracker> tracker_;
   std::unique_ptr<WorkerAgent> agent_;
   bool acting_ = false;  // the agent's action is under way

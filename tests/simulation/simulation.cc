@@ -1,7 +1,9 @@
 #include "tests/simulation/simulation.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +20,9 @@ namespace {
 constexpr TimeMs kProgressMs = 60'000;
 constexpr uint64_t kEventsMax = 3'000'000;
 constexpr int kWorkersMax = 24;
+constexpr size_t kServersMax = 8;
+constexpr TimeMs kResetMs = 5;      // until a crash is seen at the other ends of its streams
+constexpr TimeMs kRecoverMs = 800;
 
 class Simulation {
  public:
@@ -26,14 +31,17 @@ class Simulation {
         trace_(out),
         network_(&loop_, plan.seed, plan.network, &trace_),
         random_(Mix64(plan.seed ^ 0x73696d)) {
-    world_ = {&plan_, &loop_, &network_, &trace_, &checkers_, &report_, nullptr, disk, {}};
+    world_.plan = &plan_;
+    world_.loop = &loop_;
+    world_.network = &network_;
+    world_.trace = &trace_;
+    world_.checkers = &checkers_;
+    world_.report = &report_;
+    world_.disk = disk;
     AddCheckers(&plan_, &report_, disk, &checkers_);
     scheduler_ = std::make_unique<SimScheduler>(&world_, 1);
     world_.scheduler = scheduler_.get();
-    for (uint32_t i = 0; i < plan_.servers; ++i) {
-      servers_.push_back(std::make_unique<SimServer>(&world_, 10 + static_cast<int>(i), static_cast<int>(i)));
-      world_.servers.push_back(servers_.back().get());
-    }
+    for (uint32_t i = 0; i < plan_.servers; ++i) NewServer();
   }
 
   Outcome Run() {
@@ -52,18 +60,26 @@ class Simulation {
     }
     SendOldPushes();
     deadline += kProgressMs;
-    while (!report_.failed() && !Ended() && loop_.RunOne()) {
+    while (!report_.failed() && !world_.lost && !Ended() && loop_.RunOne()) {
       if (plan_.crash_all_at > 0 && loop_.now() >= plan_.crash_all_at) return Result();
       if (loop_.now() > deadline || loop_.ran() > kEventsMax) {
         report_.Fail("progress", loop_.now(), absl::StrCat("the job has not ended: ", Why()));
       }
     }
+    if (world_.lost) return Result();
     if (!Ended()) report_.Fail("progress", loop_.now(), absl::StrCat("nothing is left that could happen: ", Why()));
     if (!report_.failed()) checkers_.Tell(&Checker::OnEnd, loop_.now());
     return Result();
   }
 
  private:
+  SimServer* NewServer() {
+    const int index = static_cast<int>(servers_.size());
+    servers_.push_back(std::make_unique<SimServer>(&world_, 10 + index, index));
+    world_.servers.push_back(servers_.back().get());
+    return servers_.back().get();
+  }
+
   void SendOldPushes() {
     for (const std::string& bytes : world_.disk->old_pushes) {
       if (plan_.generation == 1) return;
@@ -112,7 +128,97 @@ class Simulation {
     send(3, pull);
   }
 
+  // ---- servers ----
+
+  bool IsSafe(const SimServer& server) const {
+    const auto unsafe = unsafe_until_.find(server.id());
+    return server.up() && !server.paused() && (unsafe == unsafe_until_.end() || unsafe->second < loop_.now());
+  }
+
+  // Whether every shard has a copy in sync, by what the scheduler has stored, on a healthy server besides this one.
+  bool MaySpare(const SimServer& victim) const {
+    const SchedulerState state = scheduler_->stored();
+    const RoutingTable& table = state.routing();
+    if (table.epoch() == 0 || state.tables().empty()) return false;
+    std::set<Incarnation> healthy;
+    for (const auto& server : servers_) {
+      if (server.get() != &victim && IsSafe(*server)) healthy.insert(server->incarnation());
+    }
+    const int slots = static_cast<int>(table.backup_slots());
+    for (int shard = 0; shard < table.primary_size(); ++shard) {
+      const auto backups = table.backups().begin() + shard * slots;
+      if (!healthy.contains(table.primary(shard)) &&
+          std::none_of(backups, backups + slots, [&](uint64_t b) { return healthy.contains(b); })) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void LoseShard(const Fault& fault) {
+    const SchedulerState state = scheduler_->stored();
+    const RoutingTable& table = state.routing();
+    if (table.epoch() == 0 || state.tables().empty() || state.phase() >= FINISHED) return;
+    const int shard = static_cast<int>(fault.target % plan_.shards);
+    const int slots = static_cast<int>(table.backup_slots());
+    std::set<Incarnation> copies(table.backups().begin() + shard * slots, table.backups().begin() + (shard + 1) * slots);
+    copies.insert(table.primary(shard));
+    trace_.Line(loop_.now(), NameOf(fault.kind), {{"shard", shard}});
+    world_.loss_expected = true;
+    for (auto& server : servers_) {
+      if (!copies.contains(server->incarnation()) || !server->up()) continue;
+      server->Resume();
+      server->Crash();
+      TellOfCrash(server.get());
+      loop_.At(loop_.now() + fault.length_ms, [s = server.get()] { s->Boot(); });
+    }
+  }
+
+  void InjectInServer(const Fault& fault) {
+    if (world_.loss_expected) return;
+    if (fault.kind == Fault::kLoseShard) return LoseShard(fault);
+    SimServer* server = servers_[fault.server % servers_.size()].get();
+    const TimeMs end = loop_.now() + fault.length_ms;
+    if (fault.kind == Fault::kServerJoin) {
+      if (servers_.size() >= kServersMax) return;
+      trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", static_cast<int64_t>(servers_.size())}});
+      return NewServer()->Boot();
+    }
+    if (fault.kind == Fault::kCutServers) {
+      const SimServer* other = servers_[fault.target % servers_.size()].get();
+      if (server == other) return;
+      trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", server->id()}, {"and", other->id()}});
+      if (fault.moment != 2) network_.CutOneWay(other->id(), server->id(), end);
+      if (fault.moment != 1) network_.CutOneWay(server->id(), other->id(), end);
+      return;
+    }
+    if (!IsSafe(*server) || server->ended() || !MaySpare(*server)) return;
+    trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", server->id()}});
+    // Afterwards the scheduler may take a while to hear of it again.
+    unsafe_until_[server->id()] = end + kRecoverMs;
+    switch (fault.kind) {
+      case Fault::kServerCrash:
+        server->Crash();
+        loop_.At(loop_.now() + kResetMs, [this, server] { TellOfCrash(server); });
+        return loop_.At(end, [server] { server->Boot(); });
+      case Fault::kServerPause:
+        server->Pause();
+        return loop_.At(end, [server] { server->Resume(); });
+      default:
+        return network_.Cut(server->id(), scheduler_->id(), end);
+    }
+  }
+
+  void TellOfCrash(const SimServer* server) {
+    const int index = server->id() - 10;
+    for (auto& worker : workers_) worker->LosePeer(index);
+    for (auto& other : servers_) {
+      if (other.get() != server && other->up()) other->LosePeer(server->lost());
+    }
+  }
+
   void Inject(const Fault& fault) {
+    if (fault.OfServer()) return InjectInServer(fault);
     if (fault.kind == Fault::kStranger) {
       trace_.Line(loop_.now(), NameOf(fault.kind), {{"at", fault.server}});
       return LetStrangerIn(fault);
@@ -148,7 +254,7 @@ class Simulation {
         return network_.Cut(worker->id(), scheduler_->id(), end);
       case Fault::kDisconnect:
         return worker->Disconnect(static_cast<int>(fault.server % servers_.size()));
-      case Fault::kStranger:
+      default:
         return;
     }
   }
@@ -181,8 +287,24 @@ class Simulation {
     out.at = out.ok ? loop_.now() : report_.at();
     out.trace_hash = trace_.hash();
     out.events = loop_.ran();
-    for (const auto& server : servers_) out.digest += server->Digest();
+    out.digest = Digest();
     return out;
+  }
+
+  uint64_t Digest() const {
+    uint64_t sum = 0;
+    if (!plan_.replicated()) {
+      for (const auto& server : servers_) sum += server->Digest();
+      return sum;
+    }
+    const SchedulerState state = scheduler_->stored();
+    for (int shard = 0; shard < state.routing().primary_size(); ++shard) {
+      for (const auto& server : servers_) {
+        if (server->incarnation() != state.routing().primary(shard) || server->strands() == 0) continue;
+        sum += server->ShardDigest(static_cast<ShardId>(shard));
+      }
+    }
+    return sum;
   }
 
   const Plan plan_;
@@ -197,6 +319,7 @@ class Simulation {
   std::vector<std::unique_ptr<SimServer>> servers_;
   std::vector<std::unique_ptr<SimWorker>> workers_;
   int booting_ = 0;
+  std::map<int, TimeMs> unsafe_until_;  // by server process
 };
 
 }  // namespace
