@@ -17,6 +17,9 @@ DEFINE_string(advertise, "", "");
 DEFINE_bool(insecure_bind, false, "");
 DEFINE_int32(executors, 0, "");
 DEFINE_uint64(memory_limit_bytes, 0, "");
+DEFINE_string(zone, "", "");
+DEFINE_uint64(fill_rate_limit_mbps, 0, "");
+DEFINE_int32(digest_interval, 60, "");
 
 namespace tidegate {
 namespace {
@@ -36,6 +39,10 @@ Daemon ServerDaemon() {
            {"resources",
             {Ranged({"executors", "N", "threads that work on requests; 0: one per core"}, 0, 1024),
              Ranged({"memory_limit_bytes", "BYTES", "memory for tables; pushes that need more are refused; 0: no limit"}, 0, int64_t{1} << 60)}},
+           {"replication",
+            {{"zone", "NAME", "failure domain; replicas of a shard are spread over zones"},
+             Ranged({"fill_rate_limit_mbps", "N", "megabits a second for filling replicas; 0: no limit"}, 0, 1000000),
+             Ranged({"digest_interval", "SECONDS", "between comparisons of replicas, each a pass over all rows; 0: never"}, 0, 86400)}},
            MetricsFlags(),
            ProfileFlags()}};
 }
@@ -57,6 +64,9 @@ int Main(int argc, char** argv) {
   options.name = FLAGS_name;
   options.executors = FLAGS_executors;
   options.memory_limit_bytes = FLAGS_memory_limit_bytes;
+  options.zone = FLAGS_zone;
+  options.fill_rate_limit_mbps = FLAGS_fill_rate_limit_mbps;
+  options.digest_interval_s = FLAGS_digest_interval;
   options.metrics_host = FLAGS_metrics_host;
   options.metrics_port = FLAGS_metrics_port;
   options.join_timeout_s = FLAGS_join_timeout;

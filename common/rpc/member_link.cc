@@ -120,6 +120,7 @@ absl::Status MemberLink::Impl::Join() {
   request.set_role(options_.role);
   request.set_address(options_.address);
   request.set_name(options_.name);
+  request.set_zone(options_.zone);
   request.set_config_fingerprint(options_.config_fingerprint);
   request.set_nonce(NewNonce());
   const auto start = SteadyClock::now();
@@ -134,7 +135,9 @@ absl::Status MemberLink::Impl::Join() {
     if (status.ok()) {
       membership_ = {response.incarnation(), response.generation(), response.job_config(),
                      response.heartbeat_interval_ms(), response.lease_ms(),
-                     {response.train_file_bytes().begin(), response.train_file_bytes().end()}};
+                     {response.train_file_bytes().begin(), response.train_file_bytes().end()},
+                     {response.tables().begin(), response.tables().end()},
+                     response.learning_rate_scale(), response.grant_ms()};
       return status;
     }
     if (status.code() == absl::StatusCode::kUnimplemented) {

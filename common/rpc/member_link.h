@@ -36,6 +36,7 @@ class MemberLink {
     std::string address;              // servers: where workers reach ShardService
     std::string name;                 // for people; empty: host and pid
     uint64_t config_fingerprint = 0;  // of the config the caller was given; 0: none
+    std::string zone;                 // servers: failure domain; empty: none
     int join_timeout_s = 60;          // of Join, all its attempts together
     int scheduler_timeout_s = 600;    // without an answer to heartbeats; 0: for ever
   };
@@ -65,6 +66,10 @@ class MemberLink {
     uint32_t heartbeat_interval_ms = 0;
     uint32_t lease_ms = 0;
     std::vector<uint64_t> train_file_bytes;  // as planned; empty: data.train has no files
+    // Servers that join a running job: its tables, to open empty; none: a command opens them.
+    std::vector<TableSpec> tables;
+    float learning_rate_scale = 1;
+    uint32_t grant_ms = 0;                   // servers: how long a grant to serve pulls lasts
   };
 
   MemberLink(Options options, Callbacks callbacks);

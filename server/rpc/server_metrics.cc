@@ -54,7 +54,9 @@ void WriteServerMetrics(const ShardEngine::Statistics& statistics, uint64_t memo
   gauge("tidegate_server_held_pushes", "Contributions waiting for their clock (staleness 0)",
         static_cast<double>(statistics.held_pushes));
   gauge("tidegate_server_sessions", "Worker sessions", static_cast<double>(statistics.sessions));
-  gauge("tidegate_server_shards", "Shards served", static_cast<double>(statistics.shard_count));
+  gauge("tidegate_server_shards", "Shards served", static_cast<double>(statistics.led_shards));
+  gauge("tidegate_server_followed_shards", "Replicas of shards that other servers serve",
+        static_cast<double>(statistics.shard_count - statistics.led_shards));
   gauge("tidegate_server_routing_epoch", "Epoch of the routing table",
         static_cast<double>(statistics.epoch));
   gauge("tidegate_server_released_clock", "Clock that pulls are released by",
@@ -72,6 +74,27 @@ void WriteServerMetrics(const ShardEngine::Statistics& statistics, uint64_t memo
   page.Histogram("tidegate_server_pull_staleness_clocks",
                  "Staleness that answered training pulls had, over strands", bounds,
                  shards.staleness, sum);
+}
+
+void WriteReplicationMetrics(const Replication::Statistics& statistics, MetricsPage& page) {
+  const auto counter = [&](const char* name, const char* help, uint64_t value) {
+    page.Counter(name, help, static_cast<double>(value));
+  };
+  const auto gauge = [&](const char* name, const char* help, uint64_t value) {
+    page.Gauge(name, help, static_cast<double>(value));
+  };
+  counter("tidegate_replica_records_total", "Records of the log, to followers", statistics.records);
+  counter("tidegate_replica_record_bytes_total", "Their bytes", statistics.record_bytes);
+  counter("tidegate_replica_fill_bytes_total", "Rows sent to fill replicas", statistics.fill_bytes);
+  counter("tidegate_replica_applied_records_total", "Records taken from other servers' logs", statistics.applied_records);
+  counter("tidegate_replica_refused_grants_total", "Keep-alives of primaries with an older table", statistics.refused_grants);
+  counter("tidegate_replica_digest_mismatches_total", "Shards whose copy here was found unlike its primary's",
+          statistics.diverged_shards);
+  counter("tidegate_replica_streams_total", "Streams to followers opened, failed ones included", statistics.links.streams);
+  gauge("tidegate_replica_followers", "Servers that follow this one", statistics.links.followers);
+  gauge("tidegate_replica_unacknowledged_records", "Records that followers have not acknowledged",
+        statistics.links.unacknowledged_records);
+  gauge("tidegate_replica_unacknowledged_bytes", "Their bytes", statistics.links.unacknowledged_bytes);
 }
 
 ServerLoad ToServerLoad(const ShardEngine::Statistics& statistics) {

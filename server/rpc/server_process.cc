@@ -21,6 +21,8 @@
 #include "server/checkpoint/cut_writer.h"
 #include "server/checkpoint/restore.h"
 #include "server/checkpoint/warm_start.h"
+#include "server/rpc/replica_service.h"
+#include "server/rpc/replication.h"
 #include "server/rpc/server_metrics.h"
 #include "server/rpc/shard_engine.h"
 #include "server/rpc/shard_service.h"
@@ -47,9 +49,14 @@ class ServerProcess::Impl {
         metrics_("server"),
         engine_({executors_, options_.memory_limit_bytes,
                  [this](Epoch epoch) { FetchRouting(epoch); }}),
-        service_(&engine_, executors_) {
+        replication_(&engine_),
+        service_(&engine_, executors_),
+        replica_service_([this](const std::shared_ptr<ReplicaPeer>& peer, OwnedBytes message) {
+          replication_.Handle(peer, std::move(message));
+        }) {
     metrics_.AddSource([this](MetricsPage& page) {
       WriteServerMetrics(engine_.Collect(), options_.memory_limit_bytes, page);
+      WriteReplicationMetrics(replication_.Collect(), page);
     });
   }
 
@@ -74,6 +81,7 @@ class ServerProcess::Impl {
   bool WaitForCut();
   void FetchRouting(Epoch epoch);
   void TakeRouting(const RoutingTable& table);
+  absl::Status OpenJoinedTables();
   void End(int exit_code, const std::string& reason);  // the first counts
   Outcome WaitForEnd();
 
@@ -88,11 +96,14 @@ class ServerProcess::Impl {
   };
   const std::shared_ptr<Load> load_ = std::make_shared<Load>();
   ShardEngine engine_;
+  Replication replication_;
   ShardServiceHost service_;
+  ReplicaServiceHost replica_service_;
   Listening listening_;
   std::unique_ptr<MemberLink> link_;
   std::atomic<MemberLink*> link_now_{nullptr};
   std::atomic<Epoch> epoch_wanted_{0};
+  bool joined_tables_open_ = false;  // of the heartbeat thread
   uint64_t cut_armed_ = 0;  // number; of the thread that runs commands
 
   std::mutex mutex_;
@@ -119,13 +130,17 @@ int ServerProcess::Impl::Run() {
   listen.address = options_.listen;
   listen.insecure_bind = options_.insecure_bind;
   listen.advertise = options_.advertise;
-  auto listening = Listen(listen, [this](grpc::ServerBuilder& b) { service_.Register(b); });
+  auto listening = Listen(listen, [this](grpc::ServerBuilder& b) {
+    service_.Register(b);
+    replica_service_.Register(b);
+  });
   if (!listening.ok()) {
     TG_LOG(ERROR) << listening.status().message();
     return kExitUsage;
   }
   listening_ = *std::move(listening);
   service_.Start();
+  replica_service_.Start();
   std::unique_ptr<MetricsServer> metrics_server;
   int code = kExitUsage;
   bool ready = true;
@@ -142,9 +157,12 @@ int ServerProcess::Impl::Run() {
   if (ready) code = JoinAndServe();
   if (options_.before_shutdown) options_.before_shutdown(code);
   metrics_server.reset();
+  replica_service_.CloseStreams();
   service_.Shutdown(listening_.server.get());
+  replica_service_.Join();
   link_now_ = nullptr;
   if (link_ != nullptr) link_->Stop();
+  replication_.Stop();
   return code;
 }
 
@@ -156,6 +174,7 @@ int ServerProcess::Impl::JoinAndServe() {
   link.role = SERVER;
   link.address = listening_.address;
   link.name = options_.name;
+  link.zone = options_.zone;
   link.join_timeout_s = options_.join_timeout_s;
   link.scheduler_timeout_s = options_.scheduler_timeout_s;
   link_ = std::make_unique<MemberLink>(link, Callbacks());
@@ -205,7 +224,20 @@ absl::Status ServerProcess::Impl::Configure() {
     job.staleness = std::min(staleness->bound, kClockLimit);
   }
   job.message_limit_bytes = config.cluster().message_limit_bytes();
+  job.durable = config.cluster().durability() == ClusterConfig::SYNC;
   engine_.Configure(job);
+  Replication::Options replication;
+  replication.generation = job.generation;
+  replication.self = job.incarnation;
+  if (membership.grant_ms > 0) replication.grant_ms = membership.grant_ms;
+  replication.message_limit_bytes = static_cast<int>(std::min<uint64_t>(job.message_limit_bytes, kControlMessageLimitBytes));
+  replication.fill_bytes_per_second = options_.fill_rate_limit_mbps * 125'000;
+  replication.digest_interval_ms = TimeMs{options_.digest_interval_s} * 1000;
+  replication.newer_epoch = [this](Epoch epoch) { FetchRouting(epoch); };
+  replication.report = [this] {
+    if (MemberLink* link = link_now_.load()) link->HeartbeatNow();
+  };
+  replication_.Configure(replication);
   TG_LOG(INFO) << "joined job \"" << config.name() << "\" as server " << job.incarnation
                << ", staleness " << config.train().staleness();
   return absl::OkStatus();
@@ -223,10 +255,11 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
   callbacks.rejoin = [this] {
     End(kExitRemoved,
         "the scheduler gave this server up (silent for longer than the lease, or it runs another "
-        "job now); a server cannot join a running job again in this version");
+        "job now); start it again to join as a new, empty server, where the job has replicas");
   };
   callbacks.run_command = [this](const Command& command) { return RunCommand(command); };
   callbacks.fill_heartbeat = [this](HeartbeatRequest* request) {
+    replication_.FillHeartbeat(request);
     // A sign of life waits for no strand, however long its push: it carries the newest load there is.
     if (!load_->collecting.exchange(true)) {
       engine_.CollectThen([load = load_](ShardEngine::Statistics statistics) {
@@ -254,14 +287,27 @@ void ServerProcess::Impl::FetchRouting(Epoch epoch) {
 
 void ServerProcess::Impl::TakeRouting(const RoutingTable& table) {
   auto routing = Routing::FromProto(table);
-  absl::Status status = routing.ok() ? engine_.SetRouting(*routing) : routing.status();
+  absl::Status status = routing.ok() ? replication_.SetRouting(*routing) : routing.status();
+  if (status.ok()) status = OpenJoinedTables();
   if (status.ok()) {
-    TG_LOG(INFO) << "routing epoch " << table.epoch() << ": serves " << engine_.shards().size()
-                 << " of " << table.shards() << " shards";
+    const size_t led = engine_.led_shards().size(), all = engine_.shards().size();
+    TG_LOG(INFO) << "routing epoch " << table.epoch() << ": serves " << led << " of " << table.shards() << " shards"
+                 << (all > led ? absl::StrCat(", follows ", all - led) : "");
     return;
   }
   TG_LOG(ERROR) << "routing epoch " << table.epoch() << ": " << status.message();
   End(kExitFailed, std::string(status.message()));
+}
+
+// A server that came to a running job has missed the command that opened the tables.
+absl::Status ServerProcess::Impl::OpenJoinedTables() {
+  if (std::exchange(joined_tables_open_, true)) return absl::OkStatus();
+  const MemberLink::Membership& membership = link_->membership();
+  if (membership.tables.empty()) return absl::OkStatus();
+  if (absl::Status s = engine_.OpenTables(membership.tables); !s.ok()) return s;
+  engine_.SetLearningRateScale(membership.learning_rate_scale);
+  TG_LOG(INFO) << "opened " << membership.tables.size() << " tables of the running job, empty";
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
@@ -330,7 +376,7 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::WriteCheckpoint
   }
   cut_armed_ = 0;
   CutSource source;
-  source.shards = engine_.shards();
+  source.shards = engine_.led_shards();
   source.visit = [this](ShardId shard, const std::function<void(ShardGroup&)>& visit) {
     return engine_.VisitShard(shard, visit);
   };

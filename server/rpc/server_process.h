@@ -20,6 +20,9 @@ struct ServerOptions {
   std::string name;
   int executors = 0;                    // 0: one per core
   uint64_t memory_limit_bytes = 0;      // of tables; 0: none
+  std::string zone;                     // failure domain; empty: none
+  uint64_t fill_rate_limit_mbps = 0;    // megabits a second for filling replicas; 0: no limit
+  int digest_interval_s = 60;           // between comparisons of replicas; 0: never
   std::string metrics_host = "127.0.0.1";
   int metrics_port = 0;                 // 0: any free one; negative: none
   int join_timeout_s = 60;

@@ -44,7 +44,7 @@ ShardEngine::ShardEngine(const Options& options)
   for (int i = 0; i < options.strands; ++i) lanes_.push_back(std::make_unique<Lane>(i));
 }
 
-ShardEngine::~ShardEngine() = default;
+ShardEngine::~ShardEngine() { StopMail(); }
 
 // ---- control ---------------------------------------------------------------
 
@@ -72,6 +72,7 @@ void ShardEngine::OnLanes(uint64_t lanes, const std::function<void(Lane&)>& work
   for (const auto& lane : lanes_) {
     if ((lane->bit() & lanes) == 0) continue;
     lane->strand.Run([this, &work, wait, lane = lane.get()] {
+      Prepare(*lane);
       work(*lane);
       Deliver(*lane);
       std::lock_guard lock(wait->mutex);
@@ -92,20 +93,25 @@ void ShardEngine::Configure(const JobOptions& job) {
     options.generation = job_.generation;
     options.schedule = job_.schedule;
     options.budget = &budget_;
+    options.self = job_.incarnation;
+    options.durable = job_.durable;
     RowSink* const sink = this;
     lane.group = std::make_unique<ShardGroup>(options, sink);
   });
+  for (const auto& lane : lanes_) lane->mail_thread = std::thread(RunMail, this, lane.get());
   Publish(std::make_shared<View>());
 }
 
-absl::Status ShardEngine::SetRouting(const Routing& routing) {
+absl::Status ShardEngine::SetRouting(const Routing& routing, TimeMs serves_from) {
   const auto old = view();
   if (routing.epoch() <= old->epoch) return absl::OkStatus();
   auto next = std::make_shared<View>(*old);
   next->epoch = routing.epoch();
   next->shards = routing.shards();
   next->log2_shards = routing.log2_shards();
-  next->own = routing.ShardsOf(job_.incarnation);
+  next->own = routing.ReplicasOf(job_.incarnation);
+  next->led = routing.ShardsOf(job_.incarnation);
+  next->routing = std::make_shared<Routing>(routing);
   // A shard keeps its strand for life; new ones go to the strand that has the fewest.
   next->lane_of_shard.assign(routing.shards(), 0);
   std::vector<std::vector<ShardId>> of_lane(lanes_.size());
@@ -130,7 +136,7 @@ absl::Status ShardEngine::SetRouting(const Routing& routing) {
   }
   std::vector<absl::Status> statuses(lanes_.size());
   OnEveryLane([&](Lane& lane) {
-    statuses[lane.index] = lane.group->SetRouting(routing, of_lane[lane.index], 0, &lane.effects);
+    statuses[lane.index] = lane.group->SetRouting(routing, of_lane[lane.index], serves_from, &lane.effects);
   });
   for (const absl::Status& status : statuses) {
     if (!status.ok()) return status;
@@ -193,6 +199,16 @@ absl::Status ShardEngine::VisitShard(ShardId shard, const std::function<void(Sha
 std::vector<ShardId> ShardEngine::shards() const {
   const auto current = view();
   return current == nullptr ? std::vector<ShardId>() : current->own;
+}
+
+std::vector<ShardId> ShardEngine::led_shards() const {
+  const auto current = view();
+  return current == nullptr ? std::vector<ShardId>() : current->led;
+}
+
+std::shared_ptr<const Routing> ShardEngine::routing() const {
+  const auto current = view();
+  return current == nullptr ? nullptr : current->routing;
 }
 
 uint32_t ShardEngine::total_shards() const {
@@ -316,8 +332,12 @@ void ShardEngine::Split(ShardCall* call, const View& view) const {
   }
 }
 
+uint64_t ShardEngine::all_lanes() const {
+  return lanes_.size() == 64 ? ~uint64_t{0} : (uint64_t{1} << lanes_.size()) - 1;
+}
+
 uint64_t ShardEngine::LanesOf(const ShardCall& call) const {
-  const uint64_t all = lanes_.size() == 64 ? ~uint64_t{0} : (uint64_t{1} << lanes_.size()) - 1;
+  const uint64_t all = all_lanes();
   if (std::holds_alternative<wire::ClockRequest>(call.request)) return all;
   const auto* push = std::get_if<wire::PushRequest>(&call.request);
   // At staleness 0 a worker's push ends its clock everywhere.
@@ -340,6 +360,7 @@ void ShardEngine::Dispatch(const std::shared_ptr<ShardCall>& call, uint64_t lane
     if ((lanes & lane->bit()) == 0) continue;
     lane->strand.Run([this, call, lane = lane.get()] {
       const TraceSpan span(NameOf(call->request), ClockOf(call->request));
+      Prepare(*lane);
       RunOn(*lane, call);
       Deliver(*lane);
     });
@@ -429,6 +450,11 @@ void ShardEngine::Deliver(Lane& lane) {
     }
     FinishShare(lane, call);
   }
+  if (hooks_.record) {
+    for (OutRecord& record : lane.effects.records) hooks_.record(static_cast<uint32_t>(lane.index), std::move(record));
+    for (const ReplicaInSync& replica : lane.effects.in_sync) hooks_.in_sync(replica, lane.group->epoch());
+    for (ShardId shard : lane.effects.diverged) hooks_.diverged(shard);
+  }
   lane.effects.Clear();
 }
 
@@ -496,8 +522,10 @@ void ShardEngine::Cancel(const std::shared_ptr<ShardCall>& call) {
         pending = (call->pending & lane->bit()) != 0;
       }
       if (!pending) return;
+      Prepare(*lane);
       lane->group->Cancel(call->token());
       FinishShare(*lane, call.get());
+      Deliver(*lane);
     });
   }
 }

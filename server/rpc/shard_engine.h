@@ -16,9 +16,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "common/clock.h"
 #include "common/executor/strand.h"
 #include "common/routing_table.h"
+#include "server/replication/inbox.h"
 #include "server/rpc/shard_call.h"
 #include "server/shard/shard_group.h"
 
@@ -43,6 +46,13 @@ class ShardEngine final : private RowSink {
     int strands = 1;
     uint64_t memory_limit_bytes = 0;              // 0: none
     std::function<void(Epoch)> newer_epoch_seen;  // a sender's routing is newer; called from any thread
+    const ClockSource* clock = nullptr;           // outlives this; null: the machine's
+  };
+  // What the strands have for replication; called on a strand, must not block. Set before Configure, or not at all.
+  struct ReplicationHooks {
+    std::function<void(uint32_t lane, OutRecord record)> record;
+    std::function<void(const ReplicaInSync& replica, Epoch epoch)> in_sync;
+    std::function<void(ShardId shard)> diverged;
   };
   struct JobOptions {
     Incarnation incarnation = 0;  // own
@@ -51,6 +61,7 @@ class ShardEngine final : private RowSink {
     LearningRateSchedule schedule;
     std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t message_limit_bytes = 64 << 20;
+    bool durable = false;            // pushes are acknowledged when all backups have them
   };
   struct TableStatistics {
     std::string name;
@@ -68,6 +79,15 @@ class ShardEngine final : private RowSink {
     Epoch epoch = 0;
     Clock released_clock = -1;  // the lowest over the strands
     uint64_t memory_used_bytes = 0;
+    uint64_t led_shards = 0;         // of shard_count: those that this server is primary of
+  };
+  // A record of a primary's log on its way through the strands.
+  struct IncomingRecord {
+    wire::ReplicaRequest request;
+    std::shared_ptr<const void> owner;  // of what it views
+    RecordSplit split;
+    // From each strand, once.
+    std::function<void(int strand, const absl::Status& status, std::span<const ShardId> diverged)> done;
   };
 
   explicit ShardEngine(const Options& options);
@@ -75,7 +95,8 @@ class ShardEngine final : private RowSink {
 
   // --- control; these return when every strand has done it ---
   void Configure(const JobOptions& job);  // once
-  absl::Status SetRouting(const Routing& routing);
+  // `serves_from`: shards that come to be led here serve and acknowledge nothing before.
+  absl::Status SetRouting(const Routing& routing, TimeMs serves_from = 0);
   // `fill` runs when all strands have the tables, before any message sees them; may be null.
   absl::Status OpenTables(std::span<const TableSpec> specs,
                           const std::function<absl::Status()>& fill = nullptr);
@@ -89,11 +110,30 @@ class ShardEngine final : private RowSink {
   void Resume(Clock clock, float learning_rate_scale);
   // Runs `visit` with the group that has the shard, on its strand. NOT_FOUND: not a shard of this server.
   absl::Status VisitShard(ShardId shard, const std::function<void(ShardGroup&)>& visit);
-  std::vector<ShardId> shards() const;
+  std::vector<ShardId> shards() const;      // all replicas, ascending
+  std::vector<ShardId> led_shards() const;  // of these, those that this server is primary of
+  std::shared_ptr<const Routing> routing() const;  // null: none yet
   uint32_t total_shards() const;  // of the job; 0 before routing
   Statistics Collect();
   // As Collect, without waiting for strands that are busy; `done` comes from one of them, or at once.
   void CollectThen(std::function<void(Statistics)> done);
+
+  // --- replication; these return at once ---
+  void SetHooks(ReplicationHooks hooks) { hooks_ = std::move(hooks); }
+  uint64_t all_lanes() const;  // a bit each
+  // Those that lead one of the shards.
+  uint64_t LanesLeading(const std::function<bool(ShardId)>& shards) const;
+  void Acknowledged(Incarnation follower, uint32_t lane, uint64_t index);
+  void SetGrant(Incarnation backup, TimeMs until);
+  // Sends about `bytes` more of what these strands fill; `more(lane, whether something is being filled)`.
+  void FillStep(uint64_t lanes, size_t bytes, std::function<void(uint32_t, bool)> more);
+  void AppendDigests();
+  // Which strands the record concerns, and how it is split over them.
+  RecordSplit Split(const wire::Record& record) const;
+  // The strands' threads end; mail is left to whoever runs a strand.
+  void StopMail();
+  // In the order of the calls, in each strand.
+  void Apply(std::shared_ptr<IncomingRecord> record, uint64_t lanes);
 
   // --- messages ---
   // Answers through call->source, now or later.
@@ -121,6 +161,12 @@ class ShardEngine final : private RowSink {
   void RunOn(Lane& lane, const std::shared_ptr<ShardCall>& call);
   KeySelection SelectionOf(const ShardCall& call, const Lane& lane) const;
   void Deliver(Lane& lane);
+  // Before each call of a strand's group: the time, and what came for it meanwhile.
+  void Prepare(Lane& lane);
+  // For the strand, whose thread sees to it if no message does first.
+  void Mail(Lane& lane, absl::AnyInvocable<void(Lane&)> task);
+  void ApplyOn(Lane& lane, const IncomingRecord& record);
+  static void RunMail(ShardEngine* engine, Lane* lane);
   void FinishShare(const Lane& lane, ShardCall* call);
   void StartJoining(const std::shared_ptr<ShardCall>& call);
   void Answer(const ShardCall& call);
@@ -128,6 +174,7 @@ class ShardEngine final : private RowSink {
   const Options options_;
   MemoryBudget budget_;
   std::vector<std::unique_ptr<Lane>> lanes_;
+  ReplicationHooks hooks_;
   JobOptions job_;  // set by Configure, before the first view is published
 
   mutable std::mutex mutex_;

@@ -71,6 +71,7 @@ void ShardEngine::CollectThen(std::function<void(Statistics)> done) {
   if (current == nullptr) return all->done(std::move(all->total));
   all->total.epoch = current->epoch;
   all->total.shard_count = current->own.size();
+  all->total.led_shards = current->led.size();
   for (const auto& lane : lanes_) {
     lane->strand.Run([all, lane = lane.get()] {
       {

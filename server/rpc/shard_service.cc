@@ -3,10 +3,8 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -17,95 +15,13 @@
 #include "common/logging.h"
 #include "common/rpc/status.h"
 #include "proto/shard_service.grpc.pb.h"
+#include "server/rpc/completion_tags.h"
 
 namespace tidegate {
 namespace {
 
 using RawService = ShardService::WithRawMethod_Pull<ShardService::WithRawMethod_Push<
     ShardService::WithRawMethod_Clock<ShardService::WithRawMethod_Stream<ShardService::Service>>>>;
-
-// What a completion queue gives back.
-class Tag {
- public:
-  virtual ~Tag() = default;
-  virtual void Proceed(bool ok) = 0;
-};
-
-// One kind of operation of a handler, outstanding at most once at a time; keeps the handler alive until
-// it has come back.
-template <typename Handler>
-class Operation final : public Tag {
- public:
-  using Method = void (Handler::*)(bool ok);
-  explicit Operation(Method method) : method_(method) {}
-  Tag* Begin(std::shared_ptr<Handler> handler) {
-    handler_ = std::move(handler);
-    return this;
-  }
-  void Forget() { handler_.reset(); }  // it will never come back
-  void Proceed(bool ok) override {
-    const std::shared_ptr<Handler> handler = std::move(handler_);
-    (handler.get()->*method_)(ok);
-  }
-
- private:
-  const Method method_;
-  std::shared_ptr<Handler> handler_;
-};
-
-// A call of the service in progress, for Shutdown.
-class ActiveCall : public CallSource {
- public:
-  virtual void Close(const grpc::Status& status) = 0;
-};
-
-// What must come back before the completion queues may be shut down.
-class ActiveCalls {
- public:
-  // False, and nothing may be begun: shutting down.
-  bool BeginAccept() {
-    std::lock_guard lock(mutex_);
-    if (!closed_) ++accepting_;
-    return !closed_;
-  }
-  // After OnAccepted has begun what it begins.
-  void EndAccept() {
-    std::lock_guard lock(mutex_);
-    --accepting_;
-    changed_.notify_all();
-  }
-  // False: shutting down, but Remove will be called all the same.
-  bool Add(const std::shared_ptr<ActiveCall>& call) {
-    std::lock_guard lock(mutex_);
-    calls_.insert(call);
-    return !closed_;
-  }
-  void Remove(const std::shared_ptr<ActiveCall>& call) {
-    std::lock_guard lock(mutex_);
-    calls_.erase(call);
-    changed_.notify_all();
-  }
-  void CloseAll(const grpc::Status& status) {
-    std::set<std::shared_ptr<ActiveCall>> calls;
-    {
-      std::lock_guard lock(mutex_);
-      closed_ = true;
-      calls = calls_;
-    }
-    for (const auto& call : calls) call->Close(status);
-  }
-  void WaitUntilNone() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return accepting_ == 0 && calls_.empty(); });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool closed_ = false;
-  int accepting_ = 0;
-  std::set<std::shared_ptr<ActiveCall>> calls_;
-};
 
 struct Environment {
   RawService service;
@@ -114,18 +30,13 @@ struct Environment {
   ActiveCalls active;
 };
 
-const grpc::Status& ShuttingDown() {
-  static const grpc::Status status(grpc::StatusCode::UNAVAILABLE, "this server is shutting down");
-  return status;
-}
-
 grpc::Status Exhausted(const std::string& what) {
   return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, what);
 }
 
 // ---- unary -----------------------------------------------------------------
 
-class UnaryCall final : public ActiveCall, public std::enable_shared_from_this<UnaryCall> {
+class UnaryCall final : public CallSource, public ActiveCall, public std::enable_shared_from_this<UnaryCall> {
  public:
   static void Accept(Environment* env, grpc::ServerCompletionQueue* queue, MessageKind kind) {
     if (!env->active.BeginAccept()) return;
@@ -217,7 +128,7 @@ class UnaryCall final : public ActiveCall, public std::enable_shared_from_this<U
 
 // ---- stream ----------------------------------------------------------------
 
-class StreamCall final : public ActiveCall, public std::enable_shared_from_this<StreamCall> {
+class StreamCall final : public CallSource, public ActiveCall, public std::enable_shared_from_this<StreamCall> {
  public:
   static void Accept(Environment* env, grpc::ServerCompletionQueue* queue) {
     if (!env->active.BeginAccept()) return;

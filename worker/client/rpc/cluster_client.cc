@@ -17,7 +17,7 @@
 #include "common/logging.h"
 #include "common/rpc/byte_buffer.h"
 #include "common/rpc/channel.h"
-#include "worker/client/rpc/stream_link.h"
+#include "common/rpc/stream_link.h"
 
 namespace tidegate {
 namespace {
@@ -229,7 +229,8 @@ class ClusterClient::Impl {
     callbacks.broken = [this, server, id](const grpc::Status& status) {
       OnBroken(server, id, status);
     };
-    return std::make_shared<StreamLink>(channel, &queue_, std::move(callbacks));
+    return std::make_shared<StreamLink>(channel, "/tidegate.ShardService/Stream", &queue_,
+                                        std::move(callbacks));
   }
 
   // ---- the client's thread ----

@@ -1,6 +1,6 @@
 #pragma once
-// One call of ShardService.Stream: messages out in order, messages in, until it breaks; then a new one
-// is made. Lives until its last operation has come back from the completion queue.
+// One call of a method with streams both ways, on raw messages: out in order, in, until it breaks; then a new
+// one is made. Lives until its last operation has come back from the completion queue.
 //
 // Send and Close from any thread; OnEvent from the queue's thread only. No lock is held across gRPC.
 
@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 
 namespace tidegate {
 
@@ -31,7 +32,8 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
     enum class Kind { kStart, kRead, kWrite, kFinish } kind = Kind::kStart;
   };
 
-  StreamLink(const std::shared_ptr<grpc::Channel>& channel, grpc::CompletionQueue* queue,
+  // `method`: "/package.Service/Method".
+  StreamLink(const std::shared_ptr<grpc::Channel>& channel, std::string method, grpc::CompletionQueue* queue,
              Callbacks callbacks);
 
   void Start();  // once
@@ -47,6 +49,7 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
   void MaybeFinish();
 
   grpc::GenericStub stub_;
+  const std::string method_;
   grpc::CompletionQueue* const queue_;
   const Callbacks callbacks_;
   grpc::ClientContext context_;

@@ -1,16 +1,16 @@
-#include "worker/client/rpc/stream_link.h"
+#include "common/rpc/stream_link.h"
 
 #include <utility>
 
 namespace tidegate {
 
-StreamLink::StreamLink(const std::shared_ptr<grpc::Channel>& channel, grpc::CompletionQueue* queue,
-                       Callbacks callbacks)
-    : stub_(channel), queue_(queue), callbacks_(std::move(callbacks)) {}
+StreamLink::StreamLink(const std::shared_ptr<grpc::Channel>& channel, std::string method,
+                       grpc::CompletionQueue* queue, Callbacks callbacks)
+    : stub_(channel), method_(std::move(method)), queue_(queue), callbacks_(std::move(callbacks)) {}
 
 void StreamLink::Start() {
   self_ = shared_from_this();
-  call_ = stub_.PrepareCall(&context_, "/tidegate.ShardService/Stream", queue_);
+  call_ = stub_.PrepareCall(&context_, method_, queue_);
   call_->StartCall(&start_);
 }
 

@@ -1,0 +1,305 @@
+#include "server/rpc/replica_links.h"
+
+#include <grpcpp/completion_queue.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "common/executor/strand.h"
+#include "common/logging.h"
+#include "common/rpc/byte_buffer.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/stream_link.h"
+#include "common/wire/replica_wire.h"
+#include "server/replication/outbox.h"
+
+namespace tidegate {
+namespace {
+
+constexpr TimeMs kTickMs = 10;
+constexpr TimeMs kRetryMinMs = 20, kRetryMaxMs = 500;
+// Beyond the records' own bytes: header and tags.
+constexpr int kMessageRoomBytes = 1 << 20;
+
+}  // namespace
+
+class ReplicaLinks::Impl {
+ public:
+  Impl(const Options& options, Callbacks callbacks) : options_(options), callbacks_(std::move(callbacks)) {}
+  ~Impl() { Stop(); }
+
+  void SetRouting(Epoch epoch, const std::vector<Follower>& followers);
+  void Append(uint32_t lane, OutRecord record);
+  std::vector<Incarnation> Unreachable() const;
+  Statistics Collect() const;
+  void Stop();
+
+ private:
+  struct Link {
+    explicit Link(const Outbox::Options& options) : box(options) {}
+    Incarnation follower() const { return box.options().follower; }
+    Strand strand;
+    // --- on the strand ---
+    Outbox box;
+    std::string address;
+    std::shared_ptr<grpc::Channel> channel;
+    std::shared_ptr<StreamLink> stream;
+    bool removed = false;
+    bool heard = false;       // an answer came on this stream
+    TimeMs retry_at = 0;
+    TimeMs retry_ms = kRetryMinMs;
+    TimeMs granted_told = 0;
+    // --- for others ---
+    std::atomic<bool> unreachable{false};
+    std::atomic<size_t> bytes{0}, records{0};
+  };
+  using LinkPtr = std::shared_ptr<Link>;
+
+  LinkPtr LinkOf(Incarnation follower);
+  std::vector<LinkPtr> Links() const;
+  TimeMs Now() const { return options_.clock->NowMs(); }
+  void EnsureThread();
+  void Loop();
+  // On the link's strand.
+  void Open(const LinkPtr& link);
+  void Pump(Link* link);
+  void Remove(Link* link);
+  void OnMessage(Link* link, const grpc::ByteBuffer& message);
+  void OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status);
+  void SetUnreachable(Link* link, bool unreachable);
+
+  const Options options_;
+  const Callbacks callbacks_;
+  grpc::CompletionQueue queue_;
+  std::atomic<int> open_streams_{0};
+  std::atomic<uint64_t> streams_{0};
+  std::atomic<bool> stopping_{false};
+  std::atomic<size_t> removals_left_{0};
+  mutable std::mutex mutex_;
+  std::map<Incarnation, LinkPtr> links_;
+  std::thread thread_;
+};
+
+ReplicaLinks::Impl::LinkPtr ReplicaLinks::Impl::LinkOf(Incarnation follower) {
+  std::lock_guard lock(mutex_);
+  LinkPtr& link = links_[follower];
+  if (link == nullptr) {
+    Outbox::Options box;
+    box.generation = options_.generation;
+    box.self = options_.self;
+    box.follower = follower;
+    box.grant_ms = options_.grant_ms;
+    link = std::make_shared<Link>(box);
+  }
+  return link;
+}
+
+std::vector<ReplicaLinks::Impl::LinkPtr> ReplicaLinks::Impl::Links() const {
+  std::lock_guard lock(mutex_);
+  std::vector<LinkPtr> out;
+  for (const auto& [follower, link] : links_) out.push_back(link);
+  return out;
+}
+
+void ReplicaLinks::Impl::EnsureThread() {
+  std::lock_guard lock(mutex_);
+  if (thread_.joinable() || stopping_) return;
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "replica-links");
+    Loop();
+  });
+}
+
+void ReplicaLinks::Impl::SetRouting(Epoch epoch, const std::vector<Follower>& followers) {
+  if (stopping_) return;
+  std::vector<LinkPtr> gone;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto it = links_.begin(); it != links_.end();) {
+      const bool stays = std::any_of(followers.begin(), followers.end(), [&](const Follower& f) { return f.server.incarnation == it->first; });
+      if (!stays) gone.push_back(it->second);
+      it = stays ? std::next(it) : links_.erase(it);
+    }
+  }
+  for (const LinkPtr& link : gone) {
+    link->strand.Run([this, link] { Remove(link.get()); });
+  }
+  for (const Follower& follower : followers) {
+    const LinkPtr link = LinkOf(follower.server.incarnation);
+    link->strand.Run([this, link, epoch, follower] {
+      link->address = follower.server.address;
+      link->box.SetRouting(epoch, follower.lanes);
+      if (link->stream == nullptr && link->retry_at == 0) Open(link);
+      Pump(link.get());
+    });
+  }
+  if (!followers.empty()) EnsureThread();
+}
+
+void ReplicaLinks::Impl::Append(uint32_t lane, OutRecord record) {
+  if (stopping_) return;
+  const LinkPtr link = LinkOf(record.follower);
+  link->strand.Run([this, link, lane, record = std::move(record)]() mutable {
+    if (link->removed) return;
+    link->box.Append(lane, std::move(record));
+    Pump(link.get());
+  });
+}
+
+void ReplicaLinks::Impl::Open(const LinkPtr& link) {
+  if (stopping_ || link->removed || link->address.empty()) return;
+  if (link->channel == nullptr) {
+    link->channel = MakeDataChannel(link->address, options_.message_limit_bytes + kMessageRoomBytes);
+  }
+  // The stream names itself in its callbacks, so that what an old one says late is not taken for a new one's.
+  auto self = std::make_shared<const StreamLink*>(nullptr);
+  StreamLink::Callbacks callbacks;
+  callbacks.message = [this, link](grpc::ByteBuffer message) {
+    link->strand.Run([this, link, message = std::move(message)] { OnMessage(link.get(), message); });
+  };
+  callbacks.broken = [this, link, self](const grpc::Status& status) {
+    link->strand.Run([this, link, self, status] { OnBroken(link.get(), *self, status); });
+    --open_streams_;
+  };
+  ++open_streams_;
+  ++streams_;
+  link->stream = std::make_shared<StreamLink>(link->channel, "/tidegate.ReplicaService/Replicate", &queue_, std::move(callbacks));
+  *self = link->stream.get();
+  link->heard = false;
+  link->stream->Start();
+  link->box.Connected(Now());
+}
+
+void ReplicaLinks::Impl::Pump(Link* link) {
+  while (link->stream != nullptr) {
+    auto message = link->box.Next(Now());
+    if (!message) break;
+    link->stream->Send(ToByteBuffer(wire::EncodeReplicaRequest(message->request), message->owner));
+  }
+  link->bytes = link->box.unacknowledged_bytes();
+  link->records = link->box.unacknowledged_records();
+}
+
+void ReplicaLinks::Impl::Remove(Link* link) {
+  link->removed = true;
+  if (link->stream != nullptr) link->stream->Close();
+  link->stream = nullptr;
+  link->box.Disconnected();
+}
+
+void ReplicaLinks::Impl::OnMessage(Link* link, const grpc::ByteBuffer& message) {
+  const OwnedBytes bytes = ToContiguous(message);
+  ReplicaResponse response;
+  if (link->removed || !response.ParseFromArray(bytes.bytes.data(), static_cast<int>(bytes.bytes.size()))) return;
+  link->heard = true;
+  link->retry_ms = kRetryMinMs;
+  SetUnreachable(link, false);
+  const Outbox::Outcome outcome = link->box.Take(response, Now());
+  for (const auto& ack : outcome.acknowledged) callbacks_.acknowledged(link->follower(), ack.lane, ack.index);
+  // Not each of the many: enough that it never looks as if it ran out.
+  if (outcome.granted_until > link->granted_told + options_.grant_ms / 8) {
+    link->granted_told = outcome.granted_until;
+    callbacks_.granted(link->follower(), outcome.granted_until);
+  }
+  if (outcome.newer_epoch != 0) callbacks_.newer_epoch(outcome.newer_epoch);
+  Pump(link);
+}
+
+void ReplicaLinks::Impl::OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status) {
+  if (link->removed || link->stream.get() != stream) return;
+  if (link->heard || !link->unreachable) {
+    TG_LOG(WARNING) << "the replication stream to server " << link->follower() << " at " << link->address
+                    << " broke, opening it again: " << status.error_message();
+  }
+  if (!link->heard) SetUnreachable(link, true);
+  link->stream = nullptr;
+  link->box.Disconnected();
+  link->retry_at = Now() + link->retry_ms;
+  link->retry_ms = std::min(link->retry_ms * 2, kRetryMaxMs);
+}
+
+void ReplicaLinks::Impl::SetUnreachable(Link* link, bool unreachable) {
+  if (link->unreachable.exchange(unreachable) != unreachable && unreachable) callbacks_.unreachable_changed();
+}
+
+void ReplicaLinks::Impl::Loop() {
+  TimeMs next_tick = Now();
+  bool shut = false;
+  for (;;) {
+    void* tag;
+    bool ok;
+    const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(kTickMs);
+    const auto next = queue_.AsyncNext(&tag, &ok, deadline);
+    if (next == grpc::CompletionQueue::SHUTDOWN) return;
+    if (next == grpc::CompletionQueue::GOT_EVENT) {
+      const auto* event = static_cast<StreamLink::Event*>(tag);
+      event->link->OnEvent(event->kind, ok);
+    }
+    if (stopping_) {
+      if (removals_left_ == 0 && open_streams_ == 0 && !std::exchange(shut, true)) queue_.Shutdown();
+      continue;
+    }
+    if (Now() < next_tick) continue;
+    next_tick = Now() + kTickMs;
+    for (const LinkPtr& link : Links()) {
+      link->strand.Run([this, link] {
+        if (link->stream == nullptr && !link->removed && Now() >= link->retry_at) {
+          link->retry_at = 0;
+          Open(link);
+        }
+        Pump(link.get());
+      });
+    }
+    callbacks_.tick(Now());
+  }
+}
+
+std::vector<Incarnation> ReplicaLinks::Impl::Unreachable() const {
+  std::vector<Incarnation> out;
+  for (const LinkPtr& link : Links()) {
+    if (link->unreachable) out.push_back(link->follower());
+  }
+  return out;
+}
+
+ReplicaLinks::Statistics ReplicaLinks::Impl::Collect() const {
+  Statistics out;
+  out.streams = streams_;
+  for (const LinkPtr& link : Links()) {
+    ++out.followers;
+    out.unacknowledged_bytes += link->bytes;
+    out.unacknowledged_records += link->records;
+  }
+  return out;
+}
+
+void ReplicaLinks::Impl::Stop() {
+  const std::vector<LinkPtr> links = Links();
+  removals_left_ = links.size();
+  if (stopping_.exchange(true)) return;
+  for (const LinkPtr& link : links) {
+    link->strand.Run([this, link] {
+      Remove(link.get());
+      --removals_left_;
+    });
+  }
+  if (thread_.joinable()) thread_.join();
+  std::lock_guard lock(mutex_);
+  links_.clear();
+}
+
+ReplicaLinks::ReplicaLinks(const Options& options, Callbacks callbacks)
+    : impl_(std::make_unique<Impl>(options, std::move(callbacks))) {}
+ReplicaLinks::~ReplicaLinks() = default;
+void ReplicaLinks::SetRouting(Epoch epoch, const std::vector<Follower>& followers) { impl_->SetRouting(epoch, followers); }
+void ReplicaLinks::Append(uint32_t lane, OutRecord record) { impl_->Append(lane, std::move(record)); }
+std::vector<Incarnation> ReplicaLinks::Unreachable() const { return impl_->Unreachable(); }
+ReplicaLinks::Statistics ReplicaLinks::Collect() const { return impl_->Collect(); }
+void ReplicaLinks::Stop() { impl_->Stop(); }
+
+}  // namespace tidegate

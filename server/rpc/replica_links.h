@@ -1,0 +1,70 @@
+#pragma once
+// A primary's streams to the processes that follow it: one Outbox and one stream each, opened again with backoff when
+// it breaks. Nothing here waits: a strand hands a record over and goes on; a follower that does not answer holds
+// up only what has to be acknowledged by it. Thread-safe.
+//
+// One thread reads answers and keeps time; it starts with the first follower.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/routing_table.h"
+#include "common/types.h"
+#include "server/shard/shard_messages.h"
+
+namespace tidegate {
+
+class ReplicaLinks {
+ public:
+  struct Options {
+    uint64_t generation = 0;
+    Incarnation self = 0;
+    TimeMs grant_ms = 500;
+    int message_limit_bytes = 0;         // of one message
+    const ClockSource* clock = nullptr;  // outlives this
+  };
+  // From any thread, no lock held; must not block.
+  struct Callbacks {
+    std::function<void(Incarnation follower, uint32_t lane, uint64_t index)> acknowledged;
+    std::function<void(Incarnation follower, TimeMs until)> granted;
+    std::function<void(Epoch)> newer_epoch;
+    std::function<void()> unreachable_changed;
+    std::function<void(TimeMs now)> tick;  // from the thread, every few milliseconds
+  };
+  struct Follower {
+    Routing::Server server;
+    uint64_t lanes = 0;  // strands (a bit each) whose log it follows
+  };
+  struct Statistics {
+    uint64_t followers = 0;
+    uint64_t unacknowledged_records = 0;
+    uint64_t unacknowledged_bytes = 0;
+    uint64_t streams = 0;  // opened, failed ones included
+  };
+
+  ReplicaLinks(const Options& options, Callbacks callbacks);
+  ~ReplicaLinks();  // as Stop
+
+  // After the strands have it: what is sent from here on is stamped with `epoch`, and an answer to it may speak of
+  // shards that are not led here any more.
+  void SetRouting(Epoch epoch, const std::vector<Follower>& followers);
+  // From a lane's strand, in order. A follower that no table has named yet is kept for.
+  void Append(uint32_t lane, OutRecord record);
+  // Streams that broke and could not be opened again.
+  std::vector<Incarnation> Unreachable() const;
+  Statistics Collect() const;
+  // Not beside SetRouting.
+  void Stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,188 @@
+#include "server/rpc/replica_service.h"
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include <deque>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/logging.h"
+#include "common/rpc/status.h"
+#include "proto/replica_service.grpc.pb.h"
+#include "server/replication/inbox.h"
+#include "server/rpc/completion_tags.h"
+
+namespace tidegate {
+namespace {
+
+constexpr int kReaders = 2;
+constexpr size_t kUnreadMax = 10000;  // answers that could not be merged
+
+struct Environment {
+  ReplicaService::WithRawMethod_Replicate<ReplicaService::Service> service;
+  ReplicaServiceHost::Handler handler;
+  ActiveCalls active;
+};
+
+grpc::ByteBuffer ToBuffer(const ReplicaResponse& response) {
+  const grpc::Slice slice(response.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+class ReplicaCall final : public ReplicaPeer, public ActiveCall, public std::enable_shared_from_this<ReplicaCall> {
+ public:
+  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue) {
+    if (!env->active.BeginAccept()) return;
+    auto call = std::make_shared<ReplicaCall>(env, queue);
+    call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
+    env->service.RequestReplicate(&call->context_, &call->io_, queue, queue, call->accepted_.Begin(call));
+  }
+
+  ReplicaCall(Environment* env, grpc::ServerCompletionQueue* queue) : env_(env), queue_(queue) {}
+
+  void Answer(ReplicaResponse response) override {
+    bool unread = false;
+    {
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+      if (writing_) {
+        if (waiting_.empty() || !MergeAnswer(response, &waiting_.back())) waiting_.push_back(std::move(response));
+        unread = waiting_.size() > kUnreadMax;
+      }
+      if (!unread && std::exchange(writing_, true)) return;
+    }
+    if (unread) return End(absl::ResourceExhaustedError("answers are not read"));
+    io_.Write(ToBuffer(response), written_.Begin(shared_from_this()));
+  }
+  void End(const absl::Status& status) override {
+    TG_LOG(WARNING) << "ends the replication stream of " << context_.peer() << ": " << status.message();
+    Close(ToGrpc(status));
+  }
+  void Close(const grpc::Status& status) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (!closing_) final_status_ = status;
+      closing_ = true;
+      waiting_.clear();
+    }
+    FinishIfIdle();
+  }
+
+ private:
+  void OnAccepted(bool ok) {
+    if (ok) {
+      Accept(env_, queue_);
+      if (env_->active.Add(shared_from_this())) {
+        io_.Read(&in_, read_.Begin(shared_from_this()));
+      } else {
+        Close(ShuttingDown());
+      }
+    } else {
+      done_.Forget();
+    }
+    env_->active.EndAccept();
+  }
+  void OnRead(bool ok) {
+    if (!ok) return Close(grpc::Status::OK);  // the peer has sent its last, or is gone
+    OwnedBytes message = ToContiguous(in_);
+    in_.Clear();
+    {
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+    }
+    env_->handler(shared_from_this(), std::move(message));
+    io_.Read(&in_, read_.Begin(shared_from_this()));
+  }
+  void OnWritten(bool ok) {
+    ReplicaResponse next;
+    bool write;
+    {
+      std::lock_guard lock(mutex_);
+      if (!ok) waiting_.clear();
+      write = writing_ = !waiting_.empty();
+      if (write) {
+        next = std::move(waiting_.front());
+        waiting_.pop_front();
+      }
+    }
+    if (write) {
+      io_.Write(ToBuffer(next), written_.Begin(shared_from_this()));
+    } else {
+      FinishIfIdle();
+    }
+  }
+  // gRPC takes Finish once, and not while a write is out.
+  void FinishIfIdle() {
+    grpc::Status status;
+    {
+      std::lock_guard lock(mutex_);
+      if (!closing_ || writing_ || std::exchange(finish_begun_, true)) return;
+      status = final_status_;
+    }
+    io_.Finish(status, finished_.Begin(shared_from_this()));
+  }
+  void OnFinished(bool) { env_->active.Remove(shared_from_this()); }
+  void OnDone(bool) {
+    if (context_.IsCancelled()) Close(grpc::Status::CANCELLED);
+  }
+
+  Environment* const env_;
+  grpc::ServerCompletionQueue* const queue_;
+  grpc::ServerContext context_;
+  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> io_{&context_};
+  grpc::ByteBuffer in_;
+  Operation<ReplicaCall> accepted_{&ReplicaCall::OnAccepted};
+  Operation<ReplicaCall> read_{&ReplicaCall::OnRead};
+  Operation<ReplicaCall> written_{&ReplicaCall::OnWritten};
+  Operation<ReplicaCall> finished_{&ReplicaCall::OnFinished};
+  Operation<ReplicaCall> done_{&ReplicaCall::OnDone};
+
+  std::mutex mutex_;
+  std::deque<ReplicaResponse> waiting_;
+  bool writing_ = false;
+  bool closing_ = false;
+  bool finish_begun_ = false;
+  grpc::Status final_status_;
+};
+
+}  // namespace
+
+class ReplicaServiceHost::Impl {
+ public:
+  explicit Impl(Handler handler) { env_.handler = std::move(handler); }
+  void Register(grpc::ServerBuilder& builder) {
+    builder.RegisterService(&env_.service);
+    queue_ = builder.AddCompletionQueue();
+  }
+  void Start() {
+    ReplicaCall::Accept(&env_, queue_.get());
+    for (int i = 0; i < kReaders; ++i) {
+      threads_.emplace_back([this] {
+        void* tag;
+        bool ok;
+        while (queue_->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
+      });
+    }
+  }
+  void CloseStreams() { env_.active.CloseAll(ShuttingDown()); }
+  void Join() {
+    env_.active.WaitUntilNone();
+    queue_->Shutdown();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  Environment env_;
+  std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::vector<std::thread> threads_;
+};
+
+ReplicaServiceHost::ReplicaServiceHost(Handler handler) : impl_(std::make_unique<Impl>(std::move(handler))) {}
+ReplicaServiceHost::~ReplicaServiceHost() = default;
+void ReplicaServiceHost::Register(grpc::ServerBuilder& builder) { impl_->Register(builder); }
+void ReplicaServiceHost::Start() { impl_->Start(); }
+void ReplicaServiceHost::CloseStreams() { impl_->CloseStreams(); }
+void ReplicaServiceHost::Join() { impl_->Join(); }
+
+}  // namespace tidegate

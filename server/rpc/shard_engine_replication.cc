@@ -1,0 +1,138 @@
+// ShardEngine: the strands' side of replication. What comes for a strand waits in its mail and is taken by the next
+// task of the strand, whoever runs that; a thread for each strand sees to it where no message comes. So no thread that
+// reads a stream is ever caught in a strand's work, and keep-alives and grants do not wait for it.
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/rpc/shard_engine.h"
+#include "server/rpc/shard_engine_lane.h"
+
+namespace tidegate {
+
+void ShardEngine::Prepare(Lane& lane) {
+  static const RealClock machine;
+  if (lane.group == nullptr) return;
+  lane.group->SetNow((options_.clock == nullptr ? &machine : options_.clock)->NowMs());
+  if (!lane.has_mail.load(std::memory_order_relaxed)) return;
+  std::deque<absl::AnyInvocable<void(Lane&)>> mail;
+  {
+    std::lock_guard lock(lane.mail_mutex);
+    mail.swap(lane.mail);
+    lane.has_mail = false;
+  }
+  for (auto& task : mail) task(lane);
+}
+
+void ShardEngine::Mail(Lane& lane, absl::AnyInvocable<void(Lane&)> task) {
+  {
+    std::lock_guard lock(lane.mail_mutex);
+    lane.mail.push_back(std::move(task));
+    if (lane.has_mail.exchange(true)) return;  // its thread knows
+  }
+  lane.mail_came.notify_one();
+}
+
+void ShardEngine::RunMail(ShardEngine* engine, Lane* lane) {
+  pthread_setname_np(pthread_self(), absl::StrCat("lane-mail-", lane->index).c_str());
+  for (;;) {
+    {
+      std::unique_lock lock(lane->mail_mutex);
+      lane->mail_came.wait(lock, [&] { return lane->mail_ends || !lane->mail.empty(); });
+      if (lane->mail_ends) return;
+    }
+    lane->strand.Run([engine, lane] {
+      engine->Prepare(*lane);
+      engine->Deliver(*lane);
+    });
+  }
+}
+
+void ShardEngine::StopMail() {
+  for (const auto& lane : lanes_) {
+    {
+      std::lock_guard lock(lane->mail_mutex);
+      lane->mail_ends = true;
+    }
+    lane->mail_came.notify_all();
+    if (lane->mail_thread.joinable()) lane->mail_thread.join();
+  }
+}
+
+uint64_t ShardEngine::LanesLeading(const std::function<bool(ShardId)>& shards) const {
+  const auto current = view();
+  uint64_t lanes = 0;
+  if (current == nullptr) return lanes;
+  for (ShardId shard : current->led) {
+    const uint64_t bit = uint64_t{1} << current->lane_of_shard[shard];
+    if ((lanes & bit) == 0 && shards(shard)) lanes |= bit;
+  }
+  return lanes;
+}
+
+void ShardEngine::Acknowledged(Incarnation follower, uint32_t lane_index, uint64_t index) {
+  if (lane_index >= lanes_.size()) return;
+  Mail(*lanes_[lane_index], [follower, index](Lane& lane) {
+    lane.group->Acknowledged(follower, index, &lane.effects);
+  });
+}
+
+void ShardEngine::SetGrant(Incarnation backup, TimeMs until) {
+  for (const auto& lane : lanes_) {
+    Mail(*lane, [backup, until](Lane& l) { l.group->SetGrant(backup, until); });
+  }
+}
+
+void ShardEngine::FillStep(uint64_t lanes, size_t bytes, std::function<void(uint32_t, bool)> more) {
+  for (const auto& lane : lanes_) {
+    if ((lanes & lane->bit()) == 0) continue;
+    Mail(*lane, [bytes, more](Lane& l) { more(static_cast<uint32_t>(l.index), l.group->FillStep(bytes, &l.effects)); });
+  }
+}
+
+void ShardEngine::AppendDigests() {
+  for (const auto& lane : lanes_) {
+    Mail(*lane, [](Lane& l) { l.group->AppendDigests(&l.effects); });
+  }
+}
+
+RecordSplit ShardEngine::Split(const wire::Record& record) const {
+  if (lanes_.size() == 1) return {1, {}, 0};
+  const auto current = view();
+  return SplitRecord(record, lanes_.size(), current->lane_of_shard, current->log2_shards);
+}
+
+void ShardEngine::Apply(std::shared_ptr<IncomingRecord> record, uint64_t lanes) {
+  for (const auto& lane : lanes_) {
+    if ((lanes & lane->bit()) == 0) continue;
+    Mail(*lane, [this, record](Lane& l) { ApplyOn(l, *record); });
+  }
+}
+
+void ShardEngine::ApplyOn(Lane& lane, const IncomingRecord& record) {
+  const wire::ReplicaRequest& request = record.request;
+  const StrandLog::Position at = {request.sender, request.lane, request.index, request.log_start};
+  const size_t diverged_before = lane.effects.diverged.size();
+  absl::Status status;
+  switch (lane.log.Look(at)) {
+    case StrandLog::Verdict::kDuplicate:
+      break;
+    case StrandLog::Verdict::kBlocked:
+      status = absl::UnavailableError("a record before it was refused");
+      break;
+    case StrandLog::Verdict::kApply: {
+      KeySelection selection;
+      selection.all = lanes_.size() == 1;
+      for (size_t t = 0; t < record.split.tables && !selection.all; ++t) {
+        selection.positions.push_back(record.split.positions[static_cast<size_t>(lane.index) * record.split.tables + t]);
+      }
+      status = lane.group->ApplyRecord(request.sender, request.epoch, request.body, selection, &lane.effects);
+      lane.log.Done(at, status.ok());
+    }
+  }
+  record.done(lane.index, status, std::span(lane.effects.diverged).subspan(diverged_before));
+}
+
+}  // namespace tidegate
