@@ -150,7 +150,11 @@ void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* 
     open.duplicate_rows += duplicates;
     FinishShare(*strand, token);
   };
-  for (const PullDone& d : effects.pulls) merge(d.token, d.status, d.min_clock, true, d.refused_shards, 0);
+  for (const PullDone& d : effects.pulls) {
+    const auto it = open_.find(d.token);
+    if (it != open_.end()) it->second->valid_until = std::min(it->second->valid_until, d.valid_until);
+    merge(d.token, d.status, d.min_clock, true, d.refused_shards, 0);
+  }
   for (const PushDone& d : effects.pushes) {
     merge(d.token, d.status, 0, false, d.refused_shards, d.duplicate_rows);
   }
@@ -301,6 +305,7 @@ void SimServer::FinishShare(const Strand& strand, CallToken token) {
 
 void SimServer::Reply(const Open& open) {
   if (!open.status.ok()) return Send(open, open.status);
+  if (open.valid_until < now()) return Send(open, absl::UnavailableError("no grant"));
   if (const auto* pull = std::get_if<wire::PullRequest>(&open.call.request)) {
     wire::PullResponse response;
     response.epoch = epoch_;

@@ -4,6 +4,7 @@
 // Strands may lag behind each other.
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -88,6 +89,7 @@ class SimServer final : public SimMember, private RowSink {
     absl::Status status;
     bool has_min_clock = false;
     Clock min_clock = 0;
+    TimeMs valid_until = std::numeric_limits<TimeMs>::max();  // of a pull's rows
     std::vector<ShardId> refused_shards;
     uint64_t duplicate_rows = 0;
     std::vector<std::vector<std::byte>> rows;

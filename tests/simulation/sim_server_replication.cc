@@ -220,7 +220,7 @@ void SimServer::Replicate() {
       if (s->group->FillStep(kFillBytes, &s->effects)) Deliver(s, GroupCall::kFill, nullptr, info);
       if (!digests) return;
       info = Before(*s);
-      s->group->AppendDigests(&s->effects);
+      s->group->AppendDigests(1, &s->effects);
       Deliver(s, GroupCall::kDigests, nullptr, info);
     });
   }
@@ -377,6 +377,7 @@ void SimServer::ReceiveReplica(std::shared_ptr<const std::string> bytes, Replica
   auto share = std::make_shared<Share>();
   share->bytes = std::move(bytes);
   share->request = *std::move(parsed);
+  if (catalog_ != nullptr) TG_CHECK(CheckRecord(share->request.body, *catalog_).ok());
   share->ticket = received.ticket;
   share->split = SplitRecord(share->request.body, strands_.size(), strand_of_shard_, log2_shards_);
   if (share->ticket.everywhere) share->split.strands = AllStrands();
