@@ -12,6 +12,7 @@
 #include "common/job_config/job_config.h"
 #include "common/job_config/places.h"
 #include "worker/data/config_columns.h"
+#include "worker/data/text_rows.h"
 #include "worker/model/graph.h"
 #include "worker/model/model.h"
 #include "worker/model/preset.h"
@@ -29,7 +30,7 @@ void NoteMissingData(const std::string& file, const JobConfig& config) {
     for (const std::string& pattern : source.files()) {
       const auto found = RealFileSystem().Glob(pattern);
       if (found.ok() && !found->empty()) continue;
-      std::cerr << file << ": note: " << field << ".files: nothing matches " << pattern << "\n";
+      std::cerr << file << ": note: " << field << ".files: nothing matches " << pattern << MissingFileHint(pattern) << "\n";
     }
   };
   note("data.train", config.data().train());

@@ -144,6 +144,16 @@ std::string BadLinesText(const DataReport& report) {
   return out;
 }
 
+std::vector<std::string> Warnings(const DataReport& report) {
+  std::vector<std::string> warnings;
+  const std::vector<NumericProfile> numbers = report.profile.Numeric();
+  for (size_t n = 0; n < numbers.size(); ++n) {
+    std::string warning = LargeNumberWarning(numbers[n], report.schema.numeric[n].transform == NumericFeature::LOG1P);
+    if (!warning.empty()) warnings.push_back(std::move(warning));
+  }
+  return warnings;
+}
+
 std::string DataText(const DataReport& report) {
   const DataSchema& schema = report.schema;
   const DataProfile& profile = report.profile;
@@ -170,6 +180,9 @@ std::string DataText(const DataReport& report) {
   for (const NumericProfile& n : profile.Numeric()) {
     absl::StrAppendFormat(&out, "%-16s %12.5g %12.5g %12.5g  %.1f%%\n", n.name, n.min, n.mean, n.max, 100 * Share(n.filled, profile.rows()));
   }
+  const std::vector<std::string> warnings = Warnings(report);
+  if (!warnings.empty()) out += "\n";
+  for (const std::string& warning : warnings) absl::StrAppend(&out, "warning: ", warning, "\n");
   out += BadLinesText(report);
   return out + SampleText(report);
 }
@@ -177,7 +190,8 @@ std::string DataText(const DataReport& report) {
 std::string DataJson(const DataReport& report) {
   const DataProfile& profile = report.profile;
   const auto rows = profile.rows();
-  std::vector<std::string> features, numbers, labels, reasons;
+  std::vector<std::string> features, numbers, labels, reasons, warnings;
+  for (const std::string& warning : Warnings(report)) warnings.push_back(JsonQuoted(warning));
   for (const auto& [reason, lines] : report.reasons) {
     reasons.push_back(JsonObject().Text("reason", reason).Integer("count", static_cast<int64_t>(lines.count)).Text("first", lines.example).Build());
   }
@@ -202,7 +216,7 @@ std::string DataJson(const DataReport& report) {
                            .Build());
   }
   for (const NumericProfile& n : profile.Numeric()) {
-    numbers.push_back(JsonObject().Text("name", n.name).Number("min", n.min).Number("mean", n.mean).Number("max", n.max)
+    numbers.push_back(JsonObject().Text("name", n.name).Number("min", n.min).Number("mean", n.mean).Number("max", n.max).Number("deviation", n.deviation)
                           .Number("as_if_missing", Share(n.filled, rows)).Build());
   }
   for (const LabelProfile& l : profile.Labels()) {
@@ -216,6 +230,7 @@ std::string DataJson(const DataReport& report) {
       .Raw("numeric", JsonArray(numbers))
       .Integer("bad_lines", static_cast<int64_t>(report.bad_lines))
       .Raw("bad_line_reasons", JsonArray(reasons))
+      .Raw("warnings", JsonArray(warnings))
       .Build();
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "absl/strings/str_format.h"
 #include "common/stable_hash.h"
 
 namespace tidegate::cli {
@@ -26,6 +27,18 @@ double DistinctCounter::Estimate() const {
   }
   const double estimate = kAlpha * kCount * kCount / inverse;
   return estimate <= 2.5 * kCount && zeros > 0 ? kCount * std::log(kCount / static_cast<double>(zeros)) : estimate;
+}
+
+std::string LargeNumberWarning(const NumericProfile& number, bool log1p) {
+  const double mean = std::abs(number.mean);
+  if (mean <= kLargeNumber && number.deviation <= kLargeNumber) return "";
+  // Of a number that hardly varies, as a time of day in seconds since 1970, the logarithm varies less.
+  const bool log_helps = !log1p && number.deviation > 0.1 * mean;
+  return absl::StrFormat(
+      "number \"%s\": mean %.5g, deviation %.5g: numbers should be of order 1 (at most %g); training on this one may diverge. %s, or leave it out",
+      number.name, number.mean, number.deviation, kLargeNumber,
+      log_helps ? "Write numeric { transform: LOG1P }, or make an id of it (a table, no numeric)"
+                : "Make other columns of it in the file, as its difference from a mean or the hour of a time, or an id (a table, no numeric)");
 }
 
 DataProfile::DataProfile(const DataSchema& schema, size_t exact_max) : exact_max_(exact_max) {
@@ -79,6 +92,9 @@ void DataProfile::Add(const Batch& batch) {
       sums->filled += x == sums->missing;
       sums->sum += x;
       ++sums->count;
+      const double before = x - sums->mean;
+      sums->mean += before / static_cast<double>(sums->count);
+      sums->squares += before * (x - sums->mean);
     }
   };
   for (size_t n = 0; n < numeric_.size(); ++n) add(batch.numeric[n], &numeric_[n]);
@@ -103,7 +119,8 @@ std::vector<NumericProfile> DataProfile::Numeric() const {
   std::vector<NumericProfile> out;
   for (size_t n = 0; n < numeric_.size(); ++n) {
     const Sums& s = numeric_[n];
-    out.push_back({numeric_names_[n], s.filled, s.min, s.max, s.count == 0 ? 0 : s.sum / static_cast<double>(s.count)});
+    const auto count = static_cast<double>(std::max<uint64_t>(s.count, 1));
+    out.push_back({numeric_names_[n], s.filled, s.min, s.max, s.sum / count, std::sqrt(s.squares / count)});
   }
   return out;
 }

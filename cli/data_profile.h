@@ -39,8 +39,13 @@ struct FeatureProfile {
 struct NumericProfile {
   std::string name;
   uint64_t filled = 0;  // rows that hold exactly the value that stands for missing
-  double min = 0, max = 0, mean = 0;
+  double min = 0, max = 0, mean = 0, deviation = 0;
 };
+// What to say of a number whose mean or deviation is above kLargeNumber: gradients grow with it, and training may diverge.
+// Empty: nothing.
+inline constexpr double kLargeNumber = 100;
+std::string LargeNumberWarning(const NumericProfile& number, bool log1p);
+
 struct LabelProfile {
   std::string name;
   uint64_t known = 0;
@@ -68,6 +73,7 @@ class DataProfile {
   };
   struct Sums {
     double sum = 0;
+    double mean = 0, squares = 0;  // Welford 1962: of the differences from the mean
     uint64_t count = 0, filled = 0;
     double min = 0, max = 0;
     float missing = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "cli/json.h"
 #include "cli/status_text.h"
@@ -18,6 +20,9 @@ namespace {
 
 using google::protobuf::Struct;
 using google::protobuf::Value;
+
+// A training loss beyond so many times that of a constant 0.5 comes of numbers that overflow the model, not of hard data.
+constexpr double kAbsurdLossFactor = 10;
 
 const Struct* Metrics(const Value& epoch) {
   const Value* metrics = epoch.has_struct_value() ? Field(epoch.struct_value(), "metrics") : nullptr;
@@ -100,6 +105,14 @@ double MetricOf(const Value& epoch, const std::string& ending) {
   return value;
 }
 
+// The epoch in the checkpoint; without one, the best; else the last. `epochs` has one at least.
+const Value* ChosenEpoch(const Struct& summary, const Value& epochs) {
+  for (const int number : {CheckpointEpoch(TextField(summary, "checkpoint")), static_cast<int>(NumberField(summary, "best_epoch", 0))}) {
+    if (const Value* epoch = WithNumber(epochs, number); epoch != nullptr) return epoch;
+  }
+  return &*epochs.list_value().values().rbegin();
+}
+
 // Where there is no AUC: the held-out metrics by name.
 std::string HeldOutLine(const Value& epoch) {
   const Struct* metrics = Metrics(epoch);
@@ -148,20 +161,62 @@ absl::StatusOr<std::string> WithField(std::string json, const std::string& name,
   return absl::StrCat(json.substr(0, before + 1), empty ? "\n  " : ",\n  ", JsonQuoted(name), ": ", value_json, "\n}\n");
 }
 
+std::string LossWarning(const JobConfig& config, const Struct& summary) {
+  const Value* epochs = Field(summary, "epochs");
+  if (epochs == nullptr || !epochs->has_list_value() || epochs->list_value().values_size() == 0) return "";
+  const Value* epoch = ChosenEpoch(summary, *epochs);
+  const Struct* metrics = Metrics(*epoch);
+  if (metrics == nullptr) return "";
+  std::vector<std::string> signs;
+  double constant_loss = 0;  // of 0.5 for every row
+  bool all_bce = true;
+  for (const TaskConfig& task : config.model().task()) {
+    all_bce &= task.loss() == TaskConfig::BCE;
+    constant_loss += task.weight() * std::numbers::ln2;
+    const std::string name = absl::StrCat("valid/", task.name());
+    const double logloss = NumberField(*metrics, name + "/logloss", 0);
+    if (logloss > std::numbers::ln2) {
+      signs.push_back(absl::StrFormat("%s/logloss is %.4g, above the %.4f of 0.5 for every row", name, logloss, std::numbers::ln2));
+    }
+    if (NumberField(*metrics, name + "/auc", 0) == 0.5) signs.push_back(absl::StrCat(name, "/auc is 0.5: the scores order nothing"));
+  }
+  const Value* loss = Field(*metrics, "train/loss");
+  if (loss != nullptr && !loss->has_number_value()) {
+    signs.insert(signs.begin(), "train/loss is no finite number");
+  } else if (loss != nullptr && all_bce && loss->number_value() > kAbsurdLossFactor * constant_loss) {
+    signs.insert(signs.begin(), absl::StrFormat("train/loss is %.4g, that of 0.5 for every row is %.4g", loss->number_value(), constant_loss));
+  }
+  if (signs.empty()) return "";
+  return absl::StrFormat("%-18s%s\n%-18s%s\n", "warning", absl::StrJoin(signs, "; "), "",
+                         "look for numbers far from order 1 (tidegate data), for a lower lr, for what the labels are");
+}
+
+std::string EpochsNote(const JobConfig& config, const Struct& summary) {
+  const Value* epochs = Field(summary, "epochs");
+  double trained = 0;
+  if (epochs != nullptr && epochs->has_list_value()) {
+    for (const Value& epoch : epochs->list_value().values()) {
+      if (epoch.has_struct_value()) trained = std::max(trained, NumberField(epoch.struct_value(), "epoch", 0));
+    }
+  }
+  if (trained <= config.train().epochs()) return "";
+  return absl::StrFormat("%-18s%s\n", "note",
+                         absl::StrCat("train.epochs is ", config.train().epochs(), ", and the job has trained ", trained,
+                                      " already: nothing was left to do (--fresh starts anew)"));
+}
+
 std::string JobTable(const Struct& summary, const std::optional<AttainableMetrics>& attainable) {
   std::string out;
   const int best_epoch = static_cast<int>(NumberField(summary, "best_epoch", 0));
   const Value* epochs = Field(summary, "epochs");
   const std::string checkpoint = TextField(summary, "checkpoint");
-  const Value* chosen = nullptr;  // the epoch in the checkpoint; without one, the best
-  bool better = false;            // another one than that was
+  const Value* chosen = nullptr;
+  bool better = false;  // another epoch was
   if (epochs != nullptr && epochs->has_list_value() && epochs->list_value().values_size() > 0) {
     out += EpochLines(*epochs, best_epoch);
     const int saved_epoch = CheckpointEpoch(checkpoint);
-    chosen = WithNumber(*epochs, saved_epoch);
-    better = saved_epoch != best_epoch && chosen != nullptr && WithNumber(*epochs, best_epoch) != nullptr;
-    if (chosen == nullptr) chosen = WithNumber(*epochs, best_epoch);
-    if (chosen == nullptr) chosen = &*epochs->list_value().values().rbegin();
+    better = saved_epoch != best_epoch && WithNumber(*epochs, saved_epoch) != nullptr && WithNumber(*epochs, best_epoch) != nullptr;
+    chosen = ChosenEpoch(summary, *epochs);
   }
   out += "\n";
   if (chosen != nullptr && std::isfinite(MetricOf(*chosen, "/auc"))) {

@@ -32,4 +32,12 @@ std::string NextCommand(const JobConfig& config, const NextPaths& paths);
 
 std::string JobTable(const google::protobuf::Struct& summary, const std::optional<AttainableMetrics>& attainable);
 
+// Lines on a model that is worth nothing, with what to look at; empty: none is. Of the checkpoint's epoch, or else the best: a training
+// loss that is no finite number or, with loss BCE, no log loss of any sense; a held-out log loss above that of 0.5 for every row, ln 2;
+// held-out scores that order nothing (an AUC of exactly 0.5).
+std::string LossWarning(const JobConfig& config, const google::protobuf::Struct& summary);
+
+// A line where the job has trained more epochs than the config asks for, and so did nothing; else empty.
+std::string EpochsNote(const JobConfig& config, const google::protobuf::Struct& summary);
+
 }  // namespace tidegate::cli

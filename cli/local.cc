@@ -117,7 +117,7 @@ int Report(const LocalRun& run) {
   if (!written.ok()) std::cerr << "tidegate local: " << written.message() << "\n";
   auto summary = ParseJson(full);
   if (summary.ok() && run.exit_status == 0) {
-    std::cout << "\n" << JobTable(*summary, run.attainable);
+    std::cout << "\n" << JobTable(*summary, run.attainable) << LossWarning(run.config, *summary) << EpochsNote(run.config, *summary);
     std::cout << "run folder        " << Nearby(run.run_dir) << (run.trace.empty() ? "" : ", with trace.json") << "\n";
     std::cout << NextLine(run, TextField(*summary, "checkpoint"));
     return written.ok() ? kOk : kFailed;

@@ -50,6 +50,7 @@ absl::Status SetData(const ScoringOptions& options, JobConfig* job) {
     return absl::InvalidArgumentError(absl::StrCat("--format=", options.format, " needs --data: the job's held-out data is generated"));
   }
   if (!data.has_full_ranking()) data.clear_train();  // its files need not be here
+  data.clear_timestamp();  // of no use to scores
   data.set_max_bad_lines(options.max_bad_lines);
   return absl::OkStatus();
 }

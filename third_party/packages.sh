@@ -45,7 +45,10 @@ build_binaries() {
   fi
   mkdir -p bin
   touch bin/.building
-  bazel build "${BAZEL_FLAGS[@]}" "${BINARY_TARGETS[@]}" || return 1
+  # A moving line on a terminal; elsewhere a plain one now and then, with how many of how many actions are done.
+  local progress=(--show_progress --show_progress_rate_limit=30)
+  [[ -t 2 ]] && progress=(--show_progress --curses=yes)
+  bazel build "${BAZEL_FLAGS[@]}" "${progress[@]}" "${BINARY_TARGETS[@]}" || return 1
   local out
   out="$(bazel info "${BAZEL_FLAGS[@]}" bazel-bin 2> /dev/null)" || return 1
   for target in "${BINARY_TARGETS[@]}"; do

@@ -1,6 +1,7 @@
 #include "common/checkpoint/manifest.h"
 
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/stable_hash.h"
@@ -9,6 +10,23 @@ namespace tidegate {
 namespace {
 constexpr char kName[] = "MANIFEST";
 constexpr uint64_t kMaxBytes = 256 << 20;
+
+// The folder in `directory` with the highest number in its manifest; empty: none has a good one.
+std::string NewestInside(FileSystem& files, const std::string& directory) {
+  std::string newest;
+  uint64_t number = 0;
+  const auto names = files.List(directory);
+  for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
+    const std::string folder = JoinPath(directory, name);
+    const std::string path = JoinPath(folder, kName);
+    const auto bytes = files.Read(path, kMaxBytes);
+    const auto manifest = bytes.ok() ? ParseManifest(*bytes, path) : bytes.status();
+    if (!manifest.ok() || (!newest.empty() && manifest->number() < number)) continue;
+    newest = folder;
+    number = manifest->number();
+  }
+  return newest;
+}
 }  // namespace
 
 absl::Status WriteManifest(FileSystem& files, const std::string& directory,
@@ -23,7 +41,9 @@ absl::StatusOr<CheckpointManifest> ReadManifest(FileSystem& files, const std::st
   const std::string path = JoinPath(directory, kName);
   auto bytes = files.Read(path, kMaxBytes);
   if (absl::IsNotFound(bytes.status())) {
-    return absl::NotFoundError(absl::StrCat(directory, " is no complete checkpoint: no ", path));
+    const std::string inside = NewestInside(files, directory);
+    return absl::NotFoundError(absl::StrCat(directory, " is no complete checkpoint: no ", path,
+                                            inside.empty() ? "" : absl::StrCat("; the newest complete one in it is ", inside)));
   }
   if (!bytes.ok()) return bytes.status();
   return ParseManifest(*bytes, path);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from typing import Any, Iterable, Mapping, Sequence, Union
@@ -16,11 +17,17 @@ from .xxh3 import feature_key
 
 FORMAT = 1
 _BATCH = 4096
+_NEAR = 0.7  # ratio of equal letters (difflib) from which a name is taken for another's misspelling
 Row = Mapping[str, Any]
 
 
 class ExportError(Exception):
     """The folder holds no export that this module can serve; says why."""
+
+
+def _listed(names: Iterable[Any]) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
 
 
 def _transposed(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -96,22 +103,37 @@ class Export:
 
     def score(self, rows: Union[Sequence[Row], Mapping[str, Sequence[Any]]]) -> Union[np.ndarray, dict[str, np.ndarray]]:
         """Scores of rows: a list of {feature: value}, or {feature: list of values}. A feature that is not
-        there, None, NaN and "" are missing. A multi-valued feature takes a list (of CSV data also a text with its
+        there, None, NaN and "" are missing; names of no feature are passed over, as the other columns of a file, but for one that is nearly
+        that of a feature which is not there: a KeyError. A multi-valued feature takes a list (of CSV data also a text with its
         separator), one that uses values a list of (value, weight). One float32 array, or {task: array} where the
         model has several tasks.
         """
         if isinstance(rows, Mapping):
             rows = _transposed(rows)
-        unknown = {name for row in rows for name in row} - set(self.id_features) - set(self.numeric_features)
-        if unknown:
-            raise KeyError("no feature %s" % ", ".join(sorted(unknown)))
-        parts = [self._score_batch(rows[i:i + _BATCH]) for i in range(0, len(rows), _BATCH)]
+        self._check_names({name for row in rows for name in row})
+        parts = [self._score_batch(rows[i:i + _BATCH], i) for i in range(0, len(rows), _BATCH)]
         scores = {t: np.concatenate([p[t] for p in parts]) if parts else np.zeros(0, np.float32) for t in self.tasks}
         return scores if len(scores) > 1 else scores[self.tasks[0]]
 
-    def _score_batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        ids = {name: f.columns(r.get(name) for r in rows) for name, f in self.id_features.items()}
-        numbers = {name: f.columns(r.get(name) for r in rows) for name, f in self.numeric_features.items()}
+    def _check_names(self, names: set[str]) -> None:
+        """Of rows. A feature that is missing by mistake would cost accuracy silently."""
+        features = {**self.id_features, **self.numeric_features}
+        absent = {name: f for name, f in features.items() if name not in names}
+        if names and len(absent) == len(features):
+            raise KeyError("no feature of the model in %s; it has %s" % (_listed(names), _listed(features)))
+        lower = {name.lower(): name for name in absent}
+        for name in sorted(n for n in names if isinstance(n, str) and n not in features):
+            of_column = [f.name for f in absent.values() if f.column == name]
+            near = difflib.get_close_matches(name.lower(), lower, 1, _NEAR)
+            if of_column:
+                raise KeyError('no feature "%s": it is the column of feature "%s", whose name the rows have to say (read_rows does)' % (name, of_column[0]))
+            if near:
+                raise KeyError('no feature "%s" (did you mean "%s"?); the model has %s' % (name, lower[near[0]], _listed(features)))
+
+    def _score_batch(self, rows: Sequence[Row], first: int) -> dict[str, np.ndarray]:
+        """`first` is the place of rows[0] among all rows."""
+        ids = {name: f.columns((r.get(name) for r in rows), first) for name, f in self.id_features.items()}
+        numbers = {name: f.columns((r.get(name) for r in rows), first) for name, f in self.numeric_features.items()}
         values: dict[str, np.ndarray] = {}  # of the graph's nodes
 
         def value(name: str) -> np.ndarray:

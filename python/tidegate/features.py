@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -23,19 +23,31 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, (str, bytes)) and not value) or (isinstance(value, (float, np.floating)) and value != value)
 
 
-def _text(value: Any) -> bytes:
+def _text(name: str, value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, bool) or not isinstance(value, (str, int, np.integer)):
-        raise TypeError("an id is a text or an integer, not %r" % (value,))
+        raise TypeError('feature "%s": an id is a text or an integer, not %r' % (name, value))
     return str(value).encode("utf-8", "surrogateescape")
 
 
 def _finite(name: str, value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number):
         raise ValueError('feature "%s": %r is no finite number' % (name, value))
     return number
+
+
+def _each(function: Callable[[Any], Any], values: Iterable[Any], first: int) -> Iterator[Any]:
+    """Of each value; errors name its row, counted from `first`."""
+    for i, value in enumerate(values, first):
+        try:
+            yield function(value)
+        except (TypeError, ValueError) as e:
+            raise type(e)("rows[%d]: %s" % (i, e)) from None
 
 
 class IdFeature:
@@ -73,7 +85,7 @@ class IdFeature:
         if key is None:
             if len(self._known) > 1_000_000:
                 self._known.clear()
-            text = log2_bucket(_finite(self.name, value)).encode() if self.bucket else _text(value)
+            text = log2_bucket(_finite(self.name, value)).encode() if self.bucket else _text(self.name, value)
             key = self._known[value] = self._key(text)
         return key
 
@@ -104,13 +116,12 @@ class IdFeature:
             raise TypeError('feature "%s" has several values a sample: give a list, [%r]' % (self.name, text))
         return text.split(self.separator.encode() if isinstance(text, bytes) else self.separator)
 
-    def columns(self, values: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def columns(self, values: Iterable[Any], first: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(sample of each key, keys, weights)."""
         samples: list[int] = []
         keys: list[int] = []
         weights: list[float] = []
-        for i, value in enumerate(values):
-            k, w = self.sample(value)
+        for i, (k, w) in enumerate(_each(self.sample, values, first)):
             samples += [i] * len(k)
             keys += k
             weights += w
@@ -127,10 +138,10 @@ class NumericFeature:
         self._transform: str = options["transform"]
         self._missing = float(options["missing_value"])
 
-    def columns(self, values: Iterable[Any]) -> np.ndarray:
+    def columns(self, values: Iterable[Any], first: int = 0) -> np.ndarray:
         values = list(values)
         missing = [is_missing(v) for v in values]
-        x = np.array([0.0 if m else _finite(self.name, v) for v, m in zip(values, missing)], np.float64)
+        x = np.array(list(_each(lambda v: 0.0 if is_missing(v) else _finite(self.name, v), values, first)), np.float64)
         if self._transform == "LOG1P":
             x = np.copysign(np.log1p(np.abs(x)), x)
         return np.where(missing, self._missing, x).astype(np.float32)

@@ -90,5 +90,35 @@ TEST_CASE("numbers and labels: range, mean, and what is not known") {
   CHECK(std::isnan(DataProfile(Schema(), 10).Labels()[0].mean));
 }
 
+DataProfile OfNumbers(const std::vector<float>& numbers) {
+  Batch batch = Rows(std::vector<std::vector<Key>>(numbers.size(), {1}));
+  batch.numeric[0] = numbers;
+  DataProfile profile(Schema(), 10);
+  profile.Add(batch);
+  return profile;
+}
+
+TEST_CASE("a deviation stands beside a mean that is far larger") {
+  const NumericProfile n = OfNumbers({1.7e9f, 1.7e9f + 1024, 1.7e9f + 2048, 1.7e9f + 3072}).Numeric()[0];
+  CHECK(n.mean == 1.7e9 + 1536);
+  CHECK(n.deviation == Approx(1024 * std::sqrt(1.25)));
+  CHECK(DataProfile(Schema(), 10).Numeric()[0].deviation == 0);
+}
+
+TEST_CASE("numbers far from order 1 are warned of, with what helps") {
+  const auto warning = [](const std::vector<float>& numbers, bool log1p = false) {
+    return LargeNumberWarning(OfNumbers(numbers).Numeric()[0], log1p);
+  };
+  CHECK(warning({0, 100, 200, 100}).empty());  // a mean of 100, the limit
+  CHECK(warning({-3, 3, -1, 1}).empty());
+  CHECK(warning({0, 101, 202, 101}).find("LOG1P") != std::string::npos);
+  CHECK(warning({-1000, 1000}).find("deviation 1000") != std::string::npos);
+  CHECK(warning({-1000, -900}).find("mean -950") != std::string::npos);
+  for (const std::string& w : {warning({1.7e9f, 1.7e9f + 4096}), warning({0, 101, 202, 101}, true)}) {
+    CHECK(w.find("LOG1P") == std::string::npos);
+    CHECK(w.find("hour of a time") != std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace tidegate::cli

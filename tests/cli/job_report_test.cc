@@ -70,6 +70,40 @@ TEST_CASE("the next command can be pasted: a program here, quotes in paths, an e
   CHECK(NextCommand(config, {"/b/tidegate", "c", "run", "v'.tsv"}) == R"(/b/tidegate evaluate --checkpoint=c --data='v'\''.tsv')");
 }
 
+TEST_CASE("a model that is worth nothing is warned of, a good one is not") {
+  const auto warning = [](const std::string& metrics, TaskConfig::Loss loss = TaskConfig::BCE) {
+    JobConfig config;
+    TaskConfig& task = *config.mutable_model()->add_task();
+    task.set_name("click");
+    task.set_loss(loss);
+    task.set_weight(2);
+    auto summary = ParseJson(R"({"best_epoch": 1, "checkpoint": "/c/epoch-00002", "epochs": [{"epoch": 1, "metrics": {"train/loss": null}},
+        {"epoch": 2, "metrics": {)" + metrics + "}}]}");
+    REQUIRE(summary.ok());
+    return LossWarning(config, *summary);
+  };
+  CHECK(warning(R"("train/loss": 0.5, "valid/click/auc": 0.6, "valid/click/logloss": 0.6931)").empty());
+  CHECK(warning(R"("train/loss": 13, "valid/click/auc": null, "valid/click/logloss": null)").empty());  // one class
+  CHECK(warning("").empty());
+  CHECK(warning(R"("valid/click/logloss": 0.6932)").find("valid/click/logloss is 0.6932, above") != std::string::npos);
+  CHECK(warning(R"("valid/click/auc": 0.5)").find("order nothing") != std::string::npos);
+  CHECK(warning(R"("train/loss": 14)").find("train/loss is 14, that of 0.5 for every row is 1.386") != std::string::npos);
+  CHECK(warning(R"("train/loss": 253323781)", TaskConfig::MSE).empty());
+  CHECK(warning(R"("train/loss": null)", TaskConfig::MSE).find("no finite number") != std::string::npos);
+  CHECK(LossWarning(JobConfig(), *ParseJson("{}")).empty());
+}
+
+TEST_CASE("a job that is past train.epochs says so") {
+  JobConfig config;
+  config.mutable_train()->set_epochs(2);
+  auto summary = ParseJson(kSummary);
+  REQUIRE(summary.ok());
+  CHECK(EpochsNote(config, *summary).empty());
+  config.mutable_train()->set_epochs(1);
+  CHECK(EpochsNote(config, *summary).find("train.epochs is 1, and the job has trained 2 already") != std::string::npos);
+  CHECK(EpochsNote(config, *ParseJson("{}")).empty());
+}
+
 TEST_CASE("a summary without epochs still makes a table") {
   auto summary = ParseJson(R"({"samples": 0})");
   REQUIRE(summary.ok());

@@ -13,7 +13,7 @@ import urllib.request
 import grpc
 import pytest
 from cluster import BIN, run, start_training, wait_for, write_job
-from test_python_stub import INITIAL, SGD, Client, mix64, pack, stubs  # noqa: F401
+from test_python_stub import INITIAL, SGD, Client, mix64, pack
 
 # ---- configs and flags ------------------------------------------------------------------------------
 

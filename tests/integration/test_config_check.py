@@ -90,3 +90,20 @@ def test_a_number_out_of_range_is_refused_by_flag_and_range(command, flag):
 def test_a_staleness_that_is_none_is_refused_by_its_flag(job, value, tmp_path):
     done = run("local", "--config=%s" % job, "--staleness=" + value, "--run_dir=%s" % (tmp_path / "run"))
     assert done.returncode == 2 and "--staleness" in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_not_there_is_a_note_with_the_nearest_name(job, tmp_path):
+    job.write_text(job.read_text().replace("clicks.csv", "click.csv"))
+    done = run("config", "--check", job)
+    assert done.returncode == 0 and 'note: data.train.files: nothing matches %s (did you mean "clicks.csv"?)' % (tmp_path / "click.csv") in done.stderr
+
+
+@pytest.mark.parametrize("text,words", [("click;user;item;price\n1;2;3;4\n", 'write csv { delimiter: ";" }'), ("1,u7,i12,3.5\n", "write csv { header: false column: [...] }")])
+def test_a_file_of_another_shape_says_what_to_write_once(job, tmp_path, text, words):
+    (tmp_path / "clicks.csv").write_text(text)
+    errors = run("config", "--check", job).stderr
+    assert errors.count(words) == 1 and [line for line in errors.splitlines() if words in line][0].startswith("%s:" % job), errors
+
+
+def test_an_id_feature_as_the_number_of_a_block(job):
+    assert 'input "user" is an id feature: ' in change(job, ('in: "emb.w"', 'in: ["emb.w", "user"]'))

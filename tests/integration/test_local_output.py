@@ -1,5 +1,6 @@
 """What `tidegate local` shows: the command to go on with, where to watch, why a job failed, held-out rows that score nothing."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -75,3 +76,65 @@ def test_held_out_rows_of_one_class_have_no_auc(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "auc -" in done.stdout and "0.0000" not in done.stdout, done.stdout
     assert os.path.isdir(tmp_path / "run")
+
+
+RAW_TIME = """data { format: CSV train { files: "%(data)s" } valid { files: "%(data)s" } %(data_more)s }
+feature { name: "user" table: "emb" }
+feature { name: "ts" numeric { } }
+table { name: "emb" part { name: "w" dim: 1 adam { lr: 0.05 } } part { name: "v" dim: 4 init { normal: 0.05 } adam { } } }
+dense { adam { lr: 0.01 } }
+model { preset { kind: DEEPFM wide: "emb.w" deep: "emb.v" numeric: "ts" units: [8] } task { label: "click" } }
+train { global_batch: 64 epochs: 2 staleness: "0" }
+"""
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    """Writes clicks, which depend on the user, with a number each, and a config; says its path."""
+    data = tmp_path / "clicks.csv"
+
+    def write(first=0.0, step=0.001, header="click,user,ts", line="%d,u%d,%.12g\n", data_more=""):
+        data.write_text(header + "\n" + "".join(line % (i % 7 < 3, i % 7, first + step * i) for i in range(1000)))
+        path = tmp_path / "job.textproto"
+        path.write_text(RAW_TIME % {"data": data, "data_more": data_more})
+        return str(path)
+
+    return write
+
+
+def test_a_number_far_from_order_1_is_warned_of_before_and_after_training(clicks, tmp_path):
+    config = clicks(1700000000, 60)
+    warned = run("data", config)
+    assert warned.returncode == 0 and 'warning: number "ts": mean 1.7e+09' in warned.stdout
+    assert len(json.loads(run("data", config, "--json").stdout)["warnings"]) == 1
+    done = run("local", "--config=" + config, "--run_dir=%s/run" % tmp_path)
+    assert done.returncode == 0, done.stderr
+    warning = [line for line in done.stdout.split("\n") if line.startswith("warning ")]
+    assert len(warning) == 1 and "above the 0.6931 of 0.5 for every row" in warning[0], done.stdout
+
+
+def test_a_sound_job_is_not_warned_of(clicks, tmp_path):
+    config = clicks()
+    assert "warning" not in run("data", config).stdout
+    done = run("local", "--config=" + config, "--run_dir=%s/run" % tmp_path)
+    assert done.returncode == 0 and "\nwarning" not in done.stdout, done.stdout
+
+
+def test_a_job_past_its_epochs_says_so(clicks, tmp_path):
+    command = ["local", "--config=" + clicks(), "--checkpoint_dir=%s/checkpoints" % tmp_path]
+    assert run(*command, "--run_dir=%s/run" % tmp_path).returncode == 0
+    done = run(*command, "--run_dir=%s/again" % tmp_path, "--set", "train.epochs=1")
+    assert done.returncode == 0 and "train.epochs is 1, and the job has trained 2 already" in done.stdout, done.stdout + done.stderr
+
+
+def test_scores_need_no_time_and_a_folder_of_checkpoints_names_the_newest(clicks, tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    config = clicks(header="click,user,ts,time", line="%d,u%d,%.12g,1700000000\n", data_more='timestamp: "time"')
+    done = run("local", "--config=" + config, "--run_dir=%s/run" % tmp_path, "--checkpoint_dir=%s" % checkpoints)
+    assert done.returncode == 0, done.stderr
+    rows = tmp_path / "later.csv"
+    rows.write_text("click,user,ts\n1,u1,1\n0,u2,1\n")
+    refused = run("evaluate", "--checkpoint=%s" % checkpoints, "--data=%s" % rows)
+    assert refused.returncode == 1 and "the newest complete one in it is %s/epoch-00002" % checkpoints in refused.stderr
+    done = run("evaluate", "--checkpoint=%s/epoch-00002" % checkpoints, "--data=%s" % rows)
+    assert done.returncode == 0 and json.loads(done.stdout)["rows"] == 2, done.stderr

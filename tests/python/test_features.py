@@ -4,6 +4,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="numpy is not installed")
 
+from tidegate.export import Export  # noqa: E402
 from tidegate.features import IdFeature, NumericFeature, log2_bucket  # noqa: E402
 from tidegate.tables import SparseTable  # noqa: E402
 from tidegate.xxh3 import feature_key, missing_key, out_of_vocabulary_key  # noqa: E402
@@ -80,3 +81,40 @@ def test_keys_that_are_not_admitted_have_the_out_of_vocabulary_row():
     assert admitted.rows([3, 5], "v", 7).tolist() == [[1, 2], [0, 0]]  # its initialiser
     assert feature().oov_key == out_of_vocabulary_key("f")
     assert feature(hash_buckets=9).oov_key == out_of_vocabulary_key("f") % 9
+
+
+def named(**columns):
+    """An export that has only its features: user, item (ids) and price (a number); columns of other names."""
+    export = Export.__new__(Export)
+    export.id_features = {n: IdFeature({"name": n, "column": columns.get(n, n), "table": "t", "salt": n}) for n in ("user", "item")}
+    export.numeric_features = {"price": NumericFeature({"name": "price", "numeric": {"transform": "NONE", "missing_value": 0}})}
+    return export
+
+
+@pytest.mark.parametrize("names", [set(), {"user"}, {"user", "item", "price", "clicked", "user_2", "prize"}, {"user", "price", "day", None},
+                                   {"user", "item", "price", "user id"}])
+def test_other_columns_of_a_file_are_passed_over(names):
+    named(user="user id")._check_names(names)
+
+
+@pytest.mark.parametrize("names,words", [
+    ({"user", "itm"}, r'no feature "itm" \(did you mean "item"\?\); the model has user, item, price'),
+    ({"user", "Item"}, 'did you mean "item"'),
+    ({"day", "hour"}, "no feature of the model in .*; it has user, item, price"),
+    ({"user id", "item"}, 'no feature "user id": it is the column of feature "user"'),
+])
+def test_a_name_that_would_leave_a_feature_missing_by_mistake_is_refused(names, words):
+    with pytest.raises(KeyError, match=words):
+        named(user="user id")._check_names(names)
+
+
+@pytest.mark.parametrize("value", ["cheap", "nan", "inf", [1.0], {}])
+def test_a_number_that_is_none_is_refused_by_row_and_feature(value):
+    number = NumericFeature({"name": "price", "numeric": {"transform": "NONE", "missing_value": 0}})
+    bucket = IdFeature({"name": "price", "table": "t", "salt": "p", "numeric": {"transform": "LOG2_BUCKET"}})
+    for f in (number, bucket) if isinstance(value, str) else (number,):
+        with pytest.raises(ValueError, match=r'rows\[4097\]: feature "price": .* is no finite number'):
+            f.columns(["3.5", value], first=4096)
+    assert number.columns(["3.5"]).tolist() == [3.5]
+    with pytest.raises(TypeError, match=r'rows\[1\]: feature "f": an id is a text or an integer, not 3.5'):
+        feature().columns(["a", 3.5])

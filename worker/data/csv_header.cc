@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<std::string>> Names(const std::string& file, char del
     names.emplace_back(field);
     if (field.empty()) return Bad(file, absl::StrCat("column ", names.size(), " has no name (a file without a header needs csv { header: false column: [...] } in data)"));
     if (!seen.insert(names.back()).second) {
-      return Bad(file, absl::StrCat(Quoted(field), " is there twice"));
+      return Bad(file, absl::StrCat(Quoted(field), " is there twice (a file without a header needs csv { header: false column: [...] } in data)"));
     }
   }
   return names;

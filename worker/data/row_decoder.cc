@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "worker/data/decoder_columns.h"
 
@@ -51,6 +52,20 @@ absl::Status RowCollector::Add(const Row& row, const RowStream& stream, Batch* b
   return AddBad(row, stream);
 }
 
+std::string RowCollector::FormatProblem() const {
+  if (!schema_->csv.names.empty()) {  // what is said of one column leaves the format as it is
+    for (const DataSchema::Label& label : schema_->labels) {
+      if (!absl::StartsWith(what_, label.name + ": ")) continue;
+      return absl::StrCat("can be used: the label's column must hold numbers",
+                          label.unit_interval ? " from 0 to 1, as 0 and 1 for no and yes" : "");
+    }
+    if (absl::EndsWith(what_, " is no number")) {
+      return "can be used: this column must hold numbers (a feature of texts has no `numeric`)";
+    }
+  }
+  return absl::StrCat("is what data.format says (", FormatHint(schema_->format), ")");
+}
+
 absl::Status RowCollector::AddBad(const Row& row, const RowStream& stream) {
   ++bad_;
   const std::string where =
@@ -59,8 +74,7 @@ absl::Status RowCollector::AddBad(const Row& row, const RowStream& stream) {
   absl::Status s = bad_lines_->Add(where, what_);
   if (good_ == 0 && (!s.ok() || bad_ == kWrongFormatLines)) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": ", what_, "; none of the ", bad_,
-                                                   " lines read so far is what data.format says (",
-                                                   FormatHint(schema_->format), ")"));
+                                                   " lines read so far ", FormatProblem()));
   }
   return s;
 }

@@ -54,6 +54,7 @@ class RowCollector {
 
  private:
   absl::Status AddBad(const Row& row, const RowStream& stream);
+  std::string FormatProblem() const;  // what the lines should be, where none was good
 
   const std::shared_ptr<const DataSchema> schema_;
   const std::unique_ptr<RowDecoder> decoder_;

@@ -5,14 +5,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/job_config/job_config.h"
 #include "worker/data/stream_reader.h"
 
 namespace tidegate {
 namespace {
 constexpr size_t kChunkBytes = 256 << 10;
+constexpr size_t kNamesCompared = 10000;
 }  // namespace
 
 LineReader::LineReader(std::unique_ptr<ByteReader> input, uint64_t begin, uint64_t end)
@@ -218,6 +222,27 @@ absl::StatusOr<uint64_t> GeneratedRows::Skip(uint64_t rows) {
   return n;
 }
 
+std::string MissingFileHint(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path folder = fs::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (folder.native().find_first_of("*?[") != std::string::npos) return "";
+  if (!fs::is_directory(folder, error)) {
+    while (folder.has_parent_path() && !fs::is_directory(folder.parent_path(), error)) folder = folder.parent_path();
+    return absl::StrCat(" (there is no folder ", folder.native(), ")");
+  }
+  const std::string name = fs::path(path).filename().native();
+  if (name.find_first_of("*?[") != std::string::npos) return "";
+  std::vector<std::string> names;
+  for (fs::directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error), end; !error && entry != end && names.size() < kNamesCompared;
+       entry.increment(error)) {
+    if (entry->is_regular_file(error)) names.push_back(entry->path().filename().native());
+  }
+  std::sort(names.begin(), names.end());
+  return DidYouMean(name, names);
+}
+
 absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::string>& patterns) {
   if (patterns.empty()) return absl::InvalidArgumentError("no files: set data.train.files");
   std::vector<std::string> files;
@@ -236,7 +261,7 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::stri
     }
     globfree(&found);
     if (code == GLOB_NOMATCH) {
-      return absl::NotFoundError(absl::StrCat(pattern, ": no such file"));
+      return absl::NotFoundError(absl::StrCat(pattern, ": no such file", MissingFileHint(pattern)));
     }
     if (code != 0) return absl::UnavailableError(absl::StrCat(pattern, ": cannot be read"));
   }

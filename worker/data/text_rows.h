@@ -104,4 +104,8 @@ class GeneratedRows final : public RowStream {
 // single empty file. An index into the result is Split.source and Row.source.
 absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::vector<std::string>& patterns);
 
+// Of a name that matches nothing: " (did you mean \"x\"?)" by the names in its folder, the part of its path that is not
+// there, or "".
+std::string MissingFileHint(const std::string& path);
+
 }  // namespace tidegate

@@ -227,6 +227,11 @@ class Planner {
   bool Lookup(const std::string& block, const std::string& input, LookupPlan* lookup) {
     const std::string at = absl::StrCat("block \"", block, "\": input \"", input, "\" ");
     const size_t dot = input.find('.');
+    if (dot == std::string::npos && HasFeature(input)) {
+      problems_.push_back(absl::StrCat(at, "is an id feature: name a part of its row, \"", input,
+                                       ".PART\", or make it a number: numeric { } and no table"));
+      return false;
+    }
     if (dot == std::string::npos) {
       problems_.push_back(absl::StrCat(at, "is no block, numeric feature or \"table.part\"",
                                        DidYouMean(input, LeafNames())));
@@ -274,6 +279,10 @@ class Planner {
       if (config_.table(i).name() == name) return i;
     }
     return -1;
+  }
+  bool HasFeature(const std::string& name) const {
+    return std::any_of(config_.feature().begin(), config_.feature().end(),
+                       [&](const FeatureConfig& f) { return f.name() == name && !(f.has_numeric() && !f.has_table()); });
   }
   const FeatureConfig& FeatureNamed(const std::string& name) const {
     return *std::find_if(config_.feature().begin(), config_.feature().end(),

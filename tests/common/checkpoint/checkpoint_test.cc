@@ -165,6 +165,20 @@ TEST_CASE("a manifest round-trips, and a changed or cut one is refused") {
   CHECK(absl::IsFailedPrecondition(ReadManifest(files, "c").status()));
 }
 
+TEST_CASE("a folder of checkpoints that is taken for one names the newest in it") {
+  FakeFileSystem files;
+  Folder folder;
+  for (const auto& [name, number] : std::vector<std::pair<std::string, uint64_t>>{{"ck/epoch-00009", 2}, {"ck/clock-7", 3}, {"ck/epoch-00001", 1}}) {
+    folder.manifest.set_number(number);
+    REQUIRE(WriteManifest(files, name, folder.manifest).ok());
+  }
+  files.files["ck/epoch-00010/MANIFEST"] = "cut";
+  files.files["ck/epoch-00011/shard-0"] = "no manifest yet";
+  const std::string message(ReadManifest(files, "ck").status().message());
+  CHECK_THAT(message, Catch::EndsWith("no ck/MANIFEST; the newest complete one in it is ck/clock-7"));
+  CHECK_THAT(std::string(ReadManifest(files, "ck/epoch-00011").status().message()), Catch::EndsWith("no ck/epoch-00011/MANIFEST"));
+}
+
 TEST_CASE("files are verified against the manifest before use") {
   Folder folder;
   REQUIRE(folder.Open().ok());

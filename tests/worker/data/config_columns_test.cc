@@ -35,6 +35,24 @@ TEST_CASE("many missing columns are one problem") {
   CHECK(e == "feature \"a\" and 3 more (to \"d\"): column: " + file + ":1 has none of theirs (\"a\" to \"d\"); it has click;a;b;c;d");
 }
 
+TEST_CASE("a first line that names nothing of the job: another delimiter, or no header") {
+  const std::string features = "feature { name: \"user\" } feature { name: \"item\" }";
+  const auto with = [&](const char* name, const char* text, const char* csv = "") {
+    return Problems("train { files: '" + WriteFile(name, text) + "' } " + csv, features);
+  };
+  const std::string semicolons = with("delimiter.csv", "click;user;item\n1;2;3\n");
+  CHECK(semicolons.find("has no column \"user\"") != std::string::npos);
+  CHECK(semicolons.find("data.csv: ") != std::string::npos);
+  CHECK(semicolons.find("write csv { delimiter: \";\" }") != std::string::npos);
+  CHECK(with("tabs.csv", "x,y\tclick\n").find("write csv { delimiter: \"\\t\" }") != std::string::npos);
+  CHECK(with("commas.csv", "click,user,item\n", "csv { delimiter: ';' }").find("delimiter: \",\" }") != std::string::npos);
+  const std::string bare = with("no_header.csv", "1,u7,i12\n");
+  CHECK(bare.find("write csv { header: false column: [...] }") != std::string::npos);
+  CHECK(bare.find("delimiter") == std::string::npos);
+  CHECK(with("one.csv", "1,user,i12\n").find("data.csv: ") == std::string::npos);
+  CHECK(with("written.csv", "1,u7,i12\n", "csv { column: ['click', 'user', 'item'] }").find("write csv { header: false") != std::string::npos);
+}
+
 TEST_CASE("a header that cannot be read is a problem of its files") {
   const std::string file = WriteFile("twice.csv", "a,a\n");
   CHECK(Problems("train { files: '" + file + "' }", "").find("data.train.files: " + file + ":1: the header: \"a\" is there twice") == 0);

@@ -50,6 +50,21 @@ class Lines final : public RowStream {
   size_t next_ = 0;
 };
 
+// What a job says at once, with no bad line allowed.
+std::string FirstBadLine(const std::string& config, const std::string& line) {
+  const auto schema = DataSchema::Compile(ConfigOf(config));
+  REQUIRE(schema.ok());
+  BadLines bad(0);
+  ReadStats stats;
+  RowCollector collector(std::make_shared<const DataSchema>(*schema), {}, &bad, &stats);
+  Batch batch;
+  collector.Prepare(&batch);
+  Lines lines({line});
+  Row row;
+  REQUIRE(*lines.Next(&row));
+  return std::string(collector.Add(row, lines, &batch).message());
+}
+
 DecoderParts Sampler(const std::vector<std::string>& training, uint64_t seed) {
   const auto schema = DataSchema::Compile(ConfigOf(kPairs));
   REQUIRE(schema.ok());
@@ -227,6 +242,18 @@ TEST_CASE("a leave-one-out line is a positive and its given negatives, in one gr
     CHECK_FALSE(f.what.empty());
     CheckConsistent(f, 4);
   }
+}
+
+TEST_CASE("where no line is good, a bad column and a bad format are told apart") {
+  const std::string column = "the label's column must hold numbers";
+  for (const char* label : {"no", "7"}) {
+    CHECK_THAT(FirstBadLine(kCsv, std::string(label) + ",u1,a,1,1,q,1,0"), Catch::Contains(column + " from 0 to 1"));
+  }
+  CHECK_THAT(FirstBadLine(kCsv, "1,u1,a,1,1,q,1,yes"), Catch::Contains(column));
+  CHECK_THAT(FirstBadLine(kCsv, "1,u1,a,cheap,1,q,1,0"),
+             Catch::Contains("price: \"cheap\" is no number; none of the 1 lines read so far can be used: this column"));
+  CHECK_THAT(FirstBadLine(kCsv, "1,u1"), Catch::Contains("is what data.format says (CSV"));
+  CHECK_THAT(FirstBadLine("data { format: CRITEO_TSV } model { task { } }", "yes"), Catch::Contains("is what data.format says (CRITEO_TSV"));
 }
 
 }  // namespace tidegate

@@ -166,4 +166,15 @@ TEST_CASE("globs are sorted, what matches nothing or holds nothing is an error")
   CHECK(absl::IsInvalidArgument(ExpandFiles({}).status()));
 }
 
+TEST_CASE("a file that is not there: the nearest name in its folder, or the folder that is missing") {
+  WriteFile("clicks-train.csv", "x\n");
+  const std::string dir = TempDir();
+  CHECK(MissingFileHint(dir + "/click-train.csv") == " (did you mean \"clicks-train.csv\"?)");
+  CHECK_THAT(std::string(ExpandFiles({dir + "/clicks_train.csv"}).status().message()), Catch::EndsWith("(did you mean \"clicks-train.csv\"?)"));
+  CHECK(MissingFileHint(dir + "/nothing-like-it-at-all.parquet") == "");
+  CHECK(MissingFileHint(dir + "/click-trai?.csv") == "");
+  CHECK(MissingFileHint(dir + "/no/such/train.csv") == " (there is no folder " + dir + "/no)");
+  CHECK(MissingFileHint("no-such-folder/train.csv") == " (there is no folder no-such-folder)");
+}
+
 }  // namespace tidegate

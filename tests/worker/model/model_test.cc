@@ -235,6 +235,8 @@ TEST_CASE("all that is wrong with a graph is said at once") {
   Has(e, "needs its own output: c <- d <- c");
   Has(e, "logit \"nope\" is no block");
   CHECK(std::count(e.begin(), e.end(), '\n') == 3);
+  Has(ErrorOf(R"(block { name: "b" linear { in: "C1" } } task { logit: "b" })"),
+      "input \"C1\" is an id feature: name a part of its row, \"C1.PART\", or make it a number: numeric { }");
   const std::string shapes = ErrorOf(R"(block { name: "a" fm { in: ["emb.v", "emb.w"] } } block { name: "b" mul { in: ["C1.v", "emb.v"] } }
     block { name: "z" linear { in: ["a", "b"] } } task { logit: "z" })");
   Has(shapes, "block \"a\": ");
