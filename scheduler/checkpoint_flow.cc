@@ -69,9 +69,12 @@ void ClusterState::BeginCheckpoint(TimeMs now, Clock cut_clock, SchedulerEffects
     std::snprintf(name, sizeof(name), "clock-%012lld", static_cast<long long>(state_.checkpoint_clock()));
   }
   saving->set_name(name);
-  // By command there may be two at one clock: a complete one is never written over.
+  // By command there may be two at one clock: a complete one is never written over. Nor is one that failed just
+  // now: its folder is being removed.
   const auto& records = state_.checkpoints();
-  if (std::any_of(records.begin(), records.end(), [&](const CheckpointRecord& r) { return r.folder() == FolderOf(*saving); })) {
+  const bool failed_before = state_.checkpoint_failed() != 0 && state_.checkpoint_failed() + 1 == saving->number();
+  if (failed_before || std::any_of(records.begin(), records.end(),
+                                   [&](const CheckpointRecord& r) { return r.folder() == FolderOf(*saving); })) {
     saving->set_name(absl::StrCat(name, "-", saving->number()));
   }
   Command command;
@@ -193,7 +196,7 @@ bool ClusterState::KeepsBest() const {
   return options_.job.train().has_stop() && options_.job.train().stop().keep() == EarlyStop::BEST;
 }
 
-void ClusterState::CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects) {
+void ClusterState::CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects, bool again) {
   const SavingRecord saving = state_.saving();
   const std::string folder = FolderOf(saving);
   state_.clear_saving();
@@ -204,6 +207,7 @@ void ClusterState::CheckpointFailed(TimeMs now, const std::string& why, Schedule
   effects->remove_checkpoints.push_back(folder);
   effects->persist = true;
   const std::string what = absl::StrCat("the checkpoint ", folder, " could not be made: ", why);
+  if (again) return Event(now, absl::StrCat(what, state_.phase() == SAVING ? "; it is made again" : "; the job goes on"), effects);
   if (state_.phase() == SAVING && saving.progress().phase() == SAVING) {
     if (state_.last_epoch()) return Fail(now, what, effects);  // it is the job's result
     Event(now, absl::StrCat(what, "; the job goes on"), effects);

@@ -146,6 +146,7 @@ SchedulerEffects ClusterState::Finish(TimeMs now, SchedulerEffects effects) {
   const int rounds_max = 8;  // an answer may free work or complete a group; the rest waits for a tick
   for (int round = 0; round < rounds_max; ++round) {
     Advance(now, &effects);
+    if (replan_) AdvanceReplicas(now, &effects);
     const size_t before = effects.replies.size();
     AnswerWorkPolls(now, &effects);
     if (effects.replies.size() == before) break;
@@ -165,9 +166,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
     Refuse(token, absl::InvalidArgumentError("Join: role must be SERVER or WORKER"), &effects);
     return Finish(now, std::move(effects));
   }
-  if (!IsShortLine(request.name()) || !IsShortLine(request.address())) {
+  if (!IsShortLine(request.name()) || !IsShortLine(request.address()) || !IsShortLine(request.zone())) {
     Refuse(token,
-           absl::InvalidArgumentError(absl::StrCat("Join: name and address are lines of at most ",
+           absl::InvalidArgumentError(absl::StrCat("Join: name, address and zone are lines of at most ",
                                                    kNameBytesMax, " bytes")),
            &effects);
     return Finish(now, std::move(effects));
@@ -191,24 +192,21 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
         Refuse(token, absl::InvalidArgumentError("Join: a server needs its address"), &effects);
         return Finish(now, std::move(effects));
       }
-      if (state_.routing().epoch() != 0) {
-        return refuse(absl::StrCat("the job's shards are placed on ",
-                                   Counted(static_cast<uint64_t>(state_.routing().servers_size()), "server"),
-                                   " already: servers cannot join a running job in this "
-                                   "version; set cluster.servers before the job starts"));
-      }
       if (const MemberRecord* old = membership_.FindActiveServer(request.address())) {
         RemoveMember(now, old->member().incarnation(), MemberRecord::DEAD,
                      "another process joined with its address", &effects);
       }
-      if (membership_.CountActive(SERVER) >= std::max(1u, options_.job.cluster().servers())) {
-        return refuse(absl::StrCat("the job has its ", Counted(options_.job.cluster().servers(), "server"),
-                                   " (cluster.servers) already"));
+      if (state_.routing().epoch() != 0 && !Elastic() && !Ended()) {
+        return refuse(absl::StrCat("the job's shards are placed on ",
+                                   Counted(static_cast<uint64_t>(state_.routing().servers_size()), "server"),
+                                   " already: servers cannot join a running job of one copy in this "
+                                   "version; set cluster.servers before the job starts"));
       }
     }
     record = membership_.Add(request);
     soft_[record->member().incarnation()].advanced_at = now;
     told_no_workers_ = false;
+    replan_ = true;
     Event(now, absl::StrCat(DescribeMember(record->member()), " joined"), &effects);
   }
   detector_.Heard(record->member().incarnation(), now);
@@ -219,6 +217,11 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
   response.set_heartbeat_interval_ms(static_cast<uint32_t>(options_.heartbeat_interval_ms));
   response.set_lease_ms(static_cast<uint32_t>(options_.lease_ms));
   for (uint64_t bytes : PlannedFileBytes(options_.train_splits)) response.add_train_file_bytes(bytes);
+  if (request.role() == SERVER) {
+    response.set_grant_ms(static_cast<uint32_t>(std::max<TimeMs>(1, options_.lease_ms / 6)));
+    response.set_learning_rate_scale(state_.phase() == ADJUSTING ? state_.next_lr_scale() : state_.lr_scale());
+    if (state_.routing().epoch() != 0) *response.mutable_tables() = state_.tables();
+  }
   Reply(token, std::move(response), &effects);
   return Finish(now, std::move(effects));
 }
@@ -301,14 +304,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const StopJob
 SchedulerEffects ClusterState::Tick(TimeMs now) {
   SchedulerEffects effects;
   CountTime(now);
-  for (Incarnation member : detector_.Tick(now)) {
-    if (membership_.FindActive(member) == nullptr) {
-      detector_.Forget(member);
-      continue;
-    }
-    RemoveMember(now, member, MemberRecord::DEAD,
-                 absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms"), &effects);
-  }
+  RemoveMembers(now, FindDead(now), MemberRecord::DEAD, &effects);
+  CheckLinks(now, &effects);
+  AdvanceReplicas(now, &effects);
   CheckStalls(now, &effects);
   CloseProgressive(options_.progressive_window_ms, &effects);
   return Finish(now, std::move(effects));
@@ -329,11 +327,29 @@ void ClusterState::CheckStalls(TimeMs now, SchedulerEffects* effects) {
   }
 }
 
-void ClusterState::RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
-                                const std::string& why, SchedulerEffects* effects) {
+void ClusterState::RemoveMembers(TimeMs now, const std::vector<Removal>& removals, MemberRecord::State state,
+                                 SchedulerEffects* effects) {
+  std::vector<Member> servers;
+  bool workers = false;
+  for (const Removal& removal : removals) {
+    const Member& member = membership_.FindActive(removal.member)->member();
+    if (member.role() == SERVER) servers.push_back(member);
+    workers = workers || member.role() == WORKER;
+    RemoveOne(now, removal, state, effects);
+  }
+  if (Ended()) return;
+  if (!servers.empty() && state_.routing().epoch() != 0) TakeOver(now, servers, effects);
+  if (workers && membership_.CountActive(WORKER) == 0 && state_.phase() != STARTING && !told_no_workers_) {
+    told_no_workers_ = true;
+    Event(now, "no workers are left: the job waits for new ones", effects);
+  }
+}
+
+void ClusterState::RemoveOne(TimeMs now, const Removal& removal, MemberRecord::State state, SchedulerEffects* effects) {
+  const Incarnation incarnation = removal.member;
   const Member member = membership_.FindActive(incarnation)->member();
   const char* verb = state == MemberRecord::LEFT ? " left" : " is dead";
-  std::string line = absl::StrCat(DescribeMember(member), verb, why.empty() ? "" : ": ", why);
+  std::string line = absl::StrCat(DescribeMember(member), verb, removal.why.empty() ? "" : ": ", removal.why);
   bool gave_back = false;
   if (member.role() == WORKER && !Ended()) {
     gave_back = options_.synchronous ? sync_.GiveBack(incarnation) : train_.GiveBack(incarnation);
@@ -354,22 +370,6 @@ void ClusterState::RemoveMember(TimeMs now, Incarnation incarnation, MemberRecor
     soft_.erase(soft);
   }
   Event(now, line, effects);
-  if (Ended()) return;
-  if (member.role() == SERVER && state_.routing().epoch() != 0) {
-    const auto& primary = state_.routing().primary();
-    Fail(now,
-         absl::StrCat(DescribeMember(member), " at ", member.address(), verb, " with ",
-                      std::count(primary.begin(), primary.end(), incarnation), " of ",
-                      state_.routing().shards(),
-                      " shards; without replicas they are lost: start the job again",
-                      state_.checkpoint().empty() ? "" : "; its newest checkpoint is ",
-                      state_.checkpoint()),
-         effects);
-  } else if (member.role() == WORKER && membership_.CountActive(WORKER) == 0 &&
-             state_.phase() != STARTING && !told_no_workers_) {
-    told_no_workers_ = true;
-    Event(now, "no workers are left: the job waits for new ones", effects);
-  }
 }
 
 bool ClusterState::Drained() const {

@@ -16,10 +16,12 @@
 // end_of_data gives the rest back; with next_step 0 it stands for all of the range. A worker that asks
 // with live = false while it holds a SyncRange gives it back.
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -36,6 +38,7 @@
 #include "scheduler/failure_detector.h"
 #include "scheduler/membership.h"
 #include "scheduler/metrics_record.h"
+#include "scheduler/policy/replication.h"
 #include "scheduler/progressive_windows.h"
 #include "scheduler/work_queue.h"
 #include "scheduler/sync_plan.h"
@@ -67,7 +70,7 @@ struct SchedulerOptions {
 using SchedulerResponse =
     std::variant<std::monostate, JoinResponse, DeclareTablesResponse, HeartbeatResponse,
                  AcquireWorkResponse, LeaveResponse, GetRoutingResponse, GetStatusResponse,
-                 StopJobResponse, SaveCheckpointResponse>;
+                 StopJobResponse, SaveCheckpointResponse, DrainResponse>;
 
 struct SchedulerReply {
   CallToken token;
@@ -109,6 +112,7 @@ class ClusterState {
   SchedulerEffects Handle(TimeMs now, CallToken token, const GetStatusRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const StopJobRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const SaveCheckpointRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const DrainRequest& request);
 
   // Failure detection and the ends of long polls; every 25 to 100 ms. REQUIRES: now never goes back.
   SchedulerEffects Tick(TimeMs now);
@@ -144,6 +148,7 @@ class ClusterState {
     uint64_t answered_order = 0;  // its last answer, for a repeated call
     AcquireWorkResponse answer;
     int phase_told = -1;
+    Epoch routing_epoch = 0;  // newest that it said it knows
     TimeMs advanced_at = 0;  // when its clock last moved
     bool stall_told = false;
   };
@@ -179,8 +184,18 @@ class ClusterState {
     if (request.generation() != 0 && request.generation() != state_.generation()) return nullptr;
     return membership_.FindActive(request.incarnation());
   }
+  // Those that die at once are removed at once: none of them takes over for another.
+  struct Removal {
+    Incarnation member;
+    std::string why;
+  };
+  void RemoveMembers(TimeMs now, const std::vector<Removal>& removals, MemberRecord::State state,
+                     SchedulerEffects* effects);
   void RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
-                    const std::string& why, SchedulerEffects* effects);
+                    const std::string& why, SchedulerEffects* effects) {
+    RemoveMembers(now, {{incarnation, why}}, state, effects);
+  }
+  void RemoveOne(TimeMs now, const Removal& removal, MemberRecord::State state, SchedulerEffects* effects);
   void CheckStalls(TimeMs now, SchedulerEffects* effects);
 
   // job_flow.cc: from phase to phase.
@@ -200,6 +215,29 @@ class ClusterState {
   bool TrainingDone() const;
   // At staleness 0: how the data differs between readers or epochs. Empty: it does not.
   std::string DataDisagreement() const;
+
+  // replica_flow.cc, detection_flow.cc: who has copies of which shards (docs/decisions/0010-replication.md).
+  uint32_t Replicas() const { return std::max(1u, options_.job.cluster().replicas()); }
+  // Servers may come and go while the job runs.
+  bool Elastic() const { return Replicas() > 1; }
+  std::vector<ReplicaServer> ReplicaServers(TimeMs now) const;
+  ReplicationOptions PlanOptions() const;
+  void PlaceFirst(TimeMs now);
+  // Plans the next steps from `sets`; a table that differs from the newest is the next one.
+  void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
+  void TakeOver(TimeMs now, const std::vector<Member>& gone, SchedulerEffects* effects);
+  std::string LossOf(const Member& server, const std::vector<ShardId>& lost) const;
+  void StopWaitingFor(Incarnation server, PendingCommand* pending);
+  void NoteReplicaReports(TimeMs now, const HeartbeatRequest& request, const MemberRecord& member);
+  void TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets);
+  void AdvanceReplicas(TimeMs now, SchedulerEffects* effects);
+  bool IsDrained(const MemberRecord& member) const;
+  void FillReplicaStatus(GetStatusResponse* status) const;
+  // Members whose lease ran out, and servers that others do not reach.
+  std::vector<Removal> FindDead(TimeMs now);
+  bool LosesNothing(Incarnation server) const;
+  void CheckLinks(TimeMs now, SchedulerEffects* effects);
+  bool Suspected(TimeMs now, Incarnation server) const;
 
   // metrics_flow.cc: what goes to the metrics log.
   MetricsRecord Record(const char* kind, std::vector<MetricValue> values) const;
@@ -221,7 +259,8 @@ class ClusterState {
   bool AdvanceCheckpoint(TimeMs now, SchedulerEffects* effects);
   void OrderManifest(SchedulerEffects* effects);
   void TakeStock(SchedulerEffects* effects);
-  void CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects);
+  // `again`: one that the job cannot go on without is begun anew.
+  void CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects, bool again = false);
   void FillCheckpointStatus(CheckpointStatus* status) const;
 
   uint64_t NextLease() { return (state_.term() << 32) | ++leases_made_; }
@@ -259,6 +298,22 @@ class ClusterState {
   bool told_no_workers_ = false;
   uint64_t observed_samples_ = 0;  // by the workers' own counts; for the rate
   std::vector<std::pair<TimeMs, uint64_t>> rate_window_;
+  // Replicas: what was reported since the last tick, and what may not be planned now.
+  struct Filled {
+    Incarnation primary;
+    InSync report;
+  };
+  struct Reports {
+    TimeMs first, last;
+  };
+  std::vector<Filled> filled_;
+  std::vector<std::pair<ShardId, Incarnation>> refills_;
+  std::map<std::pair<ShardId, Incarnation>, Epoch> banned_copies_;  // until both ends know that epoch
+  std::map<Incarnation, std::map<Incarnation, Reports>> unreachable_;  // server -> by whom
+  std::map<std::pair<Incarnation, Incarnation>, TimeMs> banned_links_;  // primary, follower: until then
+  bool replan_ = true;
+  TimeMs planned_at_ = 0;
+  bool settling_ = false;  // copies are being made or moved: an event says when that ends
   const LearningRateSchedule schedule_;
   ProgressiveWindows progressive_;
   double progressive_since_ms_ = 0;  // of the epoch's training time

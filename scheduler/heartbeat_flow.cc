@@ -71,6 +71,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
     TakeWorkDone(now, incarnation, report, &effects);
   }
   TakeResults(now, incarnation, request, &effects);
+  NoteReplicaReports(now, request, *record);
   if (!request.fatal_error().empty()) {
     Fail(now, absl::StrCat(DescribeMember(record->member()), ": ", request.fatal_error()), &effects);
   }
@@ -79,6 +80,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   poll.request.clear_server_load();
   poll.request.clear_worker_load();
   poll.request.clear_progress();
+  poll.request.clear_in_sync();
+  poll.request.clear_unreachable();
+  poll.request.clear_refill();
   if (soft.heartbeat) {
     Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
   }
@@ -125,8 +129,10 @@ bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member
   return response.has_routing() || response.has_workers() || response.commands_size() > 0;
 }
 
-// Servers hear of the end when the last worker has: none of them loses its connection in mid-sentence.
+// Servers hear of the end when the last worker has: none of them loses its connection in mid-sentence. One that
+// is drained hears of it at once.
 Phase ClusterState::PhaseFor(const MemberRecord& member) const {
+  if (!Ended() && IsDrained(member)) return FINISHED;
   const bool early = state_.phase() == FINISHED && member.member().role() == SERVER &&
                      membership_.CountActive(WORKER) > 0;
   return early ? SAVING : state_.phase();
@@ -136,7 +142,8 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
                                               const MemberRecord& member) const {
   HeartbeatResponse response;
   response.set_phase(PhaseFor(member));
-  response.set_message(state_.message());
+  response.set_message(response.phase() == FINISHED && !Ended() ? "drained: its shards are on other servers"
+                                                                : state_.message());
   if (state_.routing().epoch() > request.routing_epoch()) {
     *response.mutable_routing() = state_.routing();
   }

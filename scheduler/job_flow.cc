@@ -14,7 +14,6 @@
 #include "scheduler/cluster_state.h"
 #include "scheduler/policy/checkpoint_policy.h"
 #include "scheduler/policy/epoch_policy.h"
-#include "scheduler/policy/placement.h"
 
 namespace tidegate {
 namespace {
@@ -124,13 +123,7 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
         membership_.CountActive(WORKER) < std::max(1u, cluster.workers())) {
       return false;
     }
-    RoutingTable* routing = state_.mutable_routing();
-    routing->set_epoch(1);
-    routing->set_shards(ChooseShardCount(cluster.shards(), static_cast<uint32_t>(servers.size())));
-    for (Incarnation server : PlaceShards(routing->shards(), servers)) routing->add_primary(server);
-    for (Incarnation server : servers) {
-      *routing->add_servers() = membership_.FindActive(server)->member();
-    }
+    PlaceFirst(now);
     Command command;
     *command.mutable_open_tables()->mutable_tables() = state_.tables();
     if (!state_.restored_from().empty()) {
@@ -142,8 +135,14 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
       *command.mutable_open_tables()->mutable_init() = options_.job.train().init_from();
     }
     SendCommand(std::move(command), state_.mutable_command());
-    Event(now, Counted(routing->shards(), "shard") + " placed on " + Counted(servers.size(), "server"),
-          effects);
+    std::string placed = Counted(state_.routing().shards(), "shard") + " placed on " + Counted(servers.size(), "server");
+    if (Replicas() > 1) {
+      absl::StrAppend(&placed, ", ", std::min<size_t>(Replicas(), servers.size()), " copies of each");
+      if (servers.size() < Replicas()) {
+        absl::StrAppend(&placed, "; degraded: cluster.replicas is ", Replicas(), ", until more servers join");
+      }
+    }
+    Event(now, placed, effects);
     return true;
   }
   if (!state_.command().answered()) return false;

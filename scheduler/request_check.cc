@@ -14,6 +14,8 @@ constexpr int kReportsMax = 64;             // of work or commands, in one call
 constexpr uint64_t kCountMax = 1ull << 48;  // of samples, lines, rows
 constexpr int kTablesMax = 4096;
 constexpr int kHistogramMax = 256;
+constexpr int kUnreachableMax = 4096;
+constexpr int kShardsMax = 65536;
 constexpr size_t kNameBytesMax = 256;
 constexpr size_t kTextBytesMax = 64 << 10;
 
@@ -70,6 +72,24 @@ absl::Status CheckLoad(const ServerLoad& load) {
   return absl::OkStatus();
 }
 
+absl::Status CheckReplicaReports(const HeartbeatRequest& request, Role role, uint32_t shards) {
+  if (role != SERVER && (request.in_sync_size() > 0 || request.refill_size() > 0)) {
+    return Bad("Heartbeat: member ", request.incarnation(), " is a worker, and speaks of copies of shards");
+  }
+  if (request.unreachable_size() > kUnreachableMax || request.in_sync_size() > kShardsMax ||
+      request.refill_size() > kShardsMax) {
+    return Bad("Heartbeat: member ", request.incarnation(), " speaks of ", request.unreachable_size(), " servers and ",
+               request.in_sync_size() + request.refill_size(), " copies");
+  }
+  for (const InSync& report : request.in_sync()) {
+    if (report.shard() >= shards) return Bad("Heartbeat: in_sync of shard ", report.shard(), " of ", shards);
+  }
+  for (const uint32_t shard : request.refill()) {
+    if (shard >= shards) return Bad("Heartbeat: refill of shard ", shard, " of ", shards);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckHeartbeat(const HeartbeatRequest& request, Role role, uint32_t shards) {
@@ -82,6 +102,7 @@ absl::Status CheckHeartbeat(const HeartbeatRequest& request, Role role, uint32_t
   if (request.results_size() > kReportsMax || request.progress_size() > kReportsMax) {
     return Bad("Heartbeat: more than ", kReportsMax, " reports");
   }
+  if (absl::Status s = CheckReplicaReports(request, role, shards); !s.ok()) return s;
   if (request.fatal_error().size() > kTextBytesMax) return Bad("Heartbeat: fatal_error is too long");
   for (const CommandResult& result : request.results()) {
     if (absl::Status s = CheckResult(result, shards); !s.ok()) return s;

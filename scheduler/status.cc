@@ -7,10 +7,10 @@
 namespace tidegate {
 namespace {
 
-std::string StateOf(const MemberRecord& record, bool live, bool asked) {
+std::string StateOf(const MemberRecord& record, bool drained, bool live, bool asked) {
   if (record.state() == MemberRecord::DEAD) return "dead";
   if (record.state() == MemberRecord::LEFT) return "left";
-  if (record.member().role() == SERVER) return "live";
+  if (record.member().role() == SERVER) return drained ? "drained" : record.draining() ? "draining" : "live";
   if (!asked) return "joining";
   return live ? "live" : "parked";
 }
@@ -104,11 +104,9 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
     if (member->alive()) {
       member->set_silent_ms(static_cast<uint32_t>(detector_.SilentMs(incarnation, now)));
     }
-    member->set_shards(static_cast<uint32_t>(std::count(
-        state_.routing().primary().begin(), state_.routing().primary().end(), incarnation)));
     const auto soft = soft_.find(incarnation);
     const bool known = soft != soft_.end();
-    member->set_state(StateOf(record, known && soft->second.live, known && soft->second.asked));
+    member->set_state(StateOf(record, IsDrained(record), known && soft->second.live, known && soft->second.asked));
     const auto gone = last_loads_.find(incarnation);
     if (!known && gone == last_loads_.end()) continue;
     if (record.member().role() == SERVER) {
@@ -122,6 +120,7 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
       *member->mutable_worker_load() = known ? soft->second.worker_load : gone->second.second;
     }
   }
+  FillReplicaStatus(&status);
   return status;
 }
 

@@ -40,7 +40,7 @@ RoutingTable NextTable(const RoutingTable& old, const ReplicaSets& sets, std::sp
     slots = std::max(slots, set.backups.size());
     replicated = replicated || set.joining != 0;
   }
-  replicated = replicated || slots > 0;
+  replicated = replicated || slots > 0 || old.shard_epoch_size() > 0;
   table.set_backup_slots(static_cast<uint32_t>(slots));
   table.mutable_primary()->Reserve(static_cast<int>(sets.size()));
   table.mutable_shard_epoch()->Reserve(static_cast<int>(sets.size()));
@@ -53,14 +53,15 @@ RoutingTable NextTable(const RoutingTable& old, const ReplicaSets& sets, std::sp
     table.add_primary(set.primary);
     // A table of one copy that never changed does not say it: its primaries are as of epoch 1.
     const Epoch before = i < old.shard_epoch_size() ? old.shard_epoch(i) : 1;
-    table.add_shard_epoch(same ? before : epoch);
     if (!replicated) continue;
+    table.add_shard_epoch(same ? before : epoch);
     for (size_t slot = 0; slot < slots; ++slot) {
       table.add_backups(slot < set.backups.size() ? set.backups[slot] : 0);
     }
     table.add_joining(set.joining);
   }
-  table.set_primary_epoch(promoted ? epoch : old.primary_epoch());
+  if (!replicated) return table;
+  table.set_primary_epoch(promoted ? epoch : std::max<Epoch>(1, old.primary_epoch()));
   table.set_worker_set_version(promoted ? worker_set_version : old.worker_set_version());
   return table;
 }

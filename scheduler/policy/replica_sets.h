@@ -26,7 +26,8 @@ using ReplicaSets = std::vector<ShardReplicas>;  // by shard
 ReplicaSets ReplicaSetsOf(const RoutingTable& table);
 
 // The table that follows `old` (epoch 0: none yet): its epoch, and where a shard's primary changed the shard's,
-// are the next. `backup_slots`: at least so many. `worker_set_version` counts where a primary changed.
+// are the next. `backup_slots`: at least so many. `worker_set_version` counts where a primary changed. A table
+// of one copy that never changed says nothing of replicas.
 RoutingTable NextTable(const RoutingTable& old, const ReplicaSets& sets, std::span<const Member> servers,
                        uint32_t backup_slots, uint64_t worker_set_version);
 

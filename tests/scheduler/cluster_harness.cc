@@ -35,6 +35,7 @@ ClusterHarness::ClusterHarness(HarnessOptions options)
   job.mutable_cluster()->set_servers(options_.servers);
   job.mutable_cluster()->set_workers(options_.workers);
   job.mutable_cluster()->set_shards(16);
+  if (options_.replicas > 1) job.mutable_cluster()->set_replicas(options_.replicas);
   job.mutable_model()->add_task()->set_name("click");
   scheduler_.config_fingerprint = 77;
   scheduler_.synchronous = options_.synchronous;
@@ -197,7 +198,32 @@ void ClusterHarness::Rejoin(int member) {
   m.unreported.clear();
   m.order = 0;
   m.samples = 0;
+  m.routing_epoch = m.worker_set_version = m.last_command = 0;
+  m.results.clear();
+  m.routing.Clear();
+  m.fills.clear();
   Join(member);
+}
+
+void ClusterHarness::Restart(int member) {
+  members_[member]->dead = members_[member]->ended = false;
+  Rejoin(member);
+}
+
+// As a primary: what the newest table has it fill.
+void ClusterHarness::TakeRouting(FakeMember& m, const RoutingTable& table) {
+  TG_CHECK(table.epoch() > m.routing.epoch());
+  m.routing = table;
+  std::map<uint32_t, FakeMember::Fill> fills;
+  for (int shard = 0; shard < table.joining_size(); ++shard) {
+    const Incarnation joining = table.joining(shard);
+    if (table.primary(shard) != m.incarnation || joining == 0) continue;
+    const auto old = m.fills.find(shard);
+    fills[shard] = old != m.fills.end() && old->second.server == joining
+                       ? old->second
+                       : FakeMember::Fill{joining, table.epoch(), now_ + options_.fill_ms};
+  }
+  m.fills = std::move(fills);
 }
 
 void ClusterHarness::Heartbeat(int member, uint64_t life) {
@@ -210,6 +236,15 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
   request.set_worker_set_version(m.worker_set_version);
   request.set_last_command(m.last_command);
   for (const auto& [id, result] : m.results) *request.add_results() = result;
+  for (const auto& [shard, fill] : m.fills) {
+    if (fill.ready_at > now_) continue;
+    InSync* report = request.add_in_sync();
+    report->set_shard(shard);
+    report->set_server(fill.server);
+    report->set_epoch(fill.epoch);
+  }
+  for (const Incarnation server : m.unreachable) request.add_unreachable(server);
+  request.mutable_refill()->Assign(m.refill.begin(), m.refill.end());
   if (m.role == WORKER) {
     request.mutable_worker_load()->set_clock(m.clock);
     request.mutable_worker_load()->set_samples_total(m.samples);
@@ -232,7 +267,10 @@ void ClusterHarness::TakeHeartbeat(FakeMember& m, const HeartbeatResponse& respo
   if (response.term() < m.term) return;
   m.term = response.term();
   m.phase = response.phase();
-  if (response.has_routing()) m.routing_epoch = response.routing().epoch();
+  if (response.has_routing() && response.routing().epoch() > m.routing_epoch) {
+    m.routing_epoch = response.routing().epoch();
+    if (m.role == SERVER) TakeRouting(m, response.routing());
+  }
   if (response.has_workers()) {
     m.worker_set_version = response.workers().version();
     m.workers = response.workers();

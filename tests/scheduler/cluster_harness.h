@@ -19,6 +19,8 @@ namespace tidegate {
 struct HarnessOptions {
   uint32_t servers = 2;
   uint32_t workers = 2;
+  uint32_t replicas = 1;
+  TimeMs fill_ms = 30;          // of one copy
   bool synchronous = false;
   uint32_t epochs = 2;
   uint32_t splits = 10;
@@ -55,6 +57,16 @@ class ClusterHarness {
     bool live = false;
     Clock clock = 0;
     uint64_t order = 0;
+    // Servers.
+    struct Fill {
+      Incarnation server;
+      Epoch epoch;  // that named it
+      TimeMs ready_at;
+    };
+    RoutingTable routing;
+    std::map<uint32_t, Fill> fills;
+    std::set<Incarnation> unreachable;  // it says so
+    std::vector<uint32_t> refill;       // as well
     uint64_t samples = 0;
     std::vector<WorkDone> unreported;
     std::optional<Work> work;
@@ -69,6 +81,7 @@ class ClusterHarness {
   int AddServer() { return Add(SERVER); }
   int AddWorker() { return Add(WORKER); }
   void Kill(int member) { members_[member]->dead = true; }
+  void Restart(int member);  // another process, empty, at the same address
   void Hang(int member) { members_[member]->hung = true; }  // heartbeats go on, work does not
   // Crash: what was not persisted is lost. Start: from the store.
   void CrashScheduler() { core_.reset(); }
@@ -111,6 +124,7 @@ class ClusterHarness {
   void Apply(SchedulerEffects effects);
   void Join(int member);
   void Heartbeat(int member, uint64_t life);
+  void TakeRouting(FakeMember& m, const RoutingTable& table);
   void TakeHeartbeat(FakeMember& m, const HeartbeatResponse& response);
   void DoCommand(FakeMember& m, const Command& command);
   void Acquire(int member, uint64_t life);

@@ -53,12 +53,16 @@ struct Cluster {
     for (const ReplicaServer& s : servers) members.emplace_back().set_incarnation(s.incarnation);
     if (table.epoch() != 0 && ReplicaSetsOf(table) == sets) return;
     const RoutingTable next = NextTable(table, sets, members, options.replicas - 1, 9);
-    for (int s = 0; s < next.primary_size(); ++s) {
+    bool right = true;
+    for (int s = 0; s < next.shard_epoch_size(); ++s) {
       const bool same = table.epoch() != 0 && table.primary(s) == next.primary(s);
-      REQUIRE(next.shard_epoch(s) == (same ? table.shard_epoch(s) : next.epoch()));
+      right = right && (next.shard_epoch(s) == (!same ? next.epoch() : table.shard_epoch_size() > 0 ? table.shard_epoch(s) : 1));
     }
-    const auto newest = *std::max_element(next.shard_epoch().begin(), next.shard_epoch().end());
-    REQUIRE(next.primary_epoch() == newest);
+    REQUIRE(right);
+    if (next.shard_epoch_size() > 0) {
+      const auto newest = *std::max_element(next.shard_epoch().begin(), next.shard_epoch().end());
+      REQUIRE(next.primary_epoch() == newest);
+    }
     const auto routing = Routing::FromProto(next);  // also: no server twice
     INFO(routing.status().message());
     REQUIRE(routing.ok());
@@ -273,7 +277,7 @@ TEST_CASE("a new server takes its part, of primaries too, and then nothing moves
 
 TEST_CASE("random histories: nothing in sync is invented, nothing is lost early, and all is repaired") {
   double worst = 0;
-  for (uint64_t seed = 1; seed <= 400; ++seed) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
     Random dice(seed * 7919);
     const uint32_t copies = 1 + static_cast<uint32_t>(dice.Below(3));
     const uint32_t n = 2 + static_cast<uint32_t>(dice.Below(7));
@@ -305,7 +309,10 @@ TEST_CASE("random histories: nothing in sync is invented, nothing is lost early,
       } else {
         if (what != 1) c.options.may_promote = dice.Below(4) != 0;
         c.Plan();
-        for (ShardId s = 0; s < c.sets.size(); ++s) REQUIRE(Includes(before[s], c.Promotable()[s]));
+        const auto after = c.Promotable();
+        bool grew = false;
+        for (ShardId s = 0; s < c.sets.size(); ++s) grew = grew || !Includes(before[s], after[s]);
+        REQUIRE_FALSE(grew);
       }
       c.Publish();
     }

@@ -71,6 +71,25 @@ TEST_CASE("a member reports what its role reports") {
   CHECK_FALSE(BeatPasses(WORKER, [](HeartbeatRequest* r) { r->add_results(); }));
 }
 
+TEST_CASE("what is said of copies is refused from a worker, of shards that are none, and in masses") {
+  HeartbeatRequest beat;
+  const auto ok = [&](Role role) { return CheckHeartbeat(beat, role, 16).ok(); };
+  beat.add_in_sync()->set_shard(15);
+  beat.add_refill(15);
+  beat.add_unreachable(3);
+  CHECK(ok(SERVER));
+  CHECK_FALSE(ok(WORKER));
+  beat.mutable_in_sync(0)->set_shard(16);
+  CHECK_FALSE(ok(SERVER));
+  beat.clear_in_sync();
+  beat.set_refill(0, 16);
+  CHECK_FALSE(ok(SERVER));
+  beat.clear_refill();
+  CHECK(ok(WORKER));
+  for (int i = 0; i < 4096; ++i) beat.add_unreachable(1);
+  CHECK_FALSE(ok(WORKER));
+}
+
 TEST_CASE("a result of work is refused where it does not belong to its steps") {
   Work work;
   work.mutable_sync()->set_first_step(10);

@@ -1,0 +1,110 @@
+// Which members are dead, and which servers do not reach each other.
+//
+// A server is dead when it was silent for a lease; earlier, when another member says that it cannot be reached and
+// it was silent for more than two heartbeats and a half; and when most workers have not reached it for a lease and
+// others have all of its shards. Two servers that are heard, and of which one has not reached the other for half a
+// lease, do not follow each other any more: an acknowledgement would wait for ever.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/cluster_state.h"
+
+namespace tidegate {
+namespace {
+
+constexpr int kLinkBanLeases = 10;
+
+}  // namespace
+
+bool ClusterState::Suspected(TimeMs now, Incarnation server) const {
+  return unreachable_.contains(server) || detector_.SilentMs(server, now) * 2 > options_.heartbeat_interval_ms * 3;
+}
+
+bool ClusterState::LosesNothing(Incarnation server) const {
+  const RoutingTable& table = state_.routing();
+  const int slots = static_cast<int>(table.backup_slots());
+  for (int shard = 0; shard < table.primary_size(); ++shard) {
+    if (table.primary(shard) != server) continue;
+    bool followed = false;
+    for (int i = shard * slots; i < (shard + 1) * slots; ++i) followed = followed || table.backups(i) != 0;
+    if (!followed) return false;
+  }
+  return true;
+}
+
+std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now) {
+  std::vector<Removal> dead;
+  std::set<Incarnation> named;
+  for (const Incarnation member : detector_.Tick(now)) {
+    if (membership_.FindActive(member) == nullptr) {
+      detector_.Forget(member);
+      continue;
+    }
+    named.insert(member);
+    dead.push_back({member, absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms")});
+  }
+  const TimeMs interval = options_.heartbeat_interval_ms;
+  for (auto it = unreachable_.begin(); it != unreachable_.end();) {
+    auto& [server, by] = *it;
+    const MemberRecord* record = membership_.FindActive(server);
+    std::erase_if(by, [&](const auto& report) {
+      return record == nullptr || now - report.second.last > 3 * interval || membership_.FindActive(report.first) == nullptr;
+    });
+    if (by.empty()) {
+      it = unreachable_.erase(it);
+      continue;
+    }
+    ++it;
+    if (named.contains(server)) continue;
+    const TimeMs silent = detector_.SilentMs(server, now);
+    if (silent * 2 > interval * 5) {
+      dead.push_back({server, absl::StrCat("silent for ", silent, " ms, and ",
+                                           DescribeMember(membership_.FindActive(by.begin()->first)->member()),
+                                           " does not reach it")});
+      continue;
+    }
+    size_t workers = 0;
+    for (const auto& [reporter, report] : by) {
+      const bool long_since = now - report.first > options_.lease_ms;
+      workers += long_since && membership_.FindActive(reporter)->member().role() == WORKER ? 1 : 0;
+    }
+    if (Elastic() && workers * 2 > membership_.CountActive(WORKER) && LosesNothing(server)) {
+      dead.push_back({server, absl::StrCat(workers, " of ", membership_.CountActive(WORKER),
+                                           " workers have not reached it for ", options_.lease_ms, " ms")});
+    }
+  }
+  return dead;
+}
+
+void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
+  if (!Elastic() || Ended() || state_.routing().epoch() == 0) return;
+  const size_t before = banned_links_.size();
+  std::erase_if(banned_links_, [&](const auto& ban) {
+    return now > ban.second || membership_.FindActive(ban.first.first) == nullptr ||
+           membership_.FindActive(ban.first.second) == nullptr;
+  });
+  replan_ = replan_ || banned_links_.size() != before;
+  for (const auto& [follower, by] : unreachable_) {
+    for (const auto& [primary, report] : by) {
+      const MemberRecord* record = membership_.FindActive(primary);
+      if (record->member().role() != SERVER || now - report.first < options_.lease_ms / 2) continue;
+      const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
+      ban->second = now + kLinkBanLeases * options_.lease_ms;
+      if (!fresh) continue;
+      ReplicaSets sets = ReplicaSetsOf(state_.routing());
+      size_t dropped = 0;
+      for (ShardId shard = 0; shard < sets.size(); ++shard) {
+        if (sets[shard].primary == primary && TakeOut(shard, follower, &sets)) ++dropped;
+      }
+      if (dropped == 0) continue;
+      Event(now, absl::StrCat(DescribeMember(record->member()), " does not reach ",
+                              DescribeMember(membership_.FindActive(follower)->member()), ", which followed ", dropped,
+                              " of its shards: their copies are made elsewhere"),
+            effects);
+      settling_ = true;
+      Publish(now, std::move(sets), effects);
+    }
+  }
+}
+
+}  // namespace tidegate
