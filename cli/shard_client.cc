@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "cli/status_client.h"
 #include "common/rpc/channel.h"
-#include "proto/scheduler_service.grpc.pb.h"
 #include "proto/shard_service.grpc.pb.h"
 
 namespace tidegate::cli {
@@ -29,11 +29,9 @@ absl::Status Named(const std::string& who, const grpc::Status& status) {
 }  // namespace
 
 absl::StatusOr<ClusterRouting> FetchRouting(const std::string& scheduler) {
-  auto stub = SchedulerService::NewStub(MakeControlChannel(scheduler));
-  grpc::ClientContext context;
-  SetDeadline(&context);
-  GetRoutingResponse response;
-  if (absl::Status s = Named("scheduler at " + scheduler, stub->GetRouting(&context, GetRoutingRequest(), &response)); !s.ok()) return s;
+  const auto answer = StatusClient(scheduler).Routing(1000 * kTimeoutSeconds);
+  if (!answer.ok()) return answer.status();
+  const GetRoutingResponse& response = *answer;
   if (response.tables().empty() || response.routing().epoch() == 0) {
     return absl::FailedPreconditionError("the job has no tables yet: it is still starting");
   }

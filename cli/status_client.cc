@@ -1,73 +1,79 @@
 #include "cli/status_client.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
 #include "common/host_port.h"
-#include "common/rpc/channel.h"
-#include "common/rpc/status.h"
-#include "proto/scheduler_service.grpc.pb.h"
+#include "common/rpc/scheduler_calls.h"
 
 namespace tidegate::cli {
 
-struct StatusClient::Impl {
-  std::string address;
-  std::unique_ptr<SchedulerService::Stub> stub;
+namespace {
+constexpr int kAttemptMs = 1000;  // where there are others to ask
+}  // namespace
 
-  absl::Status Named(const grpc::Status& status) const {
-    if (status.ok()) return absl::OkStatus();
-    if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+struct StatusClient::Impl {
+  explicit Impl(const std::string& scheduler) : address(scheduler), calls(scheduler) {}
+  const std::string address;
+  SchedulerCalls calls;
+
+  // One attempt; where there are several schedulers, until one has answered.
+  template <typename Request, typename Response>
+  absl::Status Call(SchedulerCalls::Method<Request, Response> method, const Request& request, Response* response, int timeout_ms) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    Backoff backoff(2);
+    for (;;) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+      const int attempt_ms = std::max<int>(1, calls.targets() > 1 ? std::min<int64_t>(left, kAttemptMs) : left);
+      const absl::Status status = calls.Send(method, request, response, SchedulerCalls::NewContext(attempt_ms));
+      if (status.ok() || !SchedulerCalls::IsRetryable(status) || calls.targets() == 1 || left <= attempt_ms) return Named(status);
+      calls.SleepOrStopped(std::min(backoff.Next(), std::chrono::milliseconds(left)));
+    }
+  }
+  absl::Status Named(const absl::Status& status) const {
+    if (status.ok()) return status;
+    if (absl::IsDeadlineExceeded(status)) {
       return absl::DeadlineExceededError(absl::StrCat("no scheduler answers at ", address));
     }
-    return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                        absl::StrCat("scheduler at ", address, ": ", status.error_message()));
+    return absl::Status(status.code(), absl::StrCat("scheduler at ", address, ": ", status.message()));
   }
 };
 
-namespace {
-void SetDeadline(grpc::ClientContext* context, int timeout_ms) {
-  context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
-  context->set_wait_for_ready(true);
-}
-}  // namespace
-
 absl::Status CheckAddress(const std::string& scheduler) {
-  auto at = SplitHostPort(scheduler);
-  if (at.ok() && at->port != 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--scheduler=", scheduler, ": ", at.ok() ? "port 0 cannot be reached" : std::string(at.status().message())));
+  const absl::Status s = SplitAddresses(scheduler).status();
+  return s.ok() ? s : absl::InvalidArgumentError(absl::StrCat("--scheduler=", scheduler, ": ", s.message()));
 }
 
-StatusClient::StatusClient(const std::string& scheduler) : impl_(std::make_unique<Impl>()) {
-  impl_->address = scheduler;
-  impl_->stub = SchedulerService::NewStub(MakeControlChannel(scheduler));
-}
+StatusClient::StatusClient(const std::string& scheduler) : impl_(std::make_unique<Impl>(scheduler)) {}
 StatusClient::~StatusClient() = default;
 
 absl::StatusOr<GetStatusResponse> StatusClient::Get(int timeout_ms) const {
-  grpc::ClientContext context;
-  SetDeadline(&context, timeout_ms);
   GetStatusResponse response;
-  if (absl::Status s = impl_->Named(impl_->stub->GetStatus(&context, GetStatusRequest(), &response)); !s.ok()) return s;
+  const absl::Status s = impl_->Call(&SchedulerService::Stub::GetStatus, GetStatusRequest(), &response, timeout_ms);
+  if (!s.ok()) return s;
+  return response;
+}
+
+absl::StatusOr<GetRoutingResponse> StatusClient::Routing(int timeout_ms) const {
+  GetRoutingResponse response;
+  const absl::Status s = impl_->Call(&SchedulerService::Stub::GetRouting, GetRoutingRequest(), &response, timeout_ms);
+  if (!s.ok()) return s;
   return response;
 }
 
 absl::StatusOr<uint64_t> StatusClient::SaveCheckpoint(int timeout_ms) const {
-  grpc::ClientContext context;
-  SetDeadline(&context, timeout_ms);
   SaveCheckpointResponse response;
-  absl::Status s = impl_->Named(impl_->stub->SaveCheckpoint(&context, SaveCheckpointRequest(), &response));
+  const absl::Status s = impl_->Call(&SchedulerService::Stub::SaveCheckpoint, SaveCheckpointRequest(), &response, timeout_ms);
   if (!s.ok()) return s;
   return response.number();
 }
 
 absl::Status StatusClient::Stop(const std::string& reason, int timeout_ms) const {
-  grpc::ClientContext context;
-  SetDeadline(&context, timeout_ms);
   StopJobRequest request;
   request.set_reason(reason);
   StopJobResponse response;
-  return impl_->Named(impl_->stub->StopJob(&context, request, &response));
+  return impl_->Call(&SchedulerService::Stub::StopJob, request, &response, timeout_ms);
 }
 
 }  // namespace tidegate::cli

@@ -1,5 +1,5 @@
 #pragma once
-// Status, checkpoint and stop over SchedulerService. Thread-safe.
+// Status, routing, checkpoint and stop over SchedulerService. Thread-safe.
 
 #include <memory>
 #include <string>
@@ -9,15 +9,17 @@
 
 namespace tidegate::cli {
 
-// INVALID_ARGUMENT: --scheduler is no HOST:PORT that can be reached.
+// INVALID_ARGUMENT: --scheduler is no HOST:PORT that can be reached, nor several by commas.
 absl::Status CheckAddress(const std::string& scheduler);
 
 class StatusClient {
  public:
   explicit StatusClient(const std::string& scheduler);
   ~StatusClient();
-  // One attempt each; UNAVAILABLE or DEADLINE_EXCEEDED name the scheduler's address.
+  // One attempt each, or, of several schedulers, until the one that leads has answered; UNAVAILABLE or
+  // DEADLINE_EXCEEDED name the addresses.
   absl::StatusOr<GetStatusResponse> Get(int timeout_ms) const;
+  absl::StatusOr<GetRoutingResponse> Routing(int timeout_ms) const;
   // The number of the checkpoint that will be made.
   absl::StatusOr<uint64_t> SaveCheckpoint(int timeout_ms) const;
   absl::Status Stop(const std::string& reason, int timeout_ms) const;

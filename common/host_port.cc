@@ -1,7 +1,10 @@
 #include "common/host_port.h"
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace tidegate {
 
@@ -27,6 +30,19 @@ absl::StatusOr<HostPort> SplitHostPort(const std::string& address) {
 std::string JoinHostPort(const std::string& host, int port) {
   const bool v6 = host.find(':') != std::string::npos;
   return v6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+}
+
+absl::StatusOr<std::vector<std::string>> SplitAddresses(const std::string& addresses) {
+  std::vector<std::string> out = absl::StrSplit(addresses, ',');
+  for (auto address = out.begin(); address != out.end(); ++address) {
+    const auto at = SplitHostPort(*address);
+    if (!at.ok()) return at.status();
+    if (at->port == 0) return absl::InvalidArgumentError(absl::StrCat("\"", *address, "\": port 0 cannot be reached"));
+    if (std::find(out.begin(), address, *address) != address) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", *address, "\" is named twice"));
+    }
+  }
+  return out;
 }
 
 }  // namespace tidegate

@@ -1,7 +1,8 @@
 #pragma once
-// "HOST:PORT", "[v6]:PORT". Functions only.
+// "HOST:PORT", "[v6]:PORT", and lists of them. Functions only.
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -15,5 +16,7 @@ struct HostPort {
 // INVALID_ARGUMENT: no port, one out of range, or an IPv6 address without brackets.
 absl::StatusOr<HostPort> SplitHostPort(const std::string& address);
 std::string JoinHostPort(const std::string& host, int port);
+// "HOST:PORT" or several, by commas, that can be called: no port 0, none twice.
+absl::StatusOr<std::vector<std::string>> SplitAddresses(const std::string& addresses);
 
 }  // namespace tidegate

@@ -126,7 +126,7 @@ absl::Status MemberLink::Impl::Join() {
   const auto start = SteadyClock::now();
   const auto deadline = start + std::chrono::seconds(options_.join_timeout_s);
   auto next_log = start + milliseconds(1000);
-  Backoff backoff;
+  Backoff backoff(calls_.targets());
   for (;;) {
     JoinResponse response;
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - SteadyClock::now());
@@ -247,6 +247,8 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
 
 int MemberLink::Impl::HeartbeatTimeoutMs() const {
   int grace_ms = kLongPollGraceMs;
+  // One that hangs must not keep this member from the others until its lease there has run out.
+  if (calls_.targets() > 1) grace_ms = static_cast<int>(std::clamp<uint32_t>(membership_.lease_ms / 3, 100, kLongPollGraceMs));
   if (options_.scheduler_timeout_s > 0) {
     grace_ms = std::min(grace_ms, 1000 * std::min(options_.scheduler_timeout_s, 1000));
   }
@@ -288,7 +290,7 @@ bool MemberLink::Impl::GiveUp(const Silence& silence, const absl::Status& status
 }
 
 void MemberLink::Impl::HeartbeatLoop() {
-  Backoff backoff;
+  Backoff backoff(calls_.targets());
   Silence silence;
   auto next_log = SteadyClock::now() + milliseconds(2000);
   bool complained = false;

@@ -31,7 +31,7 @@ namespace tidegate {
 class MemberLink {
  public:
   struct Options {
-    std::string scheduler;            // host:port
+    std::string scheduler;            // host:port; or several by commas, of which one leads
     Role role = ROLE_UNSET;
     std::string address;              // servers: where workers reach ShardService
     std::string name;                 // for people; empty: host and pid

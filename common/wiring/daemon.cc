@@ -41,10 +41,8 @@ void WriteProfile() {
 
 absl::Status CheckAddressFlag(const std::string& name, const std::string& value) {
   if (value.empty()) return absl::InvalidArgumentError(absl::StrCat("--", name, "=HOST:PORT is required"));
-  auto at = SplitHostPort(value);
-  if (at.ok() && at->port != 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", name, "=", value, ": ", at.ok() ? "port 0 cannot be reached" : std::string(at.status().message())));
+  const absl::Status s = SplitAddresses(value).status();
+  return s.ok() ? s : absl::InvalidArgumentError(absl::StrCat("--", name, "=", value, ": ", s.message()));
 }
 
 int BadUsage(const Daemon& daemon, const absl::Status& reason) {

@@ -31,7 +31,7 @@ FlagGroup ProfileFlags();
 // Begins and ends the process's trace by them.
 void StartProfile(const std::string& process);
 void WriteProfile();
-// --name=HOST:PORT with a port that can be reached.
+// --name=HOST:PORT, or several by commas, with ports that can be reached.
 absl::Status CheckAddressFlag(const std::string& name, const std::string& value);
 
 // Sets the flags, or says all that is wrong with them on stderr (exit status kExitUsage), or prints what

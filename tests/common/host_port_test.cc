@@ -22,5 +22,15 @@ TEST_CASE("what is no address is refused with the text") {
   }
 }
 
+TEST_CASE("a list of addresses holds each once, and none that cannot be called") {
+  CHECK(*SplitAddresses("a:1") == std::vector<std::string>{"a:1"});
+  CHECK(*SplitAddresses("a:1,[::1]:2,b:1") == std::vector<std::string>{"a:1", "[::1]:2", "b:1"});
+  for (const char* text : {"", ",", "a:1,", "a:1,b", "a:1, b:2x", "a:0", "a:1,b:0", "a:1,b:2,a:1"}) {
+    INFO(text);
+    CHECK(absl::IsInvalidArgument(SplitAddresses(text).status()));
+  }
+  CHECK_THAT(std::string(SplitAddresses("a:1,b:2,a:1").status().message()), Catch::Contains("\"a:1\" is named twice"));
+}
+
 }  // namespace
 }  // namespace tidegate

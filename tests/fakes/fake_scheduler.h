@@ -34,6 +34,9 @@ class FakeScheduler final : public SchedulerService::Service {
     std::string message;
     bool rejoin = false;
     grpc::Status join_answer;
+    bool standby = false;  // refuses every call, and names the leader
+    std::string leader;
+    bool frozen = false;   // answers nothing
     std::vector<AcquireWorkResponse> work;  // handed out from the front
     // What members said.
     std::vector<JoinRequest> joins;
@@ -75,9 +78,10 @@ class FakeScheduler final : public SchedulerService::Service {
     return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return reached(state_); });
   }
 
-  grpc::Status Join(grpc::ServerContext*, const JoinRequest* request,
+  grpc::Status Join(grpc::ServerContext* context, const JoinRequest* request,
                     JoinResponse* response) override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     if (!state_.join_answer.ok()) return state_.join_answer;
     uint64_t incarnation = 0;
     for (size_t i = 0; i < state_.joins.size(); ++i) {
@@ -97,9 +101,10 @@ class FakeScheduler final : public SchedulerService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status Heartbeat(grpc::ServerContext*, const HeartbeatRequest* request,
+  grpc::Status Heartbeat(grpc::ServerContext* context, const HeartbeatRequest* request,
                          HeartbeatResponse* response) override {
     std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     ++state_.heartbeats;
     state_.last_heartbeat = *request;
     for (const CommandResult& result : request->results()) state_.results.push_back(result);
@@ -132,9 +137,10 @@ class FakeScheduler final : public SchedulerService::Service {
     return stopping_ ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping") : grpc::Status::OK;
   }
 
-  grpc::Status AcquireWork(grpc::ServerContext*, const AcquireWorkRequest*,
+  grpc::Status AcquireWork(grpc::ServerContext* context, const AcquireWorkRequest*,
                            AcquireWorkResponse* response) override {
     std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     changed_.wait_for(lock, std::chrono::milliseconds(state_.interval_ms),
                       [&] { return stopping_ || !state_.work.empty(); });
     if (stopping_) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
@@ -148,25 +154,28 @@ class FakeScheduler final : public SchedulerService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status DeclareTables(grpc::ServerContext*, const DeclareTablesRequest* request,
+  grpc::Status DeclareTables(grpc::ServerContext* context, const DeclareTablesRequest* request,
                              DeclareTablesResponse* response) override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     state_.declared.push_back(*request);
     response->set_term(state_.term);
     return grpc::Status::OK;
   }
 
-  grpc::Status GetRouting(grpc::ServerContext*, const GetRoutingRequest*,
+  grpc::Status GetRouting(grpc::ServerContext* context, const GetRoutingRequest*,
                           GetRoutingResponse* response) override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     response->set_term(state_.term);
     *response->mutable_routing() = state_.routing;
     return grpc::Status::OK;
   }
 
-  grpc::Status Leave(grpc::ServerContext*, const LeaveRequest* request,
+  grpc::Status Leave(grpc::ServerContext* context, const LeaveRequest* request,
                      LeaveResponse* response) override {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (grpc::Status refused = Refusal(context, &lock); !refused.ok()) return refused;
     state_.leaves.push_back(request->reason());
     response->set_term(state_.term);
     changed_.notify_all();
@@ -174,6 +183,12 @@ class FakeScheduler final : public SchedulerService::Service {
   }
 
  private:
+  grpc::Status Refusal(grpc::ServerContext* context, std::unique_lock<std::mutex>* lock) {
+    changed_.wait(*lock, [this] { return !state_.frozen || stopping_; });
+    if (!state_.standby) return grpc::Status::OK;
+    if (!state_.leader.empty()) context->AddTrailingMetadata("tidegate-leader", state_.leader);
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stands by; the leader is at " + state_.leader);
+  }
   void StartAt(const std::string& address) {
     ListenOptions options;
     options.address = address;

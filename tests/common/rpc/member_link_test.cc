@@ -310,4 +310,65 @@ TEST_CASE("a fatal error and a farewell reach the scheduler") {
   scheduler.Update([](auto& s) { CHECK(s.leaves == std::vector<std::string>{"done"}); });
 }
 
+TEST_CASE("of several schedulers a member finds the one that leads, by the list or by what a standby says") {
+  FakeScheduler leader, standby;
+  standby.Update([&](auto& s) { s.standby = true; });
+  SECTION("by the list") {}
+  SECTION("by what a standby says") {
+    standby.Update([&](auto& s) { s.leader = leader.address(); });
+  }
+  SECTION("past what a standby says wrongly") {
+    standby.Update([&](auto& s) { s.leader = "127.0.0.1:1"; });
+  }
+  Recorder recorder;
+  MemberLink link(ServerAt(standby.address() + "," + leader.address()), recorder.Callbacks());
+  REQUIRE(link.Join().ok());
+  link.Start();
+  CHECK(leader.WaitUntil([](const auto& s) { return s.joins.size() == 1 && s.heartbeats > 2; }));
+}
+
+TEST_CASE("a member that was given only a standby's address goes to the leader that it names") {
+  FakeScheduler leader, standby;
+  standby.Update([&](auto& s) {
+    s.standby = true;
+    s.leader = leader.address();
+  });
+  Recorder recorder;
+  MemberLink link(ServerAt(standby.address()), recorder.Callbacks());
+  const absl::Status joined = link.Join();
+  INFO(joined.message());
+  REQUIRE(joined.ok());
+  CHECK(leader.WaitUntil([](const auto& s) { return s.joins.size() == 1; }));
+}
+
+TEST_CASE("where the leader is gone or hangs, heartbeats and work that waits there go to the next one") {
+  FakeScheduler first, second;
+  Recorder recorder;
+  MemberLink::Options options = ServerAt(first.address() + "," + second.address());
+  options.role = WORKER;
+  MemberLink link(options, recorder.Callbacks());
+  REQUIRE(link.Join().ok());
+  link.Start();
+  CHECK(first.WaitUntil([](const auto& s) { return s.heartbeats > 1; }));
+  first.Update([](auto& s) { s.interval_ms = 60'000; });
+  absl::StatusOr<AcquireWorkResponse> work;
+  std::thread asking([&] { work = link.AcquireWork({}); });
+  second.Update([](auto& s) {
+    s.term = 2;
+    s.work.emplace_back().mutable_announce();
+  });
+  const bool gone = GENERATE(true, false);
+  if (gone) {
+    first.Stop();
+  } else {
+    first.Update([](auto& s) { s.frozen = true; });
+  }
+  CHECK(second.WaitUntil([](const auto& s) { return s.heartbeats > 2; }));
+  asking.join();
+  CHECK(work.ok());
+  CHECK(second.WaitUntil([](const auto& s) { return s.work.empty(); }));
+  // What the old one still says is of an older term.
+  first.Update([](auto& s) { s.frozen = false; });
+}
+
 }  // namespace tidegate
