@@ -24,6 +24,8 @@ DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
+DEFINE_int32(leader_ttl_s, 3, "");
+DEFINE_int32(etcd_timeout_s, 60, "");
 DEFINE_int32(http_port, 0, "");
 DEFINE_string(http_host, "127.0.0.1", "");
 
@@ -40,8 +42,8 @@ Daemon SchedulerDaemon() {
           {{"the job",
             {{"config", "FILE", "text-format JobConfig, or binary if it ends in .pb (required)"},
              {"set", "PATH=VALUE", "override a field of the config", true},
-             {"state", "DIR", "the durable state; started again with it the job goes on (default: a new one under ./tidegate-run)"},
-             {"checkpoint_dir", "DIR", "checkpoints, shared with servers (default: in --state)"},
+             {"state", "DIR", "the durable state; started again with it the job goes on (default: a new one under ./tidegate-run); or etcd, below"},
+             {"checkpoint_dir", "DIR", "checkpoints, shared with servers (default: in --state; required with etcd)"},
              {"fresh", "", "start anew, also where --checkpoint_dir holds this job: without it the job resumes from its newest"},
              {"metrics_dir", "DIR", "gets metrics.jsonl and TensorBoard event files"},
              {"summary", "FILE", "a JSON summary at the end"}}},
@@ -53,7 +55,10 @@ Daemon SchedulerDaemon() {
            {"failure detection",
             {Ranged({"heartbeat_interval_ms", "MS", "how long a heartbeat is held when there is no news"}, 10, kHourMs),
              Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs)}},
-           {"status page (/, /api/status)",
+           {"standbys: --state=etcd://HOST:PORT[,HOST:PORT...][/PREFIX] (default prefix: /tidegate), one prefix for each job",
+            {Ranged({"leader_ttl_s", "SECONDS", "of the leader's lease in etcd: how long after its death another one leads"}, 1, 3600),
+             Ranged({"etcd_timeout_s", "SECONDS", "without an answer of etcd's, at the start or while it stands by, then it gives up"}, 1, kHourMs / 1000)}},
+           {"status page (/, /api/status); where there are standbys, of the leader",
             {Ranged({"http_port", "PORT", "0 picks a free one (logged), -1 serves none"}, -1, 65535),
              {"http_host", "HOST", "address it is served at; whoever reaches it sees the job, without a password"}}},
            MetricsFlags(),
@@ -92,6 +97,8 @@ int Main(int argc, char** argv) {
   options.address_file = FLAGS_address_file;
   options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
   options.lease_ms = FLAGS_lease_ms;
+  options.leader_ttl_s = FLAGS_leader_ttl_s;
+  options.etcd_patience_ms = TimeMs{1000} * FLAGS_etcd_timeout_s;
   options.http_host = FLAGS_http_host;
   options.http_port = FLAGS_http_port;
   options.metrics_host = FLAGS_metrics_host;

@@ -12,7 +12,6 @@ constexpr TimeMs kStoreRetryMs = 250;
 
 }  // namespace
 
-
 SchedulerLoop::SchedulerLoop(ClusterState* core, StateStore* store, const ClockSource* clock,
                              Hooks hooks, TimeMs store_patience_ms)
     : core_(core),
@@ -29,9 +28,9 @@ absl::Status SchedulerLoop::Start(TimeMs tick_ms) {
     std::lock_guard<std::mutex> lock(mutex_);
     running_ = true;
     Apply(core_->Start(clock_->NowMs()), &ready);
-    if (unstored_) {
+    if (unstored_ || !health_.ok()) {
       running_ = false;
-      return store_error_;
+      return unstored_ ? store_error_ : health_;
     }
   }
   Deliver(std::move(ready));
@@ -58,7 +57,8 @@ void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
   unstored_ = unstored_ || effects.persist;
   held_.push_back(std::move(effects));
   if (unstored_) Store();
-  if (unstored_) return;
+  if (!unstored_ && health_.ok() && hooks_.leads) health_ = hooks_.leads();
+  if (unstored_ || !health_.ok()) return;
   for (SchedulerEffects& held : std::exchange(held_, {})) Release(std::move(held), ready);
 }
 
@@ -74,14 +74,14 @@ void SchedulerLoop::Store() {
     store_error_ = status;
     return;
   }
-  if (store_error_.ok()) {
-    failing_since_ = now;
+  if (store_error_.ok()) failing_since_ = now;
+  if (store_error_.ok() && !absl::IsAborted(status)) {
     TG_LOG(ERROR) << "the state cannot be stored, so nothing is answered; trying again for "
                   << store_patience_ms_ / 1000 << " s: " << status.message();
   }
   store_error_ = status;
-  retry_at_ = now + kStoreRetryMs;
-  if (now - failing_since_ >= store_patience_ms_) health_ = status;
+  retry_at_ = clock_->NowMs() + kStoreRetryMs;
+  if (now - failing_since_ >= store_patience_ms_ || absl::IsAborted(status)) health_ = status;
 }
 
 void SchedulerLoop::Release(SchedulerEffects effects, std::vector<Ready>* ready) {

@@ -31,6 +31,8 @@ class SchedulerLoop {
     std::function<void(const std::string& folder)> remove_checkpoint;
     std::function<void(const std::string& event)> log;
     std::function<void(const MetricsRecord& record)> metrics;
+    // Asked before anything leaves, after it has been stored; an error is the loop's end. Empty: always OK.
+    std::function<absl::Status()> leads;
   };
 
   // core, store and clock outlive the loop. `store_patience_ms`: how long storing is tried again.
@@ -63,7 +65,7 @@ class SchedulerLoop {
   SchedulerState Durable();
   bool Ended();
   bool Drained();
-  // Not OK once storing was given up: nothing leaves any more, the process should end.
+  // Not OK once storing was given up or another scheduler leads (ABORTED): nothing leaves any more.
   absl::Status Health();
 
  private:

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/executor/trace.h"
+#include "common/rpc/scheduler_calls.h"
 #include "common/rpc/status.h"
 
 namespace tidegate {
@@ -22,12 +23,35 @@ Clock ClockOf(const Request&) {
 
 }  // namespace
 
+void SchedulerServiceImpl::Serve(std::shared_ptr<SchedulerLoop> loop) {
+  std::lock_guard lock(mutex_);
+  loop_ = std::move(loop);
+}
+
+void SchedulerServiceImpl::Refuse(const std::string& reason, const std::string& leader) {
+  std::shared_ptr<SchedulerLoop> ended;  // destroyed without the lock
+  std::lock_guard lock(mutex_);
+  ended.swap(loop_);
+  reason_ = reason;
+  leader_ = leader;
+}
+
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* SchedulerServiceImpl::Forward(Context* context, const Request* request,
                                                         Response* response) {
   const TraceSpan span(Request::descriptor()->name().c_str(), ClockOf(*request));
   Reactor* reactor = context->DefaultReactor();
-  loop_->Submit(*request, [reactor, response](const absl::Status& status, SchedulerResponse answer) {
+  std::shared_ptr<SchedulerLoop> loop;
+  {
+    std::lock_guard lock(mutex_);
+    loop = loop_;
+    if (loop == nullptr) {
+      if (!leader_.empty()) context->AddTrailingMetadata(kLeaderKey, leader_);
+      reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, reason_));
+      return reactor;
+    }
+  }
+  loop->Submit(*request, [reactor, response](const absl::Status& status, SchedulerResponse answer) {
     if (status.ok()) *response = std::move(std::get<Response>(answer));
     reactor->Finish(ToGrpc(status));
   });

@@ -1,5 +1,10 @@
 #pragma once
-// SchedulerService over gRPC: a translator around SchedulerLoop. Thread-safe.
+// SchedulerService over gRPC: a translator around SchedulerLoop; while there is none, every call is refused, with
+// the leader's address where it is known. Thread-safe.
+
+#include <memory>
+#include <mutex>
+#include <string>
 
 #include "proto/scheduler_service.grpc.pb.h"
 #include "scheduler/rpc/scheduler_loop.h"
@@ -8,7 +13,9 @@ namespace tidegate {
 
 class SchedulerServiceImpl final : public SchedulerService::CallbackService {
  public:
-  explicit SchedulerServiceImpl(SchedulerLoop* loop) : loop_(loop) {}
+  void Serve(std::shared_ptr<SchedulerLoop> loop);
+  // UNAVAILABLE with `reason`; `leader`, HOST:PORT or empty, is named in the metadata too (common/rpc/scheduler_calls.h).
+  void Refuse(const std::string& reason, const std::string& leader);
 
   using Context = grpc::CallbackServerContext;
   using Reactor = grpc::ServerUnaryReactor;
@@ -26,7 +33,10 @@ class SchedulerServiceImpl final : public SchedulerService::CallbackService {
   template <typename Request, typename Response>
   Reactor* Forward(Context* context, const Request* request, Response* response);
 
-  SchedulerLoop* const loop_;
+  std::mutex mutex_;
+  std::shared_ptr<SchedulerLoop> loop_;
+  std::string reason_ = "the scheduler is starting";
+  std::string leader_;
 };
 
 }  // namespace tidegate

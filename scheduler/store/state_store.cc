@@ -1,16 +1,11 @@
 #include "scheduler/store/state_store.h"
 
-#include <cstring>
-#include <string_view>
-
 #include "absl/strings/str_cat.h"
-#include "common/stable_hash.h"
-#include "common/strings.h"
+#include "scheduler/store/state_codec.h"
 
 namespace tidegate {
 namespace {
 
-constexpr std::string_view kMagic = "TGSTATE1";
 constexpr uint64_t kStateBytesMax = 1ull << 30;
 
 }  // namespace
@@ -30,36 +25,11 @@ absl::StatusOr<SchedulerState> DirectoryStore::Load() {
   const auto bytes = files_->Read(path_, kStateBytesMax);
   if (absl::IsNotFound(bytes.status())) return SchedulerState();
   if (!bytes.ok()) return bytes.status();
-  const std::string_view all = *bytes;
-  const auto damaged = [&](const char* what) {
-    return absl::DataLossError(absl::StrCat(
-        path_, ": ", what, "; bring back a copy, or start the job again with an empty --state"));
-  };
-  if (all.size() < kMagic.size() + sizeof(uint64_t)) return damaged("truncated");
-  if (all.substr(0, kMagic.size()) != kMagic) {
-    if (all.substr(0, kMagic.size() - 1) == kMagic.substr(0, kMagic.size() - 1)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(path_, ": written by another version of tidegate-scheduler (",
-                       ToAbsl(all.substr(0, kMagic.size())), ", this one reads ", ToAbsl(kMagic), ")"));
-    }
-    return damaged("not a scheduler's state");
-  }
-  const std::string_view body =
-      all.substr(kMagic.size(), all.size() - kMagic.size() - sizeof(uint64_t));
-  uint64_t checksum;
-  std::memcpy(&checksum, all.data() + all.size() - sizeof(checksum), sizeof(checksum));
-  if (checksum != StableHash(body)) return damaged("the checksum does not match");
-  SchedulerState state;
-  if (!state.ParseFromArray(body.data(), static_cast<int>(body.size()))) return damaged("malformed");
-  return state;
+  return DecodeState(*bytes, path_);
 }
 
 absl::Status DirectoryStore::Store(const SchedulerState& state) {
-  std::string bytes(kMagic);
-  state.AppendToString(&bytes);
-  const uint64_t checksum = StableHash(std::string_view(bytes).substr(kMagic.size()));
-  bytes.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
-  return files_->WriteAtomically(path_, bytes);
+  return files_->WriteAtomically(path_, EncodeState(state));
 }
 
 }  // namespace tidegate

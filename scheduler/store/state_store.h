@@ -17,12 +17,13 @@ class StateStore {
   virtual ~StateStore() = default;
   // A default value (format 0) when nothing was stored yet.
   virtual absl::StatusOr<SchedulerState> Load() = 0;
+  // ABORTED: another scheduler leads the job now; this one can store nothing any more.
   virtual absl::Status Store(const SchedulerState& state) = 0;
 };
 
-// One file, scheduler.state, in a folder that is locked as long as the store lives: "TGSTATE1", the
-// serialized SchedulerState, its XXH3-64. DATA_LOSS: truncated or changed; FAILED_PRECONDITION: another
-// process holds the folder, or a newer format. Errors name the file.
+// One file, scheduler.state (state_codec.h), in a folder that is locked as long as the store lives.
+// DATA_LOSS: truncated or changed; FAILED_PRECONDITION: another process holds the folder, or a newer
+// format. Errors name the file.
 class DirectoryStore final : public StateStore {
  public:
   static absl::StatusOr<std::unique_ptr<DirectoryStore>> Open(FileSystem* files,

@@ -1,9 +1,11 @@
-// scheduler.state from anywhere: as it is, and with a head and a checksum that fit; what loads goes to the core.
+// The scheduler's state from anywhere: scheduler.state as it is, and with a head and a checksum that fit; as etcd's
+// value; what loads goes to the core.
 #include <string>
 
 #include "common/logging.h"
 #include "common/stable_hash.h"
 #include "scheduler/cluster_state.h"
+#include "scheduler/store/state_codec.h"
 #include "scheduler/store/state_store.h"
 #include "tests/fakes/fake_file_system.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -60,6 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string bytes(reinterpret_cast<const char*>(data), size);
   tidegate::LoadFrom(bytes);
   const uint64_t checksum = tidegate::StableHash(bytes);
+  (void)tidegate::DecompressState(bytes, "fuzz");
+  (void)tidegate::DecompressState("TGSTATZ1" + bytes, "fuzz");
   tidegate::LoadFrom("TGSTATE1" + bytes + std::string(reinterpret_cast<const char*>(&checksum), sizeof(checksum)));
   return 0;
 }
@@ -74,6 +78,7 @@ std::vector<std::string> FuzzSeeds() {
     TG_CHECK((*store)->Store(state).ok());
     seeds.push_back(*files.Read(tidegate::kFile, 1 << 20));
     seeds.push_back(state.SerializeAsString());
+    seeds.push_back(tidegate::CompressState(state));
   }
   return seeds;
 }

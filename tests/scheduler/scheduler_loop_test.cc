@@ -15,16 +15,19 @@ class FakeStore final : public StateStore {
  public:
   absl::StatusOr<SchedulerState> Load() override { return SchedulerState(); }
   absl::Status Store(const SchedulerState& state) override {
+    if (deposed) return absl::AbortedError("another one leads");
     if (broken) return absl::InternalError("disk is full");
     last_incarnation = state.last_incarnation();
     return absl::OkStatus();
   }
   std::atomic<bool> broken{false};
+  std::atomic<bool> deposed{false};
   std::atomic<uint64_t> last_incarnation{0};
 };
 
 struct Fixture {
   FakeStore store;
+  std::atomic<bool> leads{true};
   RealClock clock;
   std::unique_ptr<ClusterState> core;
   std::unique_ptr<SchedulerLoop> loop;
@@ -39,6 +42,7 @@ struct Fixture {
     core = *ClusterState::Create(options, SchedulerState());
     SchedulerLoop::Hooks hooks;
     hooks.write_manifest = [](const ManifestOrder&) { return absl::OkStatus(); };
+    hooks.leads = [this] { return leads ? absl::OkStatus() : absl::AbortedError("another one leads"); };
     loop = std::make_unique<SchedulerLoop>(core.get(), &store, &clock, hooks, store_patience_ms);
   }
   template <typename Response, typename Request>
@@ -86,6 +90,25 @@ TEST_CASE("many threads join and poll; each is answered, and only with what is s
   for (std::thread& thread : threads) thread.join();
   CHECK(incarnations.size() == 80);
   CHECK(f.loop->Status().members_size() == 80);
+}
+
+TEST_CASE("a scheduler that leads no more answers nothing, not even what it has stored, and says so at once") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  REQUIRE(f.Call<JoinResponse>(Worker(1)).first.ok());
+  SECTION("by its own clock") { f.leads = false; }
+  SECTION("by the store's word") { f.store.deposed = true; }
+  std::promise<absl::Status> answer;
+  f.loop->Submit(Worker(2), [&](const absl::Status& status, SchedulerResponse) { answer.set_value(status); });
+  CHECK(absl::IsAborted(f.loop->Health()));
+  f.leads = true;
+  f.store.deposed = false;
+  std::promise<absl::Status> later;
+  f.loop->Submit(GetStatusRequest(), [&](const absl::Status& status, SchedulerResponse) { later.set_value(status); });
+  CHECK(absl::IsAborted(f.loop->Health()));
+  f.loop->Stop();
+  CHECK(absl::IsUnavailable(answer.get_future().get()));
+  CHECK(absl::IsUnavailable(later.get_future().get()));
 }
 
 TEST_CASE("stopping answers what waits, and all that comes later, as unavailable") {
