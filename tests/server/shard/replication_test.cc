@@ -1,0 +1,526 @@
+// What a primary waits for, what a follower takes, and what a promoted one serves.
+
+#include <catch2/catch.hpp>
+
+#include "tests/server/shard/replica_harness.h"
+
+namespace tidegate {
+namespace {
+
+using Kind = wire::ClockRequest::Kind;
+constexpr Incarnation kA = 100, kB = 101, kC = 102;
+
+std::vector<TableSpec> Tables() { return {SparseTable(0, 1, "sgd { lr: 1 }")}; }
+
+std::vector<Key> SomeKeys(Key first = 0, size_t count = 32) {
+  std::vector<Key> keys;
+  for (size_t i = 0; i < count; ++i) keys.push_back(first + i);
+  return keys;
+}
+
+TestPush PushOf(Incarnation worker, Sequence sequence, Clock clock, std::vector<Key> keys, float gradient = 1,
+                Epoch epoch = 1) {
+  TestPush push;
+  push.worker = worker;
+  push.sequence = sequence;
+  push.oldest_unacked = 1;
+  push.clock = clock;
+  push.epoch = epoch;
+  push.tables.push_back({0, keys, std::vector<float>(keys.size(), gradient), {}});
+  return push;
+}
+TestPull PullOf(Incarnation worker, Clock clock, Clock bound, std::vector<Key> keys, Epoch epoch = 1) {
+  TestPull pull;
+  pull.worker = worker;
+  pull.clock = clock;
+  pull.bound = bound;
+  pull.epoch = epoch;
+  pull.tables.push_back({0, std::move(keys), {}, {}});
+  return pull;
+}
+// Sums what a server has for the keys, as a guest sees it.
+float Total(ReplicaHarness& harness, Incarnation server, std::vector<Key> keys) {
+  TestPull pull = PullOf(0, 0, kNoBound, std::move(keys));
+  pull.eval = true;
+  const TestAnswer answer = harness.Answer(harness.Pull(server, pull));
+  REQUIRE(answer.status.ok());
+  float sum = 0;
+  for (float value : answer.rows[0]) sum += value;
+  return sum;
+}
+// A with backups, and everyone's workers 1 and 2 live.
+void Start(ReplicaHarness& harness, std::vector<Incarnation> backups) {
+  harness.SetAllReplicas(kA, backups);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  for (Incarnation server : {kA, kB, kC}) {
+    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
+  }
+  for (Incarnation backup : {kB, kC}) harness.SetGrant(kA, backup, 1'000'000);
+}
+ReplicaHarness::Options Async(int strands = 1) {
+  ReplicaHarness::Options options;
+  options.strands = strands;
+  options.known = 2;
+  return options;
+}
+ReplicaHarness::Options Synchronous(int strands = 1) {
+  ReplicaHarness::Options options = Async(strands);
+  options.synchronous = true;
+  return options;
+}
+// B leads what A led; A hears of it only when the test says so.
+void Promote(ReplicaHarness& harness, TimeMs serves_from = 0) {
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB, serves_from).ok());
+  for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 1, Kind::kTick, -1, epoch);
+}
+
+TEST_CASE("a push is acknowledged when every backup has it") {
+  for (int strands : {1, 2}) {
+    ReplicaHarness harness(Async(strands), Tables(), 3);
+    Start(harness, {kB, kC});
+    const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+    CHECK_FALSE(harness.Answered(call));
+    REQUIRE(harness.Deliver().ok());
+    harness.Acknowledge(kA, kB);
+    CHECK_FALSE(harness.Answered(call));
+    harness.Acknowledge(kA, kC);
+    REQUIRE(harness.Answered(call));
+    CHECK(harness.Answer(call).status.ok());
+    CHECK(harness.Differences(kA, kB) == "");
+    CHECK(harness.Differences(kA, kC) == "");
+  }
+}
+
+TEST_CASE("without durability a push is acknowledged at once, and replicated all the same") {
+  ReplicaHarness::Options options = Async();
+  options.durable = false;
+  ReplicaHarness harness(options, Tables(), 3);
+  Start(harness, {kB});
+  CHECK(harness.Answered(harness.Push(kA, PushOf(1, 1, 0, SomeKeys()))));
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+}
+
+TEST_CASE("a retry waits for the acknowledgement of the push that it repeats") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  const CallToken first = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  const CallToken retry = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  CHECK_FALSE(harness.Answered(retry));
+  harness.Settle();
+  CHECK(harness.Answered(first));
+  REQUIRE(harness.Answered(retry));
+  CHECK(harness.Answer(retry).duplicate_rows == 32);
+  CHECK(harness.Answered(harness.Push(kA, PushOf(1, 1, 0, SomeKeys()))));
+  CHECK(Total(harness, kA, SomeKeys()) == -32);
+}
+
+TEST_CASE("a push with keys of a shard that has no backup waits for nobody") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  harness.SetReplicas(1, kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  std::vector<Key> alone, followed;
+  for (Key key : SomeKeys()) (ShardOfHash(PlacementHash(0, key), 2) == 1 ? followed : alone).push_back(key);
+  CHECK(harness.Answered(harness.Push(kA, PushOf(1, 1, 0, alone))));
+  CHECK_FALSE(harness.Answered(harness.Push(kA, PushOf(1, 2, 0, followed))));
+  CHECK_FALSE(harness.Answered(harness.Push(kA, PushOf(1, 3, 0, SomeKeys()))));
+  // Of the third push only what the follower has a shard of is sent.
+  const auto& queue = harness.links(kA)[{0, kB}].queue;
+  REQUIRE(queue.size() == 3);  // the first: the set of workers
+  CHECK(std::get<wire::PushRecord>(queue[2].body).push.tables[0].keys.size() == followed.size());
+}
+
+TEST_CASE("a full window refuses new pushes, not retries of old ones") {
+  ReplicaHarness::Options options = Async();
+  options.log_window_bytes = 1000;
+  ReplicaHarness harness(options, Tables(), 3);
+  Start(harness, {kB});
+  Sequence sequence = 0;
+  CallToken call = 0;
+  do {
+    call = harness.Push(kA, PushOf(1, ++sequence, 0, SomeKeys()));
+    REQUIRE(sequence < 60);
+  } while (!harness.Answered(call));
+  CHECK(harness.Answer(call).status.code() == absl::StatusCode::kUnavailable);
+  CHECK_FALSE(harness.Answered(harness.Push(kA, PushOf(1, 1, 0, SomeKeys()))));
+  harness.Settle();
+  const CallToken again = harness.Push(kA, PushOf(1, sequence, 0, SomeKeys()));
+  harness.Settle();
+  CHECK(harness.Answer(again).status.ok());
+  CHECK(Total(harness, kA, SomeKeys()) == -32 * static_cast<float>(sequence));
+}
+
+TEST_CASE("a promoted backup has what was acknowledged, and takes a retry once") {
+  for (int strands : {1, 2}) {
+    ReplicaHarness harness(Async(strands), Tables(), 3);
+    Start(harness, {kB});
+    const CallToken acknowledged = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+    harness.Settle();
+    REQUIRE(harness.Answered(acknowledged));
+    const CallToken delivered = harness.Push(kA, PushOf(1, 2, 0, SomeKeys()));
+    REQUIRE(harness.Deliver().ok());
+    harness.Push(kA, PushOf(1, 3, 0, SomeKeys()));  // never arrives
+    CHECK_FALSE(harness.Answered(delivered));
+    Promote(harness);
+    for (Sequence sequence : {2, 3}) {
+      CHECK(harness.Answer(harness.Push(kB, PushOf(1, sequence, 0, SomeKeys(), 1, 2))).status.ok());
+    }
+    CHECK(Total(harness, kB, SomeKeys()) == -96);
+  }
+}
+
+TEST_CASE("a deposed primary is refused and answers nothing before it knows; then \"moved\"") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  Promote(harness);
+  const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  CHECK(harness.Deliver().code() == absl::StatusCode::kFailedPrecondition);
+  harness.Acknowledge();
+  CHECK_FALSE(harness.Answered(call));
+  CHECK(Total(harness, kB, SomeKeys()) == 0);
+  REQUIRE(harness.Publish(kA).ok());
+  REQUIRE(harness.Answered(call));
+  CHECK(harness.Answer(call).status.code() == absl::StatusCode::kUnavailable);
+  // What it sent before is passed over, so that its log goes on.
+  CHECK(harness.Deliver().ok());
+  CHECK(Total(harness, kB, SomeKeys()) == 0);
+}
+
+TEST_CASE("a record of a newer table waits until the follower has it") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.NextEpoch();
+  REQUIRE(harness.Publish(kA).ok());
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  CHECK(harness.Deliver().code() == absl::StatusCode::kUnavailable);
+  REQUIRE(harness.Publish(kB).ok());
+  CHECK(harness.Deliver().ok());
+  CHECK(harness.Differences(kA, kB) == "");
+}
+
+TEST_CASE("a backup that a newer table lacks is not waited for") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB, kC});
+  const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  REQUIRE(harness.Deliver(kA, kC).ok());
+  harness.Acknowledge();
+  CHECK_FALSE(harness.Answered(call));
+  harness.SetAllReplicas(kA, {kC});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  CHECK(harness.Answered(call));
+  CHECK(harness.group(kB).bytes() < harness.group(kC).bytes());
+}
+
+TEST_CASE("a promoted server serves and acknowledges nothing before its time") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.SetNow(1000);
+  Promote(harness, 1500);
+  const auto push = [&] { return harness.Answer(harness.Push(kB, PushOf(1, 1, 0, SomeKeys(), 1, 2))).status; };
+  const auto pull = [&] { return harness.Answer(harness.Pull(kB, PullOf(1, 0, -1, SomeKeys(), 2))).status; };
+  CHECK(push().code() == absl::StatusCode::kUnavailable);
+  CHECK(std::string(pull().message()).find("takes over") == 0);
+  harness.SetNow(1499);
+  CHECK_FALSE(push().ok());
+  harness.SetNow(1500);
+  CHECK(push().ok());
+  CHECK(pull().ok());
+}
+
+TEST_CASE("pulls need a grant of each backup in the table") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB, kC});
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  harness.SetNow(2'000'000);
+  const auto pull = [&] { return harness.Pull(kA, PullOf(1, 0, -1, SomeKeys(), 1)); };
+  const CallToken refused = pull();
+  CHECK(harness.Answer(refused).status.code() == absl::StatusCode::kUnavailable);
+  CHECK(std::string(harness.Answer(refused).status.message()).find("no grant") == 0);
+  harness.SetGrant(kA, kC, 3'000'000);
+  CHECK_FALSE(harness.Answer(pull()).status.ok());
+  harness.SetGrant(kA, kB, 2'000'500);
+  const CallToken served = pull();
+  CHECK(harness.Answer(served).status.ok());
+  CHECK(harness.valid_until(served) == 2'000'500);
+  harness.SetNow(2'000'500);
+  CHECK_FALSE(harness.Answer(pull()).status.ok());
+}
+
+TEST_CASE("a worker's session leaves a follower as its primary says, and the worker is refused after a promotion") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.Settle();
+  harness.SetWorkers(kB, 2, 2, {2});  // the follower hears of it first
+  CHECK(harness.GroupOf(kB, 0).SessionsOf(0).size() == 1);
+  harness.Push(kA, PushOf(1, 2, 0, SomeKeys()));
+  harness.SetWorkers(kA, 2, 2, {2});
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+  CHECK(harness.GroupOf(kB, 0).SessionsOf(0).empty());
+  Promote(harness);
+  CHECK(harness.Answer(harness.Push(kB, PushOf(1, 2, 0, SomeKeys(), 1, 2))).status.code() ==
+        absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_CASE("a follower refuses the removed that only its primary had heard of") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.SetWorkers(kA, 2, 2, {2});
+  harness.Settle();
+  Promote(harness);
+  CHECK(harness.Answer(harness.Push(kB, PushOf(1, 1, 0, SomeKeys(), 1, 2))).status.code() ==
+        absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_CASE("a promoted server releases no clock before all workers have said how far they are") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 1, Kind::kTick, 7);
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB).ok());
+  CHECK(harness.group(kB).released_clock() == -1);
+  const CallToken pull = harness.Pull(kB, PullOf(1, 8, 5, SomeKeys(), epoch));
+  harness.Announce(kB, 1, 2, Kind::kTick, 9, epoch);
+  harness.Announce(kB, 2, 2, Kind::kTick, 9, epoch - 1);  // an older table's
+  CHECK_FALSE(harness.Answered(pull));
+  const CallToken hello = harness.Announce(kB, 2, 3, Kind::kHello, 0, epoch - 1);
+  CHECK(harness.Answer(hello).status.code() == absl::StatusCode::kUnavailable);
+  harness.Announce(kB, 2, 4, Kind::kTick, 6, epoch);
+  CHECK(harness.Answered(pull));
+  CHECK(harness.group(kB).released_clock() == 9);
+}
+
+TEST_CASE("a worker that the promoted server never heard counts by its tick, a parked one does not") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB).ok());
+  harness.Announce(kB, 1, 5, Kind::kPark, 0, epoch);
+  CHECK(harness.group(kB).released_clock() == -1);
+  harness.Announce(kB, 2, 5, Kind::kTick, 12, epoch);
+  CHECK(harness.group(kB).released_clock() == 12);
+}
+
+TEST_CASE("rows of a shard that leaves are freed, and it may come back") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys(0, 20'000)));
+  harness.Settle();
+  const uint64_t full = harness.group(kB).bytes();
+  harness.SetAllReplicas(kA, {});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  CHECK(harness.group(kB).bytes() * 10 < full);
+  CHECK(harness.group(kB).sessions() == 0);
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  while (harness.FillStep(kA, 100'000)) {
+  }
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+}
+
+TEST_CASE("a replica that was filled is waited for before it is told of, and a joining one is not") {
+  ReplicaHarness::Options options = Async();
+  options.durable = false;
+  ReplicaHarness harness(options, Tables(), 3);
+  Start(harness, {});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  CHECK(harness.Answered(harness.Push(kA, PushOf(1, 2, 0, SomeKeys()))));
+  while (harness.FillStep(kA, 1000)) {
+  }
+  const CallToken call = harness.Push(kA, PushOf(1, 3, 0, SomeKeys()));
+  CHECK_FALSE(harness.Answered(call));
+  CHECK(harness.in_sync().empty());
+  harness.Settle();
+  CHECK(harness.Answered(call));
+  CHECK(harness.in_sync().size() == 4);
+  CHECK(harness.Differences(kA, kB) == "");
+  // Its grant is needed too: the scheduler may promote it any time.
+  harness.SetNow(2'000'000);
+  CHECK_FALSE(harness.Answer(harness.Pull(kA, PullOf(1, 0, -1, SomeKeys()))).status.ok());
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  CHECK(harness.Answered(harness.Push(kA, PushOf(1, 4, 0, SomeKeys()))));
+  harness.Settle();
+  CHECK(harness.in_sync().size() == 4);
+}
+
+TEST_CASE("a fill knows the pushes whose keys it has not sent yet") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys(0, 2000)));
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  harness.FillStep(kA, 100);
+  harness.Push(kA, PushOf(1, 2, 0, {1900, 1901, 1902, 5000, 5001}));  // far beyond the cursor
+  while (harness.FillStep(kA, 5000)) {
+  }
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  Promote(harness);
+  const CallToken retry = harness.Push(kB, PushOf(1, 2, 0, {1900, 1901, 1902, 5000, 5001}, 1, 2));
+  CHECK(harness.Answer(retry).duplicate_rows == 5);
+}
+
+TEST_CASE("where counters would be halved the rest of the table is sent first") {
+  ReplicaHarness::Options options = Async();
+  options.shards = 1;
+  std::vector<TableSpec> specs = Tables();
+  specs[0].mutable_admission()->set_after(3);
+  ReplicaHarness harness(options, specs, 3);
+  Start(harness, {});
+  Sequence sequence = 0;
+  for (Key first = 0; first < 64'000; first += 1000) harness.Push(kA, PushOf(0, 0, 0, SomeKeys(first, 1000)));
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  harness.FillStep(kA, 10'000);
+  for (Key first = 64'000; first < 80'000; first += 1000) {
+    harness.Push(kA, PushOf(1, ++sequence, 0, SomeKeys(first, 1000)));
+  }
+  while (harness.FillStep(kA, 100'000)) {
+  }
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+}
+
+TEST_CASE("a replica that differs is found by its digest") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.Digests(kA);
+  harness.Settle();
+  CHECK(harness.diverged().empty());
+  TableGroup& table = harness.group(kB).mutable_table(0);
+  const Key key = 7;
+  REQUIRE(table.shard(table.LocalOfKey(key)).Erase(key));
+  harness.Digests(kA);
+  harness.Settle();
+  const ShardId shard = ShardOfHash(PlacementHash(0, key), 2);
+  CHECK(harness.diverged() == std::set<std::pair<Incarnation, ShardId>>{{kB, shard}});
+}
+
+TEST_CASE("a backup that has no copy says so") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.SetReplicas(2, kA, {kB});  // as if it had been there from the start
+  harness.NextEpoch();
+  harness.PublishToAll();
+  harness.Digests(kA);
+  harness.Settle();
+  CHECK(harness.diverged() == std::set<std::pair<Incarnation, ShardId>>{{kB, 2}});
+}
+
+TEST_CASE("a server is not made to lead what it has no copy of") {
+  ReplicaHarness harness(Async(), Tables(), 3);
+  Start(harness, {kB});
+  harness.SetAllReplicas(kC, {});
+  harness.NextEpoch(true);
+  CHECK(harness.Publish(kC).code() == absl::StatusCode::kUnimplemented);
+}
+
+// ---- staleness 0 -------------------------------------------------------------
+
+TEST_CASE("staleness 0: contributors are acknowledged when all followers have the clock") {
+  for (int strands : {1, 2}) {
+    ReplicaHarness harness(Synchronous(strands), Tables(), 3);
+    Start(harness, {kB});
+    const CallToken one = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+    const CallToken two = harness.Push(kA, PushOf(2, 1, 0, {}));
+    CHECK_FALSE(harness.Answered(one));
+    REQUIRE(harness.Deliver().ok());
+    CHECK_FALSE(harness.Answered(two));
+    const CallToken retry = harness.Push(kA, PushOf(2, 1, 0, {}));
+    CHECK_FALSE(harness.Answered(retry));
+    harness.Acknowledge();
+    CHECK(harness.Answered(one));
+    CHECK(harness.Answered(two));
+    CHECK(harness.Answered(retry));
+    CHECK(harness.Differences(kA, kB) == "");
+    for (ShardId shard = 0; shard < 4; ++shard) CHECK(harness.GroupOf(kB, shard).AppliedClock(shard) == 0);
+  }
+}
+
+TEST_CASE("staleness 0: a clock without any key is replicated too") {
+  ReplicaHarness harness(Synchronous(), Tables(), 3);
+  Start(harness, {kB});
+  for (Incarnation worker : {1, 2}) harness.Announce(kA, worker, 1, Kind::kTick, 3);
+  CHECK(harness.group(kA).released_clock() == 3);
+  harness.Settle();
+  CHECK(harness.Differences(kA, kB) == "");
+}
+
+TEST_CASE("staleness 0: a shard that comes behind takes part alone in what it lacks") {
+  ReplicaHarness harness(Synchronous(), Tables(), 3);
+  // B leads shard 3, A the rest, each backs the other.
+  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
+  harness.SetReplicas(3, kB, {kA});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  for (Incarnation server : {kA, kB}) {
+    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
+  }
+  std::vector<Key> of_a, of_b;
+  for (Key key : SomeKeys()) (ShardOfHash(PlacementHash(0, key), 2) == 3 ? of_b : of_a).push_back(key);
+  for (Incarnation worker : {1, 2}) {
+    harness.Push(kA, PushOf(worker, 1, 0, of_a));
+    harness.Push(kB, PushOf(worker, 2, 0, of_b));
+  }
+  REQUIRE(harness.Deliver(kB).ok());  // A's clock never comes to B
+  REQUIRE(harness.GroupOf(kB, 3).AppliedClock(3) == 0);
+  REQUIRE(harness.GroupOf(kB, 0).AppliedClock(0) == -1);
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB).ok());
+  CHECK(harness.group(kB).released_clock() == -1);
+  for (Incarnation worker : {1, 2}) {
+    harness.Announce(kB, worker, 1, Kind::kTick, -1, epoch);
+    // An attempt that was split by the old table, and the new one: also keys that B's own shard has had.
+    CHECK(std::string(harness.Answer(harness.Push(kB, PushOf(worker, 2, 0, of_b))).status.message())
+              .find("routing older") == 0);
+    harness.Push(kB, PushOf(worker, 3, 0, SomeKeys(), 1, epoch));
+  }
+  CHECK(harness.group(kB).released_clock() == 0);
+  CHECK(Total(harness, kB, SomeKeys()) == -32);
+}
+
+TEST_CASE("staleness 0: contributions that wait are given back when primaries change") {
+  ReplicaHarness harness(Synchronous(), Tables(), 3);
+  Start(harness, {kB});
+  const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.NextEpoch(true);
+  harness.PublishToAll();
+  REQUIRE(harness.Answered(call));
+  CHECK(harness.Answer(call).status.code() == absl::StatusCode::kUnavailable);
+  CHECK(harness.group(kA).held_pushes() == 0);
+}
+
+}  // namespace
+}  // namespace tidegate
