@@ -33,12 +33,7 @@ absl::Status ShardGroup::OpenTables(std::shared_ptr<const TableCatalog> catalog)
   for (TableId id = 0; id < catalog_->size(); ++id) {
     const RowLayout* layout = &catalog_->layout(id);
     tables_.push_back(
-        std::make_unique<TableGroup>(layout, shard_map_.log2_shards(), std::span<const ShardId>()));
-    for (uint32_t local = 0; local < replicas_.size(); ++local) {
-      const ShardId shard = shard_map_.shards()[local];
-      tables_.back()->AddShard(local, shard == ShardMap::kVacant ? 0 : shard);
-      if (shard == ShardMap::kVacant) tables_.back()->RemoveShard(0);
-    }
+        std::make_unique<TableGroup>(layout, shard_map_.log2_shards(), shard_map_.shards()));
     accumulators_.push_back(
         options_.synchronous ? std::make_unique<GradientAccumulator>(layout) : nullptr);
   }

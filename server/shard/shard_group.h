@@ -172,6 +172,7 @@ class ShardGroup {
   void ChangeShards(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
                     std::vector<uint8_t>* left, bool* promoted);
   absl::Status CheckLed(const Routing& routing, std::span<const ShardId> shards) const;
+  void ForgetShards(int log2_shards);
   void AddReplica(ShardId shard);
   void RemoveReplica(uint32_t local);
   void ChangeFollowers(const Routing& routing);

@@ -186,8 +186,8 @@ void ShardGroup::BeforeFilledWrite(TableId table, const GradientBatch& batch, Sh
   bool any = false;
   for (uint32_t local = 0; local < replicas_.size(); ++local) {
     if (!is_sent(local)) continue;
-    // Which counters are halved depends on all that are there: send them first.
-    while (!group.layout().admits_at_once() && is_sent(local) && group.shard(local).MayHalveCounters(count)) {
+    // When counters are halved depends on all that are there, at the follower too: send them first.
+    while (!group.layout().admits_at_once() && is_sent(local) && group.shard(local).HasManyCounters(count)) {
       SendRows(local, std::numeric_limits<size_t>::max() / 2, effects);
     }
     any = any || is_sent(local);

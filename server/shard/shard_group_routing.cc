@@ -11,8 +11,8 @@ namespace tidegate {
 absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
                                     ShardEffects* effects) {
   if (routing.epoch() <= epoch_ && epoch_ != 0) return absl::OkStatus();
-  if (shard_map_.empty()) {
-    shard_map_.Reset(routing.log2_shards(), {});
+  if (catalog_ == nullptr) {
+    ForgetShards(routing.log2_shards());
   } else if (routing.log2_shards() != shard_map_.log2_shards()) {
     return absl::FailedPreconditionError(absl::StrCat("routing of epoch ", routing.epoch(), " has ",
                                                       routing.shards(), " shards, the job has ",
@@ -50,7 +50,8 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
   }
   log_.Settle(effects);
   if (promoted && catalog_ != nullptr) {
-    clocks_.AwaitAll(epoch_, routing.worker_set_version(), !leads_somewhere_, highest_clock_);
+    // A worker announces itself anew by each table of new primaries, and by no other.
+    clocks_.AwaitAll(std::max<Epoch>(primary_epoch_, 1), routing.worker_set_version(), !leads_somewhere_, highest_clock_);
   }
   leads_somewhere_ = LeadsSomewhere(routing);
   UpdateAppliedClock();
@@ -127,6 +128,15 @@ void ShardGroup::ChangeShards(const Routing& routing, std::span<const ShardId> s
     led_[local] = 0;
     shard_map_.SetLed(shard_map_.shards()[local], false);
   }
+}
+
+// Before there are tables: nothing is known of any shard.
+void ShardGroup::ForgetShards(int log2_shards) {
+  shard_map_.Reset(log2_shards, {});
+  replicas_.clear();
+  for (auto* by_local : {&touched_, &skip_, &led_}) by_local->clear();
+  sessions_.SetShards(0);
+  log_.Resize(0);
 }
 
 void ShardGroup::AddReplica(ShardId shard) {

@@ -190,6 +190,8 @@ bool ShardTable::MayHalveCounters(uint64_t more) const {
   return unadmitted_ + more >= std::max(kUnadmittedMin, 2 * rows_);
 }
 
+bool ShardTable::HasManyCounters(uint64_t more) const { return unadmitted_ + more >= kUnadmittedMin; }
+
 std::vector<Key> ShardTable::Keys() const {
   std::vector<Key> keys;
   keys.reserve(index_.size());

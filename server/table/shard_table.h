@@ -62,6 +62,8 @@ class alignas(64) ShardTable {
   RowId Admit(uint64_t hash, Key key, uint32_t samples, Clock clock);
   // Whether counting so many new keys may halve the counters of others.
   bool MayHalveCounters(uint64_t more) const;
+  // True where that could be, whatever part of the shard's rows were here.
+  bool HasManyCounters(uint64_t more) const;
   // Removes the key's row or counter. False: there was none.
   bool Erase(Key key);
   // Evicts rows by the layout's rules at `clock` and ages counters. Appends the evicted keys, rising,
