@@ -29,7 +29,6 @@ Replication::Replication(ShardEngine* engine) : engine_(engine) {
     options_.report();
   };
   hooks.diverged = [this](ShardId shard) {
-    ++diverged_shards_;
     bool fresh;
     {
       std::lock_guard lock(mutex_);
@@ -112,6 +111,7 @@ absl::Status Replication::SetRouting(const Routing& routing) {
   }
   DropReported(routing);
   links_->SetRouting(routing.epoch(), FollowersIn(routing));
+  shards_per_lane_ = static_cast<TimeMs>(engine_->led_shards().size()) / std::popcount(engine_->all_lanes()) + 1;
   has_joining_ = engine_->LanesLeading([&](ShardId shard) { return routing.JoiningOf(shard) != 0; }) != 0;
   return absl::OkStatus();
 }
@@ -153,7 +153,9 @@ void Replication::OnRecord(uint32_t lane, OutRecord record) {
 
 void Replication::Tick(TimeMs now) {
   if (has_joining_) Fill(now);
-  if (options_.digest_interval_ms > 0 && now - digests_at_ >= options_.digest_interval_ms) {
+  // One shard of each strand at a time, all of them within the interval.
+  const TimeMs pause = options_.digest_interval_ms / std::max<TimeMs>(1, shards_per_lane_);
+  if (options_.digest_interval_ms > 0 && now - digests_at_ >= pause) {
     if (digests_at_ != 0) engine_->AppendDigests();
     digests_at_ = now;
   }
@@ -214,9 +216,14 @@ void Replication::Handle(const std::shared_ptr<ReplicaPeer>& peer, OwnedBytes me
   auto request = wire::ParseReplicaRequest(message.bytes);
   if (!request.ok()) return peer->End(request.status());
   if (absl::Status s = CheckReceiver(*request); !s.ok()) return peer->End(s);
+  auto record = std::make_shared<ShardEngine::IncomingRecord>();
+  if (request->index != 0) {
+    const absl::Status checked = engine_->CheckIncoming(request->body);
+    record->checked = checked.ok();
+    if (!checked.ok() && !absl::IsUnavailable(checked)) return peer->End(checked);
+  }
   const std::shared_ptr<Sender> sender = SenderOf(request->sender);
   if (sender == nullptr) return peer->End(absl::ResourceExhaustedError("too many servers"));
-  auto record = std::make_shared<ShardEngine::IncomingRecord>();
   record->request = *std::move(request);
   record->owner = std::move(message.owner);
   Receive(sender, std::move(record), peer);
@@ -272,7 +279,6 @@ Replication::Statistics Replication::Collect() const {
   out.fill_bytes = fill_bytes_;
   out.applied_records = applied_records_;
   out.refused_grants = refused_grants_;
-  out.diverged_shards = diverged_shards_;
   return out;
 }
 

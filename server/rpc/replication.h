@@ -48,7 +48,6 @@ class Replication {
     uint64_t fill_bytes = 0;         // of these, rows of shards that are filled
     uint64_t applied_records = 0;    // of other servers' logs
     uint64_t refused_grants = 0;     // to primaries with an older table
-    uint64_t diverged_shards = 0;    // found, since the start
   };
 
   // `engine` outlives this, and is not configured yet.
@@ -109,13 +108,13 @@ class Replication {
   std::atomic<uint64_t> fill_lanes_{0};    // may have something to fill
   std::atomic<uint64_t> fill_pending_{0};  // a step is under way
   std::atomic<bool> has_joining_{false};
+  std::atomic<TimeMs> shards_per_lane_{1};
   TimeMs fill_looked_at_ = 0;
   TimeMs fill_stepped_at_ = 0;
   TimeMs fill_paid_to_ = 0;   // the time up to which its allowance is spent
   TimeMs digests_at_ = 0;
 
-  std::atomic<uint64_t> records_{0}, record_bytes_{0}, fill_bytes_{0}, applied_records_{0}, refused_grants_{0},
-      diverged_shards_{0};
+  std::atomic<uint64_t> records_{0}, record_bytes_{0}, fill_bytes_{0}, applied_records_{0}, refused_grants_{0};
 };
 
 }  // namespace tidegate

@@ -28,6 +28,10 @@ void WriteServerMetrics(const ShardEngine::Statistics& statistics, uint64_t memo
   counter("tidegate_server_applied_clocks_total", "Clocks applied, over strands (staleness 0)",
           shards.clocks_applied);
   counter("tidegate_server_swept_rows_total", "Rows evicted", shards.swept_rows);
+  counter("tidegate_server_pulls_without_grant_total", "Pulls refused because a backup's grant had run out",
+          shards.pulls_without_grant);
+  counter("tidegate_replica_digest_mismatches_total", "Shards whose copy here was found unlike its primary's",
+          shards.digest_mismatches);
   const auto refused = [&](const char* reason, uint64_t value) {
     page.Counter("tidegate_server_refused_pushes_total", "Pushes refused whole, by reason",
                  static_cast<double>(value), {{"reason", reason}});
@@ -88,8 +92,6 @@ void WriteReplicationMetrics(const Replication::Statistics& statistics, MetricsP
   counter("tidegate_replica_fill_bytes_total", "Rows sent to fill replicas", statistics.fill_bytes);
   counter("tidegate_replica_applied_records_total", "Records taken from other servers' logs", statistics.applied_records);
   counter("tidegate_replica_refused_grants_total", "Keep-alives of primaries with an older table", statistics.refused_grants);
-  counter("tidegate_replica_digest_mismatches_total", "Shards whose copy here was found unlike its primary's",
-          statistics.diverged_shards);
   counter("tidegate_replica_streams_total", "Streams to followers opened, failed ones included", statistics.links.streams);
   gauge("tidegate_replica_followers", "Servers that follow this one", statistics.links.followers);
   gauge("tidegate_replica_unacknowledged_records", "Records that followers have not acknowledged",

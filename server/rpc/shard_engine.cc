@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -416,6 +417,9 @@ void ShardEngine::Deliver(Lane& lane) {
     {
       std::lock_guard lock(call->mutex);
       if (call->status.ok()) call->status = done.status;
+      if (call->status.ok() && done.valid_until != std::numeric_limits<TimeMs>::max() && NowMs() > done.valid_until) {
+        call->status = absl::UnavailableError("no grant: it ran out while the rows were read");
+      }
       call->min_clock =
           call->has_min_clock ? std::min(call->min_clock, done.min_clock) : done.min_clock;
       call->has_min_clock = true;

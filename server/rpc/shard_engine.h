@@ -86,6 +86,7 @@ class ShardEngine final : private RowSink {
     wire::ReplicaRequest request;
     std::shared_ptr<const void> owner;  // of what it views
     RecordSplit split;
+    bool checked = false;               // CheckIncoming was OK
     // From each strand, once.
     std::function<void(int strand, const absl::Status& status, std::span<const ShardId> diverged)> done;
   };
@@ -127,7 +128,10 @@ class ShardEngine final : private RowSink {
   void SetGrant(Incarnation backup, TimeMs until);
   // Sends about `bytes` more of what these strands fill; `more(lane, whether something is being filled)`.
   void FillStep(uint64_t lanes, size_t bytes, std::function<void(uint32_t, bool)> more);
+  // Each strand sends the digest of its next led shard to its followers.
   void AppendDigests();
+  // Whether a record of a log can be one of this job's tables. UNAVAILABLE: they are not open yet.
+  absl::Status CheckIncoming(const wire::Record& record) const;
   // Which strands the record concerns, and how it is split over them.
   RecordSplit Split(const wire::Record& record) const;
   // The strands' threads end; mail is left to whoever runs a strand.
@@ -161,6 +165,7 @@ class ShardEngine final : private RowSink {
   void RunOn(Lane& lane, const std::shared_ptr<ShardCall>& call);
   KeySelection SelectionOf(const ShardCall& call, const Lane& lane) const;
   void Deliver(Lane& lane);
+  TimeMs NowMs() const;
   // Before each call of a strand's group: the time, and what came for it meanwhile.
   void Prepare(Lane& lane);
   // For the strand, whose thread sees to it if no message does first.

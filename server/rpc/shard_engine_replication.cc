@@ -9,13 +9,18 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/shard_engine.h"
 #include "server/rpc/shard_engine_lane.h"
+#include "server/shard/message_check.h"
 
 namespace tidegate {
 
-void ShardEngine::Prepare(Lane& lane) {
+TimeMs ShardEngine::NowMs() const {
   static const RealClock machine;
+  return (options_.clock == nullptr ? &machine : options_.clock)->NowMs();
+}
+
+void ShardEngine::Prepare(Lane& lane) {
   if (lane.group == nullptr) return;
-  lane.group->SetNow((options_.clock == nullptr ? &machine : options_.clock)->NowMs());
+  lane.group->SetNow(NowMs());
   if (!lane.has_mail.load(std::memory_order_relaxed)) return;
   std::deque<absl::AnyInvocable<void(Lane&)>> mail;
   {
@@ -94,8 +99,14 @@ void ShardEngine::FillStep(uint64_t lanes, size_t bytes, std::function<void(uint
 
 void ShardEngine::AppendDigests() {
   for (const auto& lane : lanes_) {
-    Mail(*lane, [](Lane& l) { l.group->AppendDigests(&l.effects); });
+    Mail(*lane, [](Lane& l) { l.group->AppendDigests(1, &l.effects); });
   }
+}
+
+absl::Status ShardEngine::CheckIncoming(const wire::Record& record) const {
+  const auto current = view();
+  if (current->catalog == nullptr) return absl::UnavailableError("tables are not open yet");
+  return CheckRecord(record, *current->catalog);
 }
 
 RecordSplit ShardEngine::Split(const wire::Record& record) const {
@@ -128,7 +139,8 @@ void ShardEngine::ApplyOn(Lane& lane, const IncomingRecord& record) {
       for (size_t t = 0; t < record.split.tables && !selection.all; ++t) {
         selection.positions.push_back(record.split.positions[static_cast<size_t>(lane.index) * record.split.tables + t]);
       }
-      status = lane.group->ApplyRecord(request.sender, request.epoch, request.body, selection, &lane.effects);
+      status = record.checked ? lane.group->ApplyRecord(request.sender, request.epoch, request.body, selection, &lane.effects)
+                              : absl::UnavailableError("tables are not open yet");
       lane.log.Done(at, status.ok());
     }
   }
