@@ -156,12 +156,13 @@ absl::Status CheckWritable(const LocalRunOptions& options) {
 }
 
 int RunLocal(const Arguments& arguments) {
-  if (FLAGS_config.empty() || !arguments.positional.empty()) {
-    std::cerr << "usage: tidegate local --config=FILE [--servers=N] [--workers=M] [--staleness=S] [--set path=value ...]\n";
+  const std::vector<std::string> files = ConfigFiles(arguments);
+  if (files.size() != 1) {
+    std::cerr << "usage: tidegate local FILE [or --config=FILE] [--servers=N] [--workers=M] [--staleness=S] [--set path=value ...]\n";
     return kUsage;
   }
   LocalRunOptions options;
-  options.config = FLAGS_config;
+  options.config = files[0];
   options.sets = arguments.Repeated("set");
   if (const auto s = ParseStaleness(FLAGS_staleness); !FLAGS_staleness.empty() && !s.ok()) {
     std::cerr << "tidegate local: --staleness=" << FLAGS_staleness << ": " << s.status().message() << "\n";
@@ -199,9 +200,9 @@ int RunLocal(const Arguments& arguments) {
 
 Command LocalCommand() {
   return {"local",
-          "",
+          "FILE",
           "run a job on this machine: a scheduler, servers and workers as processes",
-          {{"config", "FILE", "job config, text-format protobuf"},
+          {{"config", "FILE", "the same as FILE"},
            Ranged({"servers", "N", "server processes (default: the config's)"}, 1, 64),
            Ranged({"workers", "M", "worker processes (default: the config's)"}, 1, 64),
            {"staleness", "S", "0 (synchronous), N or inf (default: the config's)"},

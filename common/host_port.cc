@@ -15,7 +15,7 @@ absl::StatusOr<HostPort> SplitHostPort(const std::string& address) {
       address.find_first_not_of("0123456789", colon + 1) != std::string::npos ||
       !absl::SimpleAtoi(address.substr(colon + 1), &out.port) || out.port > 65535) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\" is no HOST:PORT (port 0 picks a free one)"));
+        absl::StrCat("\"", address, "\" is no HOST:PORT"));
   }
   out.host = address.substr(0, colon);
   if (out.host.size() > 2 && out.host.front() == '[' && out.host.back() == ']') {

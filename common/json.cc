@@ -1,5 +1,6 @@
 #include "common/json.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
@@ -30,6 +31,13 @@ std::string JsonNumber(double value, int digits) {
   return buffer;
 }
 
+std::string JsonNumber(float value) {
+  if (!std::isfinite(value)) return "null";
+  char buffer[32];
+  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);
+  return std::string(buffer, end);
+}
+
 std::string JsonArray(const std::vector<std::string>& elements) {
   std::string out = "[";
   for (size_t i = 0; i < elements.size(); ++i) out += (i ? ", " : "") + elements[i];
@@ -40,6 +48,7 @@ JsonObject& JsonObject::Text(std::string_view name, std::string_view value) {
   return Raw(name, JsonQuoted(value));
 }
 JsonObject& JsonObject::Number(std::string_view name, double value) { return Raw(name, JsonNumber(value)); }
+JsonObject& JsonObject::Number(std::string_view name, float value) { return Raw(name, JsonNumber(value)); }
 JsonObject& JsonObject::Integer(std::string_view name, int64_t value) {
   return Raw(name, std::to_string(value));
 }

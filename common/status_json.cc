@@ -89,7 +89,7 @@ JsonObject StatusObject(const GetStatusResponse& status) {
       .Number("samples_per_second", status.samples_per_second())
       .Number("seconds", status.seconds())
       .Integer("clock", status.clock())
-      .Number("learning_rate_factor", status.learning_rate_factor())
+      .Number("learning_rate_factor", static_cast<float>(status.learning_rate_factor()))
       .Raw("progressive", MetricsJson(status.progressive()))
       .Integer("shards", status.routing().shards())
       .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))

@@ -109,6 +109,10 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
     Event(now, absl::StrCat("scheduler started again, term ", state_.term()), &effects);
   } else if (!state_.restored_from().empty()) {
     Event(now, absl::StrCat("resumes from ", state_.restored_from(), ", after clock ", state_.restored_clock()), &effects);
+    for (const TaskConfig& task : options_.job.model().task()) {
+      if (task.loss() != TaskConfig::SOFTMAX) continue;
+      Event(now, absl::StrCat("task \"", task.name(), "\": workers count the item frequencies of in-batch softmax anew; checkpoints do not hold them"), &effects);
+    }
   }
   effects.persist = true;
   return Finish(now, std::move(effects));

@@ -265,6 +265,7 @@ void ClusterState::EndEvaluation(TimeMs now, SchedulerEffects* effects) {
   state_.set_next_lr_scale(decision.lr_scale);
   Event(now, EpochLine(*result), effects);
   effects->metrics.push_back(Record("epoch", {result->metrics().begin(), result->metrics().end()}));
+  if (!decision.warning.empty()) Event(now, decision.warning, effects);
   if (!decision.reason.empty()) Event(now, decision.reason, effects);
   const bool save = decision.save || CheckpointDue(now, HighestClock()) || CheckpointWanted();
   if (!save || options_.checkpoint_directory.empty()) return AfterSaving(now, effects);

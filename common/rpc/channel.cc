@@ -108,7 +108,7 @@ absl::StatusOr<Listening> Listen(const ListenOptions& options,
                                  const std::function<void(grpc::ServerBuilder&)>& configure) {
   const std::string what = absl::StrCat(options.flag, "=", options.address, ": ");
   auto at = SplitHostPort(options.address);
-  if (!at.ok()) return absl::InvalidArgumentError(absl::StrCat(what, at.status().message()));
+  if (!at.ok()) return absl::InvalidArgumentError(absl::StrCat(what, at.status().message(), " (port 0 picks a free one)"));
   Resolved resolved;
   if (absl::Status s = Resolve(*at, &resolved); !s.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(what, s.message()));

@@ -79,6 +79,11 @@ EpochDecision DecideAfterEpoch(const TrainConfig& train, const SchedulerState& s
       }
     }
   }
+  for (const std::string* monitor : {train.has_stop() ? &stop.monitor() : nullptr,
+                                     train.has_plateau() ? &train.plateau().monitor() : nullptr}) {
+    if (monitor == nullptr || !std::isnan(FindMetric(result, *monitor).value_or(0))) continue;
+    decision.warning = absl::StrCat(*monitor, " of epoch ", result.epoch(), " is not a number: the epoch counts as not better");
+  }
   const bool keep_best = train.has_stop() && stop.keep() == EarlyStop::BEST;
   const bool any_best = decision.best || state.best_epoch() != 0;
   decision.save = decision.last || (keep_best && any_best && decision.best);

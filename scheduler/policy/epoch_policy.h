@@ -18,6 +18,7 @@ struct EpochDecision {
   bool save = false;      // write a checkpoint
   float lr_scale = 1;     // of the next epoch
   std::string reason;     // for people: why the rate or the end; may be empty
+  std::string warning;    // for people: a monitor that is no number; may be empty
 };
 
 std::optional<double> FindMetric(const EpochResult& result, const std::string& name);

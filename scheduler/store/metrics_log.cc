@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "common/json.h"
 #include "scheduler/store/event_file.h"
 
 namespace tidegate {
@@ -67,7 +68,7 @@ std::string MetricsLine(double wall_time, const MetricsRecord& record) {
                                   ", \"seconds\": ", Number(record.seconds), ", \"wall_time\": ");
   char time[32];
   std::snprintf(time, sizeof(time), "%.3f", wall_time);
-  absl::StrAppend(&line, time, ", \"learning_rate_factor\": ", Number(record.learning_rate_factor),
+  absl::StrAppend(&line, time, ", \"learning_rate_factor\": ", JsonNumber(static_cast<float>(record.learning_rate_factor)),
                   ", \"metrics\": {");
   bool first = true;
   for (const MetricValue& metric : record.values) {

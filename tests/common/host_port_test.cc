@@ -18,7 +18,7 @@ TEST_CASE("what is no address is refused with the text") {
   for (const char* text : {"", "host", ":80", "host:", "host:x", "host:-1", "host:65536", "::1:80", "host:80 "}) {
     const auto at = SplitHostPort(text);
     CHECK(absl::IsInvalidArgument(at.status()));
-    CHECK_THAT(std::string(at.status().message()), Catch::Contains(std::string("\"") + text + "\""));
+    CHECK_THAT(std::string(at.status().message()), Catch::Contains(std::string("\"") + text + "\"") && !Catch::Contains("port 0"));
   }
 }
 

@@ -190,3 +190,27 @@ def test_the_checkpoints_of_another_job_are_refused_by_folder(finished, tmp_path
     assert done.returncode != 0
     assert before[-1] in done.stderr and "--fresh" in done.stderr and "dim: 8 -> 4" in done.stderr, done.stderr
     assert complete(finished[1]) == before
+
+
+TWO_TOWERS = """
+data { format: CSV train { files: "%s" } }
+feature { name: "user" table: "t" } feature { name: "item" table: "t" }
+table { name: "t" part { name: "v" dim: 4 init { normal: 0.1 } sgd {} } }
+model { preset { kind: TWO_TOWER query: "user.v" item: "item.v" units: [4] }
+        task { name: "like" loss: SOFTMAX item_feature: "item" } }
+dense { sgd {} }
+train { global_batch: 50 epochs: 1 }
+"""
+
+
+def test_a_resumed_two_tower_job_says_that_item_frequencies_begin_anew(tmp_path):
+    (tmp_path / "data.csv").write_text("user,item,label\n" + "".join("u%d,i%d,1\n" % (i % 20, i % 7) for i in range(400)))
+    config = tmp_path / "job.textproto"
+    config.write_text(TWO_TOWERS % (tmp_path / "data.csv"))
+    for epochs, resumed in ((1, False), (2, True)):
+        summary = tmp_path / "summary.json"
+        done = run("local", config, "--set=train.epochs=%d" % epochs, "--checkpoint_dir=%s" % (tmp_path / "checkpoints"),
+                   "--run_dir=%s" % (tmp_path / ("run%d" % epochs)), "--summary=%s" % summary)
+        assert done.returncode == 0, done.stdout + done.stderr
+        events = json.loads(summary.read_text())["events"]
+        assert any("item frequencies of in-batch softmax anew" in e for e in events) == resumed, events

@@ -42,7 +42,7 @@ MetricsRecord Record(Clock step, double auc) {
   record.epoch = 2;
   record.samples = 4096;
   record.seconds = 1.5;
-  record.learning_rate_factor = .25;
+  record.learning_rate_factor = 0.1f;
   MetricValue& metric = record.values.emplace_back();
   metric.set_name("valid/click/auc");
   metric.set_value(auc);
@@ -85,7 +85,7 @@ TEST_CASE("scalars that are not finite are left out of an event, and null in a l
   CHECK(without.find("valid/click/auc") == std::string::npos);
   CHECK(MetricsLine(1.25, Record(7, NAN)) ==
         R"({"kind": "epoch", "step": 7, "epoch": 2, "samples": 4096, "seconds": 1.5, "wall_time": 1.250, )"
-        R"("learning_rate_factor": 0.25, "metrics": {"valid/click/auc": null}})");
+        R"("learning_rate_factor": 0.1, "metrics": {"valid/click/auc": null}})");
 }
 
 TEST_CASE("a log that opens again goes on behind the last whole line") {

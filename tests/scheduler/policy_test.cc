@@ -186,7 +186,9 @@ TEST_CASE("a metric that is never a number never is the best: the last epoch is 
   CHECK_FALSE(run.Epoch(kNan).last);
   CHECK(run.Epoch(kNan).last);
   CHECK(run.decision.save);
+  CHECK(run.decision.warning == "valid/click/auc of epoch 3 is not a number: the epoch counts as not better");
   CHECK(run.state.best_epoch() == 0);
+  CHECK(run.Epoch(.5).warning.empty());
 }
 
 TEST_CASE("a monitor without its metric neither stops nor decays") {

@@ -1,6 +1,7 @@
 #include "worker/data/decoder_columns.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -79,6 +80,36 @@ void AddBucket(const DataSchema::Feature& f, double x, FeatureColumn* column) {
   }
   const auto [end, error] = std::to_chars(from, text + sizeof(text), static_cast<int64_t>(bucket));
   AddId(f, std::string_view(text, static_cast<size_t>(end - text)), column);
+}
+
+namespace {
+
+constexpr size_t kSmall = 10000;
+
+// n > 2: 3 + floor(log(n)^2), at most 87; else n.
+const std::array<uint8_t, kSmall>& SmallIndex() {
+  static const auto* table = [] {
+    auto* index = new std::array<uint8_t, kSmall>{0, 1, 2};
+    for (size_t n = 3; n < kSmall; ++n) {
+      const double l = std::log(static_cast<double>(n));
+      (*index)[n] = static_cast<uint8_t>(3 + std::floor(l * l));
+    }
+    return index;
+  }();
+  return *table;
+}
+
+}  // namespace
+
+SmallBuckets::SmallBuckets(const DataSchema::Feature& f) : index_(SmallIndex().data()) {
+  if (!f.log2_bucket) return;
+  FeatureColumn key;
+  for (size_t n = 0; n < kSmall; ++n) {
+    if (n > 0 && index_[n] == index_[n - 1]) continue;
+    AddBucket(f, static_cast<double>(n), &key);
+    keys_.resize(index_[n] + size_t{1});
+    keys_.back() = key.keys.back();
+  }
 }
 
 float Transform(NumericFeature::Transform transform, double x) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/stable_hash.h"
 #include "worker/data/batch.h"
@@ -41,6 +42,28 @@ inline void EndRow(FeatureColumn* column) {
 // LOG2_BUCKET (3 Idiots' recipe): the text is the decimal of floor(log(x)^2) for x > 2, else "SP"
 // and the decimal of floor(x).
 void AddBucket(const DataSchema::Feature& f, double x, FeatureColumn* column);
+
+// AddBucket of plain integers of up to four digits, which most counts are, by table. Immutable.
+class SmallBuckets {
+ public:
+  explicit SmallBuckets(const DataSchema::Feature& f);
+  // False: `text` is no such number.
+  bool Add(std::string_view text, FeatureColumn* column) const {
+    if (text.size() > 4 || text.empty()) return false;
+    uint32_t n = 0;
+    for (const char c : text) {
+      const auto digit = static_cast<uint32_t>(static_cast<unsigned char>(c)) - '0';
+      if (digit > 9) return false;
+      n = 10 * n + digit;
+    }
+    column->keys.push_back(keys_[index_[n]]);
+    return true;
+  }
+
+ private:
+  const uint8_t* index_;  // [n]: of keys_
+  std::vector<Key> keys_;
+};
 
 float Transform(NumericFeature::Transform transform, double x);
 

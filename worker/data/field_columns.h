@@ -14,7 +14,7 @@ class FieldColumns {
   // `schema` outlives this object. With `own_separator` multi-valued fields are cut there, whatever
   // the features say.
   explicit FieldColumns(const DataSchema& schema, char own_separator = 0)
-      : schema_(schema), own_separator_(own_separator) {}
+      : schema_(schema), own_separator_(own_separator), buckets_(schema.features.begin(), schema.features.end()) {}
 
   // Appends one row, or leaves *batch as it was. `field(column)` is the text of a column. `label`
   // (may be null) is every task's label, whatever the columns say.
@@ -117,6 +117,7 @@ class FieldColumns {
           return false;
         }
         decoder::AddId(f, text, column);
+      } else if (buckets_[i].Add(text, column)) {
       } else if (Parse(f.name, text, &x, what)) {
         decoder::AddBucket(f, x, column);
       } else {
@@ -143,6 +144,7 @@ class FieldColumns {
 
   const DataSchema& schema_;
   const char own_separator_;
+  const std::vector<decoder::SmallBuckets> buckets_;  // by feature
 };
 
 }  // namespace tidegate

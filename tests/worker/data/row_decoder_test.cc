@@ -43,6 +43,26 @@ const char* kLibsvm = R"(data { format: LIBSVM }
 
 }  // namespace
 
+TEST_CASE("a bucket is the number's, however it is written") {
+  const std::string config = R"(data { format: CSV csv { column: ["label", "x"] } }
+    feature { name: "x" numeric { transform: LOG2_BUCKET } table: "t" } model { task { } })";
+  DecoderFixture f(config);
+  size_t buckets = 1;
+  for (int n = 0; n < 12000; n += n < 300 ? 1 : 7) {
+    const std::string text = std::to_string(n);
+    REQUIRE(f.Decode("1," + text));
+    REQUIRE(f.Decode("1," + text + ".0"));
+    const Keys& keys = f.batch.features[0].keys;
+    REQUIRE(keys[keys.size() - 2] == keys.back());
+    if (keys.size() > 2 && keys[keys.size() - 3] != keys.back()) ++buckets;
+  }
+  CHECK(buckets == 91);  // SP0, SP1, SP2, and 1 to 88
+  REQUIRE(f.Decode("1,0012"));
+  REQUIRE(f.Decode("1,12"));
+  CHECK(f.batch.features[0].keys.back() == *(f.batch.features[0].keys.end() - 2));
+  CHECK_FALSE(f.Decode("1,1x"));
+}
+
 TEST_CASE("numbers are read whole and rounded as the compiler rounds them") {
   double x = 0;
   const std::pair<const char*, double> good[] = {
