@@ -112,5 +112,69 @@ TEST_CASE("the scheduler's set removes, for good, those that it knew and lists n
   CHECK(clocks.Minimum() == 3);
 }
 
+wire::ClockRequest By(Epoch epoch, wire::ClockRequest request) {
+  request.stamp.epoch = epoch;
+  return request;
+}
+
+TEST_CASE("while workers of the set have not spoken by the new table the minimum stays") {
+  ClockTable clocks;
+  clocks.SetWorkers(Set(1, 2, {1, 2}));
+  for (Incarnation worker : {1, 2}) clocks.Announce(worker, By(1, Request(Kind::kHello, 0)), 4);
+  CHECK(clocks.Minimum() == 4);
+  clocks.AwaitAll(7, 1, false, -1);
+  CHECK(clocks.Awaits());
+  clocks.Announce(1, By(7, Request(Kind::kTick, 1, 9)), 4);
+  clocks.Announce(2, By(6, Request(Kind::kTick, 1, 9)), 4);
+  CHECK(clocks.Awaits());
+  CHECK(clocks.Minimum() == 4);
+  CHECK_FALSE(clocks.Announce(2, By(7, Request(Kind::kTick, 0, 9)), 4));  // older than what was heard
+  CHECK(clocks.Awaits());
+  CHECK_FALSE(clocks.Announce(2, By(7, Request(Kind::kTick, 1, 9)), 4));  // repeated, by the new table
+  CHECK_FALSE(clocks.Awaits());
+  CHECK(clocks.Minimum() == 9);
+}
+
+TEST_CASE("a worker that is removed is not awaited, one that came after the table neither") {
+  ClockTable clocks;
+  clocks.SetWorkers(Set(3, 2, {1, 2}));
+  clocks.SetWorkers(Set(4, 5, {1, 2, 5}));
+  clocks.AwaitAll(2, 3, true, -1);
+  clocks.Announce(1, By(2, Request(Kind::kTick, 1, 6)), -1);
+  CHECK(clocks.Awaits());
+  clocks.SetWorkers(Set(5, 5, {1, 5}));
+  CHECK_FALSE(clocks.Awaits());
+  CHECK(clocks.Minimum() == 6);
+}
+
+TEST_CASE("the set as of the table is awaited before anyone of it") {
+  ClockTable clocks;
+  clocks.SetWorkers(Set(1, 1, {1}));
+  clocks.AwaitAll(2, 2, true, -1);
+  clocks.Announce(1, By(2, Request(Kind::kTick, 1, 6)), -1);
+  CHECK(clocks.Awaits());
+  clocks.SetWorkers(Set(2, 2, {1, 2}));
+  CHECK(clocks.Awaits());
+  clocks.Announce(2, By(2, Request(Kind::kPark, 1)), -1);
+  CHECK_FALSE(clocks.Awaits());
+  CHECK(clocks.Minimum() == 6);
+}
+
+TEST_CASE("a restart forgets a minimum that not all had a part in, and ends where it is known to be") {
+  ClockTable clocks;
+  clocks.SetWorkers(Set(1, 2, {1, 2}));
+  clocks.StartAt(3);
+  clocks.Announce(1, By(1, Request(Kind::kHello, 0)), 50);
+  CHECK(clocks.Minimum() == 50);
+  clocks.AwaitAll(2, 1, true, 40);
+  CHECK(clocks.Minimum() == 3);
+  clocks.Hear(2, 2);  // says Hello, which waits
+  clocks.Announce(1, By(2, Request(Kind::kPark, 1)), 3);
+  CHECK_FALSE(clocks.Awaits());
+  CHECK(clocks.Minimum() == 40);
+  CHECK(clocks.Announce(2, By(2, Request(Kind::kHello, 0)), 40));
+  CHECK(clocks.IsLive(2));
+}
+
 }  // namespace
 }  // namespace tidegate

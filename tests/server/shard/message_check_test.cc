@@ -183,5 +183,47 @@ TEST_CASE("a catalog wants tables in their places, and knows equal ones") {
   CHECK(TableCatalog::FromSpecs(specs).status().code() == absl::StatusCode::kInvalidArgument);
 }
 
+TEST_CASE("records are checked for what could do harm") {
+  const auto catalog = Catalog();
+  Push push;
+  REQUIRE(push.Check().ok());
+  wire::PushRecord good;
+  good.push = push.request;
+  const auto check = [&](auto change) {
+    wire::PushRecord record = good;
+    change(record);
+    return CheckRecord(record, *catalog).code();
+  };
+  using absl::StatusCode;
+  CHECK(check([](auto&) {}) == StatusCode::kOk);
+  // A sum of contributions may be more than one message may hold.
+  std::vector<float> large(6, 3e15f);
+  CHECK(check([&](auto& r) { r.push.tables[0].values = std::as_bytes(std::span(large)); }) == StatusCode::kOk);
+  large[4] = std::numeric_limits<float>::infinity();
+  CHECK(check([&](auto& r) { r.push.tables[0].values = std::as_bytes(std::span(large)); }) ==
+        StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.push.tables[0].table = 2; }) == StatusCode::kNotFound);
+  CHECK(check([](auto& r) { r.push.tables[0].values = r.push.tables[0].values.subspan(4); }) ==
+        StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.push.weight = -1; }) == StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.push.weight = std::nan(""); }) == StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.lr_scale = std::numeric_limits<float>::infinity(); }) ==
+        StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.clock = kClockLimit + 1; }) == StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.push.sequence = 0; }) == StatusCode::kInvalidArgument);
+  CHECK(check([](auto& r) { r.push.oldest_unacked = 2; }) == StatusCode::kInvalidArgument);
+
+  CHECK(CheckRecord(wire::SweepRecord{1, 0, {}}, *catalog).ok());
+  CHECK(CheckRecord(wire::SweepRecord{2, 0, {}}, *catalog).code() == StatusCode::kNotFound);
+  CHECK(CheckRecord(wire::DigestRecord{{1}, {2}}, *catalog).ok());
+  CHECK(CheckRecord(wire::DigestRecord{{1, 2}, {2}}, *catalog).code() == StatusCode::kInvalidArgument);
+  wire::FillRecord fill;
+  fill.table = 9;
+  CHECK(CheckRecord(fill, *catalog).ok());
+  const std::string rows = "x";
+  fill.records = std::as_bytes(std::span(rows));
+  CHECK(CheckRecord(fill, *catalog).code() == StatusCode::kNotFound);
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -2,85 +2,14 @@
 
 #include <catch2/catch.hpp>
 
-#include "tests/server/shard/replica_harness.h"
+#include "tests/server/shard/replication_testing.h"
 
 namespace tidegate {
 namespace {
 
-using Kind = wire::ClockRequest::Kind;
-constexpr Incarnation kA = 100, kB = 101, kC = 102;
-
-std::vector<TableSpec> Tables() { return {SparseTable(0, 1, "sgd { lr: 1 }")}; }
-
-std::vector<Key> SomeKeys(Key first = 0, size_t count = 32) {
-  std::vector<Key> keys;
-  for (size_t i = 0; i < count; ++i) keys.push_back(first + i);
-  return keys;
-}
-
-TestPush PushOf(Incarnation worker, Sequence sequence, Clock clock, std::vector<Key> keys, float gradient = 1,
-                Epoch epoch = 1) {
-  TestPush push;
-  push.worker = worker;
-  push.sequence = sequence;
-  push.oldest_unacked = 1;
-  push.clock = clock;
-  push.epoch = epoch;
-  push.tables.push_back({0, keys, std::vector<float>(keys.size(), gradient), {}});
-  return push;
-}
-TestPull PullOf(Incarnation worker, Clock clock, Clock bound, std::vector<Key> keys, Epoch epoch = 1) {
-  TestPull pull;
-  pull.worker = worker;
-  pull.clock = clock;
-  pull.bound = bound;
-  pull.epoch = epoch;
-  pull.tables.push_back({0, std::move(keys), {}, {}});
-  return pull;
-}
-// Sums what a server has for the keys, as a guest sees it.
-float Total(ReplicaHarness& harness, Incarnation server, std::vector<Key> keys) {
-  TestPull pull = PullOf(0, 0, kNoBound, std::move(keys));
-  pull.eval = true;
-  const TestAnswer answer = harness.Answer(harness.Pull(server, pull));
-  REQUIRE(answer.status.ok());
-  float sum = 0;
-  for (float value : answer.rows[0]) sum += value;
-  return sum;
-}
-// A with backups, and everyone's workers 1 and 2 live.
-void Start(ReplicaHarness& harness, std::vector<Incarnation> backups) {
-  harness.SetAllReplicas(kA, backups);
-  harness.NextEpoch();
-  harness.PublishToAll();
-  for (Incarnation server : {kA, kB, kC}) {
-    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
-  }
-  for (Incarnation backup : {kB, kC}) harness.SetGrant(kA, backup, 1'000'000);
-}
-ReplicaHarness::Options Async(int strands = 1) {
-  ReplicaHarness::Options options;
-  options.strands = strands;
-  options.known = 2;
-  return options;
-}
-ReplicaHarness::Options Synchronous(int strands = 1) {
-  ReplicaHarness::Options options = Async(strands);
-  options.synchronous = true;
-  return options;
-}
-// B leads what A led; A hears of it only when the test says so.
-void Promote(ReplicaHarness& harness, TimeMs serves_from = 0) {
-  harness.SetAllReplicas(kB, {});
-  const Epoch epoch = harness.NextEpoch(true);
-  harness.table().set_worker_set_version(1);
-  REQUIRE(harness.Publish(kB, serves_from).ok());
-  for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 1, Kind::kTick, -1, epoch);
-}
-
 TEST_CASE("a push is acknowledged when every backup has it") {
   for (int strands : {1, 2}) {
-    ReplicaHarness harness(Async(strands), Tables(), 3);
+    ReplicaHarness harness(Async(strands), OneTable(), 3);
     Start(harness, {kB, kC});
     const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
     CHECK_FALSE(harness.Answered(call));
@@ -98,7 +27,7 @@ TEST_CASE("a push is acknowledged when every backup has it") {
 TEST_CASE("without durability a push is acknowledged at once, and replicated all the same") {
   ReplicaHarness::Options options = Async();
   options.durable = false;
-  ReplicaHarness harness(options, Tables(), 3);
+  ReplicaHarness harness(options, OneTable(), 3);
   Start(harness, {kB});
   CHECK(harness.Answered(harness.Push(kA, PushOf(1, 1, 0, SomeKeys()))));
   harness.Settle();
@@ -106,7 +35,7 @@ TEST_CASE("without durability a push is acknowledged at once, and replicated all
 }
 
 TEST_CASE("a retry waits for the acknowledgement of the push that it repeats") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   const CallToken first = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   const CallToken retry = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
@@ -120,7 +49,7 @@ TEST_CASE("a retry waits for the acknowledgement of the push that it repeats") {
 }
 
 TEST_CASE("a push with keys of a shard that has no backup waits for nobody") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   harness.SetReplicas(1, kA, {kB});
   harness.NextEpoch();
   harness.PublishToAll();
@@ -138,7 +67,7 @@ TEST_CASE("a push with keys of a shard that has no backup waits for nobody") {
 TEST_CASE("a full window refuses new pushes, not retries of old ones") {
   ReplicaHarness::Options options = Async();
   options.log_window_bytes = 1000;
-  ReplicaHarness harness(options, Tables(), 3);
+  ReplicaHarness harness(options, OneTable(), 3);
   Start(harness, {kB});
   Sequence sequence = 0;
   CallToken call = 0;
@@ -157,7 +86,7 @@ TEST_CASE("a full window refuses new pushes, not retries of old ones") {
 
 TEST_CASE("a promoted backup has what was acknowledged, and takes a retry once") {
   for (int strands : {1, 2}) {
-    ReplicaHarness harness(Async(strands), Tables(), 3);
+    ReplicaHarness harness(Async(strands), OneTable(), 3);
     Start(harness, {kB});
     const CallToken acknowledged = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
     harness.Settle();
@@ -175,7 +104,7 @@ TEST_CASE("a promoted backup has what was acknowledged, and takes a retry once")
 }
 
 TEST_CASE("a deposed primary is refused and answers nothing before it knows; then \"moved\"") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   Promote(harness);
   const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
@@ -192,7 +121,7 @@ TEST_CASE("a deposed primary is refused and answers nothing before it knows; the
 }
 
 TEST_CASE("a record of a newer table waits until the follower has it") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.NextEpoch();
   REQUIRE(harness.Publish(kA).ok());
@@ -204,7 +133,7 @@ TEST_CASE("a record of a newer table waits until the follower has it") {
 }
 
 TEST_CASE("a backup that a newer table lacks is not waited for") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB, kC});
   const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   REQUIRE(harness.Deliver(kA, kC).ok());
@@ -218,7 +147,7 @@ TEST_CASE("a backup that a newer table lacks is not waited for") {
 }
 
 TEST_CASE("a promoted server serves and acknowledges nothing before its time") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.SetNow(1000);
   Promote(harness, 1500);
@@ -234,7 +163,7 @@ TEST_CASE("a promoted server serves and acknowledges nothing before its time") {
 }
 
 TEST_CASE("pulls need a grant of each backup in the table") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB, kC});
   harness.SetAllReplicas(kA, {kB});
   harness.NextEpoch();
@@ -255,7 +184,7 @@ TEST_CASE("pulls need a grant of each backup in the table") {
 }
 
 TEST_CASE("a worker's session leaves a follower as its primary says, and the worker is refused after a promotion") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   harness.Settle();
@@ -272,7 +201,7 @@ TEST_CASE("a worker's session leaves a follower as its primary says, and the wor
 }
 
 TEST_CASE("a follower refuses the removed that only its primary had heard of") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.SetWorkers(kA, 2, 2, {2});
   harness.Settle();
@@ -282,7 +211,7 @@ TEST_CASE("a follower refuses the removed that only its primary had heard of") {
 }
 
 TEST_CASE("a promoted server releases no clock before all workers have said how far they are") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 1, Kind::kTick, 7);
   harness.SetAllReplicas(kB, {});
@@ -302,7 +231,7 @@ TEST_CASE("a promoted server releases no clock before all workers have said how 
 }
 
 TEST_CASE("a worker that the promoted server never heard counts by its tick, a parked one does not") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   harness.SetAllReplicas(kA, {kB});
   harness.NextEpoch();
   harness.PublishToAll();
@@ -317,7 +246,7 @@ TEST_CASE("a worker that the promoted server never heard counts by its tick, a p
 }
 
 TEST_CASE("rows of a shard that leaves are freed, and it may come back") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys(0, 20'000)));
   harness.Settle();
@@ -339,7 +268,7 @@ TEST_CASE("rows of a shard that leaves are freed, and it may come back") {
 TEST_CASE("a replica that was filled is waited for before it is told of, and a joining one is not") {
   ReplicaHarness::Options options = Async();
   options.durable = false;
-  ReplicaHarness harness(options, Tables(), 3);
+  ReplicaHarness harness(options, OneTable(), 3);
   Start(harness, {});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   harness.SetAllReplicas(kA, {}, kB);
@@ -367,7 +296,7 @@ TEST_CASE("a replica that was filled is waited for before it is told of, and a j
 }
 
 TEST_CASE("a fill knows the pushes whose keys it has not sent yet") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys(0, 2000)));
   harness.SetAllReplicas(kA, {}, kB);
@@ -390,7 +319,7 @@ TEST_CASE("a fill knows the pushes whose keys it has not sent yet") {
 TEST_CASE("where counters would be halved the rest of the table is sent first") {
   ReplicaHarness::Options options = Async();
   options.shards = 1;
-  std::vector<TableSpec> specs = Tables();
+  std::vector<TableSpec> specs = OneTable();
   specs[0].mutable_admission()->set_after(3);
   ReplicaHarness harness(options, specs, 3);
   Start(harness, {});
@@ -410,7 +339,7 @@ TEST_CASE("where counters would be halved the rest of the table is sent first") 
 }
 
 TEST_CASE("a replica that differs is found by its digest") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   harness.Digests(kA);
@@ -426,7 +355,7 @@ TEST_CASE("a replica that differs is found by its digest") {
 }
 
 TEST_CASE("a backup that has no copy says so") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {});
   harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
   harness.SetReplicas(2, kA, {kB});  // as if it had been there from the start
@@ -438,88 +367,11 @@ TEST_CASE("a backup that has no copy says so") {
 }
 
 TEST_CASE("a server is not made to lead what it has no copy of") {
-  ReplicaHarness harness(Async(), Tables(), 3);
+  ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
   harness.SetAllReplicas(kC, {});
   harness.NextEpoch(true);
   CHECK(harness.Publish(kC).code() == absl::StatusCode::kUnimplemented);
-}
-
-// ---- staleness 0 -------------------------------------------------------------
-
-TEST_CASE("staleness 0: contributors are acknowledged when all followers have the clock") {
-  for (int strands : {1, 2}) {
-    ReplicaHarness harness(Synchronous(strands), Tables(), 3);
-    Start(harness, {kB});
-    const CallToken one = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
-    const CallToken two = harness.Push(kA, PushOf(2, 1, 0, {}));
-    CHECK_FALSE(harness.Answered(one));
-    REQUIRE(harness.Deliver().ok());
-    CHECK_FALSE(harness.Answered(two));
-    const CallToken retry = harness.Push(kA, PushOf(2, 1, 0, {}));
-    CHECK_FALSE(harness.Answered(retry));
-    harness.Acknowledge();
-    CHECK(harness.Answered(one));
-    CHECK(harness.Answered(two));
-    CHECK(harness.Answered(retry));
-    CHECK(harness.Differences(kA, kB) == "");
-    for (ShardId shard = 0; shard < 4; ++shard) CHECK(harness.GroupOf(kB, shard).AppliedClock(shard) == 0);
-  }
-}
-
-TEST_CASE("staleness 0: a clock without any key is replicated too") {
-  ReplicaHarness harness(Synchronous(), Tables(), 3);
-  Start(harness, {kB});
-  for (Incarnation worker : {1, 2}) harness.Announce(kA, worker, 1, Kind::kTick, 3);
-  CHECK(harness.group(kA).released_clock() == 3);
-  harness.Settle();
-  CHECK(harness.Differences(kA, kB) == "");
-}
-
-TEST_CASE("staleness 0: a shard that comes behind takes part alone in what it lacks") {
-  ReplicaHarness harness(Synchronous(), Tables(), 3);
-  // B leads shard 3, A the rest, each backs the other.
-  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
-  harness.SetReplicas(3, kB, {kA});
-  harness.NextEpoch();
-  harness.PublishToAll();
-  for (Incarnation server : {kA, kB}) {
-    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
-  }
-  std::vector<Key> of_a, of_b;
-  for (Key key : SomeKeys()) (ShardOfHash(PlacementHash(0, key), 2) == 3 ? of_b : of_a).push_back(key);
-  for (Incarnation worker : {1, 2}) {
-    harness.Push(kA, PushOf(worker, 1, 0, of_a));
-    harness.Push(kB, PushOf(worker, 2, 0, of_b));
-  }
-  REQUIRE(harness.Deliver(kB).ok());  // A's clock never comes to B
-  REQUIRE(harness.GroupOf(kB, 3).AppliedClock(3) == 0);
-  REQUIRE(harness.GroupOf(kB, 0).AppliedClock(0) == -1);
-  harness.SetAllReplicas(kB, {});
-  const Epoch epoch = harness.NextEpoch(true);
-  harness.table().set_worker_set_version(1);
-  REQUIRE(harness.Publish(kB).ok());
-  CHECK(harness.group(kB).released_clock() == -1);
-  for (Incarnation worker : {1, 2}) {
-    harness.Announce(kB, worker, 1, Kind::kTick, -1, epoch);
-    // An attempt that was split by the old table, and the new one: also keys that B's own shard has had.
-    CHECK(std::string(harness.Answer(harness.Push(kB, PushOf(worker, 2, 0, of_b))).status.message())
-              .find("routing older") == 0);
-    harness.Push(kB, PushOf(worker, 3, 0, SomeKeys(), 1, epoch));
-  }
-  CHECK(harness.group(kB).released_clock() == 0);
-  CHECK(Total(harness, kB, SomeKeys()) == -32);
-}
-
-TEST_CASE("staleness 0: contributions that wait are given back when primaries change") {
-  ReplicaHarness harness(Synchronous(), Tables(), 3);
-  Start(harness, {kB});
-  const CallToken call = harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
-  harness.NextEpoch(true);
-  harness.PublishToAll();
-  REQUIRE(harness.Answered(call));
-  CHECK(harness.Answer(call).status.code() == absl::StatusCode::kUnavailable);
-  CHECK(harness.group(kA).held_pushes() == 0);
 }
 
 }  // namespace

@@ -98,5 +98,45 @@ TEST_CASE("a session agrees with a set of everything applied, for a worker that 
   }
 }
 
+TEST_CASE("a followed shard's sessions leave by name only, and travel in a header") {
+  Sessions sessions;
+  sessions.SetShards(2);
+  const std::vector<uint8_t> both = {1, 1}, none = {0, 0};
+  for (Incarnation worker : {3, 4}) Sessions::MarkApplied(sessions.Of(worker), 9, 5, both, none);
+  sessions.SetFollowed(1, true);
+  sessions.Drop(3);
+  ShardFileHeader led, followed;
+  sessions.AppendRecords(0, &led);
+  sessions.AppendRecords(1, &followed);
+  REQUIRE(led.sessions_size() == 1);
+  CHECK(led.sessions(0).incarnation() == 4);
+  CHECK(followed.sessions_size() == 2);
+  sessions.DropIn(3, 1);
+  CHECK(sessions.Workers() == std::vector<Incarnation>{4});
+
+  Sessions other;
+  other.SetShards(1);
+  Sessions::MarkApplied(other.Of(8), 1, 1, {both.data(), 1}, none);
+  other.Load(0, followed);
+  CHECK(other.Workers() == std::vector<Incarnation>{3, 4});
+  CHECK(other.Of(3)[0].IsDuplicate(4));
+  CHECK(other.Of(3)[0].IsDuplicate(9));
+  CHECK_FALSE(other.Of(3)[0].IsDuplicate(5));
+  other.SetShards(2);
+  CHECK(other.Of(3)[1].empty());
+}
+
+TEST_CASE("asking for duplicates changes no session") {
+  Sessions sessions;
+  sessions.SetShards(1);
+  const std::vector<uint8_t> touched = {1};
+  std::vector<uint8_t> skip(1);
+  size_t duplicates = 0;
+  Sessions::MarkApplied(sessions.Of(1), 1, 1, touched, skip);
+  REQUIRE(Sessions::FindDuplicates(sessions.Of(1), 90, 80, touched, skip, &duplicates).ok());
+  CHECK(duplicates == 0);
+  CHECK(sessions.Of(1)[0].floor() == 1);
+}
+
 }  // namespace
 }  // namespace tidegate

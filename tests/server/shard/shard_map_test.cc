@@ -49,5 +49,25 @@ TEST_CASE("a shard that leaves keeps the others' local indices") {
   CHECK(touched == std::vector<uint8_t>{0, 1});
 }
 
+TEST_CASE("a local index that was left is used again; shards that are not led are not touched") {
+  ShardMap map;
+  map.Reset(2, std::vector<ShardId>{0, 1, 2});
+  map.Remove(1);
+  CHECK(map.shards()[1] == ShardMap::kVacant);
+  CHECK(map.Add(3) == 1);
+  CHECK(map.Has(3));
+  CHECK_FALSE(map.Leads(3));
+  map.SetLed(0, false);
+  CHECK(map.Add(1) == 3);
+  std::vector<Key> keys(100);
+  std::iota(keys.begin(), keys.end(), Key{0});
+  std::vector<uint8_t> touched(4, 0);
+  CHECK(map.Touch(0, PackedSpan<Key>(keys.data(), keys.size()), true, {}, touched) > 0);
+  CHECK(touched == std::vector<uint8_t>{0, 0, 1, 0});
+  map.SetLed(3, true);
+  map.Touch(0, PackedSpan<Key>(keys.data(), keys.size()), true, {}, touched);
+  CHECK(touched == std::vector<uint8_t>{0, 1, 1, 0});
+}
+
 }  // namespace
 }  // namespace tidegate

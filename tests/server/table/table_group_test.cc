@@ -139,4 +139,26 @@ TEST_CASE("memory of new rows is estimated from above, but for the slabs' own si
   CHECK(group.BytesUsed() >= keys.size() * layout.stride());
 }
 
+TEST_CASE("a shard that leaves frees its rows, and its index takes another") {
+  const RowLayout layout = LayoutOf(kSpec);
+  TableGroup group(&layout, 1, ShardRange(0, 2));
+  std::vector<Key> of_shard[2];
+  for (Key key = 0; key < 20'000; ++key) of_shard[group.LocalOfKey(key)].push_back(key);
+  for (const auto& keys : of_shard) group.Apply(BatchOf(keys, std::vector<float>(2 * keys.size(), 1)), {});
+  const uint64_t digest = group.shard(1).Digest();
+  const uint64_t bytes = group.BytesUsed();
+  group.RemoveShard(0);
+  CHECK(group.rows() == of_shard[1].size());
+  CHECK(group.BytesUsed() < bytes);
+  CHECK(group.LocalOfShard(0) == TableGroup::kNotLocal);
+  CHECK(group.shard(1).Digest() == digest);
+  group.AddShard(0, 0);
+  CHECK(group.LocalOfShard(0) == 0);
+  CHECK(GatherRows(group, {of_shard[0][0], of_shard[1][0]}) == std::vector<float>{8, 8, 7, 7});
+  group.RemoveShard(1);
+  group.AddShard(2, 1);
+  CHECK(group.shards() == 3);
+  CHECK(GatherRows(group, {of_shard[1][0]}) == std::vector<float>{8, 8});
+}
+
 }  // namespace tidegate
