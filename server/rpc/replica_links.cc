@@ -132,6 +132,7 @@ void ReplicaLinks::Impl::SetRouting(Epoch epoch, const std::vector<Follower>& fo
   for (const Follower& follower : followers) {
     const LinkPtr link = LinkOf(follower.server.incarnation);
     link->strand.Run([this, link, epoch, follower] {
+      if (link->address != follower.server.address) link->channel = nullptr;
       link->address = follower.server.address;
       link->box.SetRouting(epoch, follower.lanes);
       if (link->stream == nullptr && link->retry_at == 0) Open(link);
