@@ -26,6 +26,7 @@ DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(leader_ttl_s, 3, "");
 DEFINE_int32(etcd_timeout_s, 60, "");
+DEFINE_int32(etcd_compaction_s, 300, "");
 DEFINE_int32(http_port, 0, "");
 DEFINE_string(http_host, "127.0.0.1", "");
 
@@ -57,7 +58,8 @@ Daemon SchedulerDaemon() {
              Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs)}},
            {"standbys: --state=etcd://HOST:PORT[,HOST:PORT...][/PREFIX] (default prefix: /tidegate), one prefix for each job",
             {Ranged({"leader_ttl_s", "SECONDS", "of the leader's lease in etcd: how long after its death another one leads"}, 1, 3600),
-             Ranged({"etcd_timeout_s", "SECONDS", "without an answer of etcd's, at the start or while it stands by, then it gives up"}, 1, kHourMs / 1000)}},
+             Ranged({"etcd_timeout_s", "SECONDS", "without an answer of etcd's, at the start or while it stands by, then it gives up"}, 1, kHourMs / 1000),
+             Ranged({"etcd_compaction_s", "SECONDS", "the leader compacts etcd's history to what is so old; 0: never (where etcd itself or others do)"}, 0, 30 * 24 * 3600)}},
            {"status page (/, /api/status); where there are standbys, of the leader",
             {Ranged({"http_port", "PORT", "0 picks a free one (logged), -1 serves none"}, -1, 65535),
              {"http_host", "HOST", "address it is served at; whoever reaches it sees the job, without a password"}}},
@@ -99,6 +101,7 @@ int Main(int argc, char** argv) {
   options.lease_ms = FLAGS_lease_ms;
   options.leader_ttl_s = FLAGS_leader_ttl_s;
   options.etcd_patience_ms = TimeMs{1000} * FLAGS_etcd_timeout_s;
+  options.etcd_compaction_ms = TimeMs{1000} * FLAGS_etcd_compaction_s;
   options.http_host = FLAGS_http_host;
   options.http_port = FLAGS_http_port;
   options.metrics_host = FLAGS_metrics_host;

@@ -59,7 +59,8 @@ struct EtcdClient::Impl {
     if (status.ok()) return absl::OkStatus();
     const auto code = static_cast<absl::StatusCode>(status.error_code());
     // The others may do better; etcd's own refusals are the same everywhere.
-    if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kNotFound) {
+    if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kNotFound &&
+        code != absl::StatusCode::kOutOfRange) {
       current.compare_exchange_strong(index, (index + 1) % endpoints.size());
     }
     return absl::Status(code, absl::StrCat("etcd at ", endpoint.address, ": ", status.error_message()));
@@ -167,6 +168,27 @@ absl::Status EtcdClient::RevokeLease(int64_t lease) {
     return endpoint.lease->LeaseRevoke(context, request, &response);
   });
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<int64_t> EtcdClient::Revision() {
+  etcdserverpb::RangeRequest request;
+  request.set_key("/");
+  etcdserverpb::RangeResponse response;
+  const absl::Status status = impl_->Call(impl_->call_ms, [&](Endpoint& endpoint, grpc::ClientContext* context) {
+    return endpoint.kv->Range(context, request, &response);
+  });
+  if (!status.ok()) return status;
+  return response.header().revision();
+}
+
+absl::Status EtcdClient::Compact(int64_t revision) {
+  etcdserverpb::CompactionRequest request;
+  request.set_revision(revision);
+  etcdserverpb::CompactionResponse response;
+  const absl::Status status = impl_->Call(impl_->call_ms, [&](Endpoint& endpoint, grpc::ClientContext* context) {
+    return endpoint.kv->Compact(context, request, &response);
+  });
+  return absl::IsOutOfRange(status) ? absl::OkStatus() : status;  // compacted by somebody else already
 }
 
 }  // namespace tidegate

@@ -24,6 +24,8 @@ class EtcdClient final : public Etcd {
   absl::StatusOr<Lease> GrantLease(int64_t ttl_s) override;
   absl::StatusOr<bool> KeepAlive(int64_t lease) override;
   absl::Status RevokeLease(int64_t lease) override;
+  absl::StatusOr<int64_t> Revision() override;
+  absl::Status Compact(int64_t revision) override;
 
  private:
   struct Impl;

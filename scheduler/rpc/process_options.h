@@ -29,6 +29,7 @@ struct SchedulerProcessOptions {
   TimeMs leave_grace_ms = 10'000;  // after the end, for members to hear of it
   TimeMs store_patience_ms = 30'000;  // of a state that cannot be stored
   int64_t leader_ttl_s = 3;           // state in etcd: of the leader's lease
+  TimeMs etcd_compaction_ms = 300'000;  // between two compactions; 0: none
   TimeMs etcd_patience_ms = 60'000;   // without any answer of etcd's, while it does not lead
 };
 

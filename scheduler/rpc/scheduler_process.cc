@@ -26,6 +26,7 @@
 #include "scheduler/rpc/scheduler_metrics.h"
 #include "scheduler/rpc/scheduler_service.h"
 #include "scheduler/rpc/status_page.h"
+#include "scheduler/store/etcd_compaction.h"
 #include "scheduler/store/metrics_log.h"
 #include "scheduler/summary.h"
 
@@ -212,7 +213,9 @@ int SchedulerProcess::RunInTurns(const JobPlan& plan) {
     if (job.ok() && job->core->Ended() && job->core->Durable().term() == 0) {
       code = TellOfFinished(*job->core);
     } else if (job.ok()) {
-      code = Lead(*std::move(job), &leadership, &front);
+      EtcdCompaction compaction(&etcd, options_.etcd_compaction_ms);
+      Turn turn{&leadership, &compaction};
+      code = Lead(*std::move(job), &turn, &front);
     } else if (!absl::IsAborted(job.status()) && !IsEtcdAway(job.status())) {
       code = Refused(job.status());
     } else {
@@ -223,7 +226,8 @@ int SchedulerProcess::RunInTurns(const JobPlan& plan) {
   }
 }
 
-std::optional<int> SchedulerProcess::Lead(Job begun, Leadership* leadership, Front* front) {
+std::optional<int> SchedulerProcess::Lead(Job begun, Turn* turn, Front* front) {
+  Leadership* const leadership = turn == nullptr ? nullptr : turn->leadership;
   const auto term = std::make_shared<Term>();
   term->job = std::move(begun);
   Job& job = term->job;
@@ -313,6 +317,9 @@ std::optional<int> SchedulerProcess::Lead(Job begun, Leadership* leadership, Fro
     if (job.home.in_etcd && job.checkpoint_lock == nullptr && now >= next_lock) {
       if (auto lock = files_->LockDirectory(job.home.checkpoints); lock.ok()) job.checkpoint_lock = *std::move(lock);
       next_lock = now + kLockEveryMs;
+    }
+    if (turn != nullptr) {
+      if (absl::Status s = turn->compaction->Tick(now); !s.ok()) TG_LOG(WARNING) << "etcd was not compacted: " << s.message();
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
   }

@@ -12,6 +12,7 @@
 namespace tidegate {
 
 class ClusterState;
+class EtcdCompaction;
 class Leadership;
 struct Job;
 struct JobPlan;
@@ -30,11 +31,15 @@ class SchedulerProcess {
  private:
   struct Front;
   struct Term;
+  struct Turn {
+    Leadership* leadership;
+    EtcdCompaction* compaction;
+  };
   int RunJob();
   // State in etcd: leads, stands by, leads ... until the job has ended.
   int RunInTurns(const JobPlan& plan);
-  // Until the job has ended: the exit code. Empty: another one leads now.
-  std::optional<int> Lead(Job job, Leadership* leadership, Front* front);
+  // Until the job has ended: the exit code. Empty: another one leads now. `turn` is null where there are no others.
+  std::optional<int> Lead(Job job, Turn* turn, Front* front);
   absl::Status Open(Front* front);
   absl::Status WriteAddress(const Front& front);
   int TellOfFinished(const ClusterState& core);

@@ -39,6 +39,10 @@ class Etcd {
   // False: there is no such lease (any more).
   virtual absl::StatusOr<bool> KeepAlive(int64_t lease) = 0;
   virtual absl::Status RevokeLease(int64_t lease) = 0;
+  // The newest one of all keys.
+  virtual absl::StatusOr<int64_t> Revision() = 0;
+  // What was superseded before this revision can be read no more, of all keys.
+  virtual absl::Status Compact(int64_t revision) = 0;
 };
 
 }  // namespace tidegate

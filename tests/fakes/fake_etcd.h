@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "scheduler/store/etcd.h"
 
@@ -81,6 +82,16 @@ class FakeEtcd final : public Etcd {
              return true;
            }).status();
   }
+  absl::StatusOr<int64_t> Revision() override {
+    return Do<int64_t>([&] { return revision_; });
+  }
+  absl::Status Compact(int64_t revision) override {
+    return Do<bool>([&] {
+             compactions.push_back(revision);
+             return true;
+           }).status();
+  }
+  std::vector<int64_t> compactions;
 
  private:
   template <typename T, typename F>

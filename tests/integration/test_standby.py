@@ -184,6 +184,15 @@ def test_etcd_may_be_away_for_longer_than_a_lease(job, undisturbed):
     assert j.finish() == undisturbed
 
 
+def test_the_leader_compacts_the_history_of_etcd(job):
+    j = job()
+    leader = j.start_scheduler("--etcd_compaction_s=1")
+    wait_for(lambda: '"integration" at' in leader.log(), "the job")
+    revision = "--rev=%d" % j.etcd.revision("/it/job/leader")
+    assert j.etcd.ctl("get", revision, "/it/job/state", check=False).returncode == 0
+    wait_for(lambda: "compacted" in j.etcd.ctl("get", revision, "/it/job/state", check=False).stderr, "a compaction")
+
+
 def test_sigterm_moves_the_lead_and_sigint_ends_the_job(job):
     j = job().start_all()
     first, second = j.schedulers

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "scheduler/store/etcd_address.h"
+#include "scheduler/store/etcd_compaction.h"
 #include "scheduler/store/state_codec.h"
 #include "tests/fakes/fake_etcd.h"
 
@@ -122,6 +123,32 @@ TEST_CASE("65,536 shards with three replicas on 1,000 servers, and 10,000 worker
   const size_t bytes = CompressState(state).size();
   INFO(bytes);
   CHECK(bytes < (1500 << 10) * 3 / 4);
+}
+
+TEST_CASE("history is compacted to the revision of a turn ago, and an etcd that was away costs a turn") {
+  FakeEtcd etcd;
+  Scheduler leader(&etcd);
+  EtcdCompaction compaction(&etcd, 1000);
+  REQUIRE(leader.store.Load().ok());
+  const auto store = [&](uint64_t term) { REQUIRE(leader.store.Store(StateOfTerm(term)).ok()); };
+  CHECK(compaction.Tick(5).ok());
+  const int64_t first = *etcd.Revision();
+  store(1);
+  CHECK(compaction.Tick(1004).ok());
+  CHECK(etcd.compactions.empty());
+  CHECK(compaction.Tick(1005).ok());
+  CHECK(etcd.compactions == std::vector<int64_t>{first});
+  const int64_t second = *etcd.Revision();
+  store(2);
+  etcd.SetFault(FakeEtcd::Fault::AWAY);
+  CHECK(absl::IsUnavailable(compaction.Tick(2005)));
+  etcd.SetFault(FakeEtcd::Fault::NONE);
+  CHECK(compaction.Tick(2006).ok());
+  CHECK(compaction.Tick(3005).ok());
+  CHECK(etcd.compactions == std::vector<int64_t>{first, second});
+  EtcdCompaction never(&etcd, 0);
+  for (TimeMs now : {1, 1'000'000, 2'000'000}) CHECK(never.Tick(now).ok());
+  CHECK(etcd.compactions.size() == 2);
 }
 
 TEST_CASE("an address of etcd is endpoints and a prefix; anything else is refused with its text") {
