@@ -23,6 +23,7 @@ namespace {
 
 constexpr TimeMs kTickMs = 10;
 constexpr TimeMs kRetryMinMs = 20, kRetryMaxMs = 500;
+constexpr TimeMs kSilentGrants = 3;  // so long without an answer: unreachable
 // Beyond the records' own bytes: header and tags.
 constexpr int kMessageRoomBytes = 1 << 20;
 
@@ -51,6 +52,7 @@ class ReplicaLinks::Impl {
     std::shared_ptr<StreamLink> stream;
     bool removed = false;
     bool heard = false;       // an answer came on this stream
+    TimeMs heard_ms = 0;      // ... last; else when it was opened
     TimeMs retry_at = 0;
     TimeMs retry_ms = kRetryMinMs;
     TimeMs granted_told = 0;
@@ -71,6 +73,7 @@ class ReplicaLinks::Impl {
   void Remove(Link* link);
   void OnMessage(Link* link, const grpc::ByteBuffer& message);
   void OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status);
+  void BreakIfSilent(Link* link);
   void SetUnreachable(Link* link, bool unreachable);
 
   const Options options_;
@@ -172,6 +175,7 @@ void ReplicaLinks::Impl::Open(const LinkPtr& link) {
   link->stream = std::make_shared<StreamLink>(link->channel, "/tidegate.ReplicaService/Replicate", &queue_, std::move(callbacks));
   *self = link->stream.get();
   link->heard = false;
+  link->heard_ms = Now();
   link->stream->Start();
   link->box.Connected(Now());
 }
@@ -198,6 +202,7 @@ void ReplicaLinks::Impl::OnMessage(Link* link, const grpc::ByteBuffer& message) 
   ReplicaResponse response;
   if (link->removed || !response.ParseFromArray(bytes.bytes.data(), static_cast<int>(bytes.bytes.size()))) return;
   link->heard = true;
+  link->heard_ms = Now();
   link->retry_ms = kRetryMinMs;
   SetUnreachable(link, false);
   const Outbox::Outcome outcome = link->box.Take(response, Now());
@@ -222,6 +227,21 @@ void ReplicaLinks::Impl::OnBroken(Link* link, const StreamLink* stream, const gr
   link->box.Disconnected();
   link->retry_at = Now() + link->retry_ms;
   link->retry_ms = std::min(link->retry_ms * 2, kRetryMaxMs);
+}
+
+// Keep-alives are answered whatever the follower's strands do: who is silent is stopped or cut off. The connection
+// is given up too, which would find out late that it can be used again.
+void ReplicaLinks::Impl::BreakIfSilent(Link* link) {
+  if (link->stream == nullptr || Now() - link->heard_ms <= kSilentGrants * options_.grant_ms) return;
+  if (!link->unreachable) {
+    TG_LOG(WARNING) << "server " << link->follower() << " at " << link->address << " does not answer";
+  }
+  SetUnreachable(link, true);
+  const std::shared_ptr<StreamLink> stream = std::move(link->stream);
+  stream->Close();
+  link->channel = nullptr;
+  link->box.Disconnected();
+  link->retry_at = Now() + kRetryMinMs;
 }
 
 void ReplicaLinks::Impl::SetUnreachable(Link* link, bool unreachable) {
@@ -249,6 +269,7 @@ void ReplicaLinks::Impl::Loop() {
     next_tick = Now() + kTickMs;
     for (const LinkPtr& link : Links()) {
       link->strand.Run([this, link] {
+        BreakIfSilent(link.get());
         if (link->stream == nullptr && !link->removed && Now() >= link->retry_at) {
           link->retry_at = 0;
           Open(link);

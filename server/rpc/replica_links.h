@@ -56,7 +56,7 @@ class ReplicaLinks {
   void SetRouting(Epoch epoch, const std::vector<Follower>& followers);
   // From a lane's strand, in order. A follower that no table has named yet is kept for.
   void Append(uint32_t lane, OutRecord record);
-  // Streams that broke and could not be opened again.
+  // Their streams broke and could not be opened again, or they did not answer for three grants.
   std::vector<Incarnation> Unreachable() const;
   Statistics Collect() const;
   // Not beside SetRouting.

@@ -91,6 +91,28 @@ TEST_CASE("a table without the backup ends the wait for it, and nothing else doe
   CHECK(a.replication.Collect().links.unacknowledged_records == 0);
 }
 
+TEST_CASE("a follower that takes everything and never answers is reported as unreachable, again and again") {
+  std::atomic<int> streams{0};
+  std::weak_ptr<ReplicaPeer> last;
+  ReplicaServiceHost silent([&](const std::shared_ptr<ReplicaPeer>& peer, OwnedBytes) {
+    if (last.lock() != peer) ++streams;
+    last = peer;
+  });
+  auto listening = Listen({}, [&](grpc::ServerBuilder& b) { silent.Register(b); });
+  REQUIRE(listening.ok());
+  silent.Start();
+  {
+    Node a({kA, 1, false, 40});
+    a.Take(Replicated(5, {PlaceOf(a), {kB, listening->address}}));
+    Node::WaitFor([&] { return a.Heartbeat().unreachable_size() == 1; });
+    Node::WaitFor([&] { return streams >= 3; });
+    CHECK(a.Heartbeat().unreachable_size() == 1);
+  }
+  silent.CloseStreams();
+  listening->server->Shutdown();
+  silent.Join();
+}
+
 TEST_CASE("pulls are served while the backup grants, and refused once its last grant has run out") {
   Pair pair(100);
   pair.a->PushUntilTaken(Push(1, 1));
