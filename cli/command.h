@@ -36,6 +36,7 @@ Command GenCommand();
 Command StatusCommand();
 Command TopCommand();
 Command CheckpointCommand();
+Command DrainCommand();
 Command EvaluateCommand();
 Command PredictCommand();
 Command ExportCommand();

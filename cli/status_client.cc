@@ -69,6 +69,15 @@ absl::StatusOr<uint64_t> StatusClient::SaveCheckpoint(int timeout_ms) const {
   return response.number();
 }
 
+absl::StatusOr<DrainResponse> StatusClient::Drain(const std::string& server, int timeout_ms) const {
+  DrainRequest request;
+  request.set_server(server);
+  DrainResponse response;
+  const absl::Status s = impl_->Call(&SchedulerService::Stub::Drain, request, &response, timeout_ms);
+  if (!s.ok()) return s;
+  return response;
+}
+
 absl::Status StatusClient::Stop(const std::string& reason, int timeout_ms) const {
   StopJobRequest request;
   request.set_reason(reason);

@@ -1,5 +1,5 @@
 #pragma once
-// Status, routing, checkpoint and stop over SchedulerService. Thread-safe.
+// Status, routing, checkpoint, drain and stop over SchedulerService. Thread-safe.
 
 #include <memory>
 #include <string>
@@ -22,6 +22,8 @@ class StatusClient {
   absl::StatusOr<GetRoutingResponse> Routing(int timeout_ms) const;
   // The number of the checkpoint that will be made.
   absl::StatusOr<uint64_t> SaveCheckpoint(int timeout_ms) const;
+  // `server`: number, name or address.
+  absl::StatusOr<DrainResponse> Drain(const std::string& server, int timeout_ms) const;
   absl::Status Stop(const std::string& reason, int timeout_ms) const;
 
  private:

@@ -63,6 +63,27 @@ double ParseRate(const GetStatusResponse& status) {
 
 }  // namespace
 
+std::string CopiesText(const MemberStatus& server) {
+  std::string text = absl::StrCat(server.shards());
+  if (server.backups() + server.filling() > 0) absl::StrAppend(&text, "+", server.backups());
+  if (server.filling() > 0) absl::StrAppend(&text, "+", server.filling(), "?");
+  return text;
+}
+
+std::string ReplicasLine(const GetStatusResponse& status) {
+  if (status.replicas() < 2 || status.routing().epoch() == 0) return "";
+  std::string line = absl::StrCat(status.replicas(), " copies of each shard");
+  if (status.degraded_shards() > 0) {
+    absl::StrAppend(&line, "; degraded: ", status.degraded_shards(), " of ", status.routing().shards(), " have fewer in sync");
+  } else if (!status.settled()) {
+    absl::StrAppend(&line, ", some are being moved");
+  }
+  if (status.failovers_total() > 0) {
+    absl::StrAppend(&line, "; ", status.failovers_total(), status.failovers_total() == 1 ? " failover" : " failovers");
+  }
+  return line + "\n";
+}
+
 std::string ShortNumber(double value) {
   const char* const units[] = {"", "k", "M", "G", "T"};
   size_t unit = 0;
@@ -144,6 +165,7 @@ std::string StatusReport(const GetStatusResponse& status) {
   absl::StrAppendFormat(&out, "\n%s samples, %s/s now, %d shards, routing epoch %d, term %d\n",
                         ShortNumber(status.samples_total()), ShortNumber(status.samples_per_second()),
                         status.routing().shards(), status.routing().epoch(), status.term());
+  absl::StrAppend(&out, ReplicasLine(status));
   if (status.epoch() > 0) {
     absl::StrAppendFormat(&out, "clock %d, learning rates x %.4g\n", status.clock(), status.learning_rate_factor());
   }
@@ -155,8 +177,8 @@ std::string StatusReport(const GetStatusResponse& status) {
     absl::StrAppendFormat(&out, "  %-6s %3d  %-8s %-22s", server ? "server" : "worker", m.member().incarnation(),
                           m.state(), m.member().name());
     if (server) {
-      absl::StrAppendFormat(&out, " %s  %d shards  %s rows  %s  pulled %s  pushed %s  refused %d",
-                            m.member().address(), m.shards(), ShortNumber(m.server_load().rows()),
+      absl::StrAppendFormat(&out, " %s  %s shards  %s rows  %s  pulled %s  pushed %s  refused %d",
+                            m.member().address(), CopiesText(m), ShortNumber(m.server_load().rows()),
                             ShortBytes(m.server_load().bytes()), ShortNumber(m.server_load().pulled_rows_total()),
                             ShortNumber(m.server_load().pushed_rows_total()), m.server_load().refused_pushes_total());
     } else {

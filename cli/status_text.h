@@ -21,6 +21,12 @@ std::string ProgressLine(const GetStatusResponse& status, int width);
 // Several lines: job, members, shards, rows, bytes, rates.
 std::string StatusReport(const GetStatusResponse& status);
 
+// A server's shards: "64" it leads, "64+60" and follows, "64+60+4?" and is being filled with.
+std::string CopiesText(const MemberStatus& server);
+
+// Of a job with replicas; else empty.
+std::string ReplicasLine(const GetStatusResponse& status);
+
 std::string ShortNumber(double value);       // 1.2k, 34M
 std::string ShortBytes(double bytes);        // 1.2 MB
 

@@ -39,8 +39,8 @@ std::string Name(const Member& member) { return member.name().substr(0, 20); }
 std::string ServerLine(const MemberStatus& m, const MemberStatus* before, TimeMs ms) {
   const ServerLoad& load = m.server_load();
   const ServerLoad then = before != nullptr ? before->server_load() : ServerLoad();
-  return absl::StrFormat("  server %-4d %-20s %-11s %6d %8s %9s %9s %9s %7d", m.member().incarnation(), Name(m.member()), State(m),
-                         m.shards(), ShortNumber(static_cast<double>(load.rows())), ShortBytes(static_cast<double>(load.bytes())),
+  return absl::StrFormat("  server %-4d %-20s %-11s %6s %8s %9s %9s %9s %7d", m.member().incarnation(), Name(m.member()), State(m),
+                         CopiesText(m), ShortNumber(static_cast<double>(load.rows())), ShortBytes(static_cast<double>(load.bytes())),
                          Rate(load.pulled_rows_total(), before, then.pulled_rows_total(), ms),
                          Rate(load.pushed_rows_total(), before, then.pushed_rows_total(), ms), load.refused_pushes_total());
 }
@@ -104,6 +104,10 @@ std::string TopScreen(const Observation& now, const Observation* before, int wid
   lines.push_back(absl::StrCat("job ", s.job(), ": ", PhaseName(s.phase()), s.message().empty() ? "" : ": " + s.message()));
   if (s.phase() != FINISHED && s.phase() != FAILED) lines.push_back(ProgressLine(s, 0));
   lines.push_back(absl::StrCat(ShortNumber(static_cast<double>(s.samples_total())), " samples in ", absl::StrFormat("%.0f s", s.seconds())));
+  if (std::string replicas = ReplicasLine(s); !replicas.empty()) {
+    replicas.pop_back();
+    lines.push_back(std::move(replicas));
+  }
   if (const std::string staleness = StalenessLine(s); !staleness.empty()) lines.push_back(staleness);
   lines.push_back("");
   lines.push_back(absl::StrFormat("  %-32s %-11s %6s %8s %9s %9s %9s %7s", "servers", "state", "shards", "rows", "memory", "pulled", "pushed",

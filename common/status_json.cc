@@ -18,7 +18,10 @@ std::string MemberJson(const MemberStatus& m) {
       .Bool("alive", m.alive())
       .Integer("silent_ms", m.silent_ms());
   if (m.member().role() == SERVER) {
+    if (!m.member().zone().empty()) object.Text("zone", m.member().zone());
     object.Integer("shards", m.shards())
+        .Integer("backups", m.backups())
+        .Integer("filling", m.filling())
         .Integer("rows", static_cast<int64_t>(m.server_load().rows()))
         .Integer("bytes", static_cast<int64_t>(m.server_load().bytes()))
         .Integer("pulled_rows_total", static_cast<int64_t>(m.server_load().pulled_rows_total()))
@@ -92,6 +95,10 @@ JsonObject StatusObject(const GetStatusResponse& status) {
       .Number("learning_rate_factor", static_cast<float>(status.learning_rate_factor()))
       .Raw("progressive", MetricsJson(status.progressive()))
       .Integer("shards", status.routing().shards())
+      .Integer("replicas", status.replicas())
+      .Integer("degraded_shards", status.degraded_shards())
+      .Bool("settled", status.settled())
+      .Integer("failovers_total", static_cast<int64_t>(status.failovers_total()))
       .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))
       .Text("checkpoint", status.checkpoint())
       .Raw("members", JsonArray(members))

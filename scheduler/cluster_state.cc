@@ -159,6 +159,12 @@ SchedulerEffects ClusterState::Finish(TimeMs now, SchedulerEffects effects) {
   return effects;
 }
 
+SchedulerEffects ClusterState::FinishQuietly(TimeMs now, SchedulerEffects effects) {
+  if (effects.persist || replan_) return Finish(now, std::move(effects));
+  AnswerHeartbeats(now, &effects);
+  return effects;
+}
+
 SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinRequest& request) {
   SchedulerEffects effects;
   CountTime(now);
@@ -342,7 +348,7 @@ void ClusterState::RemoveMembers(TimeMs now, const std::vector<Removal>& removal
     RemoveOne(now, removal, state, effects);
   }
   if (Ended()) return;
-  if (!servers.empty() && state_.routing().epoch() != 0) TakeOver(now, servers, effects);
+  if (!servers.empty() && state_.routing().epoch() != 0) TakeOver(now, servers, state, effects);
   if (workers && membership_.CountActive(WORKER) == 0 && state_.phase() != STARTING && !told_no_workers_) {
     told_no_workers_ = true;
     Event(now, "no workers are left: the job waits for new ones", effects);

@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -148,6 +149,7 @@ class ClusterState {
     uint64_t answered_order = 0;  // its last answer, for a repeated call
     AcquireWorkResponse answer;
     int phase_told = -1;
+    int lease_index = 0;  // where its lease stood last
     Epoch routing_epoch = 0;  // newest that it said it knows
     TimeMs advanced_at = 0;  // when its clock last moved
     bool stall_told = false;
@@ -157,6 +159,8 @@ class ClusterState {
 
   // cluster_state.cc, heartbeat_flow.cc, work_flow.cc: what members say.
   SchedulerEffects Finish(TimeMs now, SchedulerEffects effects);
+  // Of a call that can only have given its own poll something to wait for: costs nothing per member.
+  SchedulerEffects FinishQuietly(TimeMs now, SchedulerEffects effects);
   void Reply(CallToken token, SchedulerResponse response, SchedulerEffects* effects);
   void Refuse(CallToken token, absl::Status status, SchedulerEffects* effects);
   void Event(TimeMs now, const std::string& text, SchedulerEffects* effects);
@@ -170,6 +174,8 @@ class ClusterState {
   Phase PhaseFor(const MemberRecord& member) const;
   HeartbeatResponse MakeHeartbeat(const HeartbeatRequest& request, const MemberRecord& member) const;
   void AnswerHeartbeats(TimeMs now, SchedulerEffects* effects);
+  void AnswerHeartbeat(TimeMs now, Incarnation member, Soft* soft, SchedulerEffects* effects);
+  LeaseRecord* LeaseOf(Incarnation worker, uint64_t lease);
   // Work for a worker that asks, or nothing (it waits).
   std::optional<AcquireWorkResponse> AnswerFor(TimeMs now, Incarnation worker, const WorkPoll& poll,
                                                SchedulerEffects* effects);
@@ -225,8 +231,9 @@ class ClusterState {
   void PlaceFirst(TimeMs now);
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
-  void TakeOver(TimeMs now, const std::vector<Member>& gone, SchedulerEffects* effects);
-  std::string LossOf(const Member& server, const std::vector<ShardId>& lost) const;
+  void TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how, SchedulerEffects* effects);
+  // "with 3 of 16 shards ...".
+  std::string LossOf(const std::vector<ShardId>& lost) const;
   void StopWaitingFor(Incarnation server, PendingCommand* pending);
   void NoteReplicaReports(TimeMs now, const HeartbeatRequest& request, const MemberRecord& member);
   void TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets);
@@ -282,6 +289,17 @@ class ClusterState {
   FailureDetector detector_;
   Evaluation evaluation_;
   std::map<Incarnation, Soft> soft_;
+  // What heartbeats that wait may bring: where it is as it was told last, only new polls and those whose time is up
+  // are looked at.
+  struct News {
+    Epoch routing_epoch = 0;
+    uint64_t worker_set_version = 0, last_command = 0;
+    Phase phase = STARTING;
+    bool operator==(const News&) const = default;
+  };
+  std::optional<News> told_;
+  std::vector<Incarnation> new_polls_;
+  std::deque<std::pair<TimeMs, Incarnation>> polls_;  // since when, oldest first; some are answered
   // What members that are gone said last, for the summary.
   std::map<Incarnation, std::pair<ServerLoad, WorkerLoad>> last_loads_;
   uint64_t leases_made_ = 0;

@@ -22,7 +22,7 @@ absl::Status ClusterState::CheckReports(const HeartbeatRequest& request, const M
 }
 
 absl::Status ClusterState::CheckReport(const WorkDone& done, Incarnation worker) {
-  const LeaseRecord* lease = FindLease(state_.mutable_current(), worker, done.lease());
+  const LeaseRecord* lease = LeaseOf(worker, done.lease());
   return CheckWorkDone(done, lease == nullptr ? Work() : lease->work());
 }
 
@@ -87,7 +87,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
     Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
   }
   soft.heartbeat = std::move(poll);
-  return Finish(now, std::move(effects));
+  new_polls_.push_back(incarnation);
+  polls_.emplace_back(now, incarnation);
+  return request.results().empty() ? FinishQuietly(now, std::move(effects)) : Finish(now, std::move(effects));
 }
 
 void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
@@ -121,12 +123,26 @@ void ClusterState::TakeResults(TimeMs now, Incarnation server, const HeartbeatRe
   }
 }
 
+namespace {
+
+bool IsFor(const PendingCommand& pending, const HeartbeatRequest& request, Incarnation member) {
+  const auto& waiting = pending.waiting();
+  return pending.command().id() > request.last_command() && std::find(waiting.begin(), waiting.end(), member) != waiting.end();
+}
+
+}  // namespace
+
 bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member,
                            const Soft& soft) const {
   const HeartbeatRequest& request = poll.request;
-  if (request.seen_term() != state_.term() || soft.phase_told != PhaseFor(member)) return true;
-  const HeartbeatResponse response = MakeHeartbeat(request, member);
-  return response.has_routing() || response.has_workers() || response.commands_size() > 0;
+  if (request.seen_term() != state_.term() || soft.phase_told != PhaseFor(member) ||
+      state_.routing().epoch() > request.routing_epoch()) {
+    return true;
+  }
+  if (member.member().role() != SERVER) return false;
+  const Incarnation server = member.member().incarnation();
+  return state_.worker_set_version() > request.worker_set_version() ||
+         (!Ended() && (IsFor(state_.command(), request, server) || IsFor(state_.saving().command(), request, server)));
 }
 
 // Servers hear of the end when the last worker has: none of them loses its connection in mid-sentence. One that
@@ -154,28 +170,36 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
   const PendingCommand* pending[] = {&state_.command(), &state_.saving().command()};
   if (pending[0]->command().id() > pending[1]->command().id()) std::swap(pending[0], pending[1]);
   for (const PendingCommand* p : pending) {
-    const auto& waiting = p->waiting();
-    if (!Ended() && p->command().id() > request.last_command() &&
-        std::find(waiting.begin(), waiting.end(), member.member().incarnation()) != waiting.end()) {
-      *response.add_commands() = p->command();
-    }
+    if (!Ended() && IsFor(*p, request, member.member().incarnation())) *response.add_commands() = p->command();
   }
   return response;
 }
 
 void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
-  for (auto& [incarnation, soft] : soft_) {
-    if (!soft.heartbeat) continue;
-    const MemberRecord& member = *membership_.FindActive(incarnation);
-    const HeartbeatPoll& poll = *soft.heartbeat;
-    if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms &&
-        !HasNews(poll, member, soft)) {
-      continue;
-    }
-    soft.phase_told = PhaseFor(member);
-    Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
-    soft.heartbeat.reset();
+  const News news{state_.routing().epoch(), state_.worker_set_version(), state_.last_command(), state_.phase()};
+  if (news != told_) {
+    told_ = news;
+    new_polls_.clear();
+    for (auto& [incarnation, soft] : soft_) AnswerHeartbeat(now, incarnation, &soft, effects);
   }
+  const auto answer = [&](Incarnation member) {
+    if (const auto soft = soft_.find(member); soft != soft_.end()) AnswerHeartbeat(now, member, &soft->second, effects);
+  };
+  for (const Incarnation member : std::exchange(new_polls_, {})) answer(member);
+  while (!polls_.empty() && now - polls_.front().first >= options_.heartbeat_interval_ms) {
+    answer(polls_.front().second);
+    polls_.pop_front();
+  }
+}
+
+void ClusterState::AnswerHeartbeat(TimeMs now, Incarnation incarnation, Soft* soft, SchedulerEffects* effects) {
+  if (!soft->heartbeat) return;
+  const MemberRecord& member = *membership_.FindActive(incarnation);
+  const HeartbeatPoll& poll = *soft->heartbeat;
+  if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms && !HasNews(poll, member, *soft)) return;
+  soft->phase_told = PhaseFor(member);
+  Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
+  soft->heartbeat.reset();
 }
 
 }  // namespace tidegate

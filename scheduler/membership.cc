@@ -18,12 +18,11 @@ std::string DescribeMember(const Member& member) {
 }
 
 MemberRecord* Membership::FindActive(Incarnation incarnation) {
-  for (MemberRecord& record : *state_->mutable_members()) {
-    if (record.member().incarnation() == incarnation) {
-      return record.state() == MemberRecord::ACTIVE ? &record : nullptr;
-    }
-  }
-  return nullptr;
+  auto* members = state_->mutable_members();  // they rise
+  const auto it = std::lower_bound(members->begin(), members->end(), incarnation,
+                                   [](const MemberRecord& r, Incarnation i) { return r.member().incarnation() < i; });
+  if (it == members->end() || it->member().incarnation() != incarnation) return nullptr;
+  return it->state() == MemberRecord::ACTIVE ? &*it : nullptr;
 }
 
 MemberRecord* Membership::FindActive(Role role, uint64_t nonce) {
@@ -82,7 +81,12 @@ std::vector<Incarnation> Membership::Active(Role role) const {
   return active;
 }
 
-size_t Membership::CountActive(Role role) const { return Active(role).size(); }
+size_t Membership::CountActive(Role role) const {
+  const auto& members = state_->members();
+  return static_cast<size_t>(std::count_if(members.begin(), members.end(), [&](const MemberRecord& r) {
+    return r.state() == MemberRecord::ACTIVE && r.member().role() == role;
+  }));
+}
 
 WorkerSet Membership::Workers() const {
   WorkerSet set;

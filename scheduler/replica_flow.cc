@@ -129,18 +129,18 @@ void ClusterState::StopWaitingFor(Incarnation server, PendingCommand* pending) {
   pending->set_answered(waiting->empty());
 }
 
-std::string ClusterState::LossOf(const Member& server, const std::vector<ShardId>& lost) const {
-  const std::string who = absl::StrCat(DescribeMember(server), " at ", server.address(), " is gone with ");
+std::string ClusterState::LossOf(const std::vector<ShardId>& lost) const {
   const std::string from = state_.checkpoint().empty() ? "" : "; its newest checkpoint is " + state_.checkpoint();
   if (Replicas() == 1) {
-    return absl::StrCat(who, lost.size(), " of ", state_.routing().shards(),
+    return absl::StrCat("with ", lost.size(), " of ", state_.routing().shards(),
                         " shards; without replicas they are lost: start the job again", from);
   }
-  return absl::StrCat(who, "the last copy in sync of ", lost.size(), " of ", state_.routing().shards(), " shards (",
+  return absl::StrCat("with the last copy in sync of ", lost.size(), " of ", state_.routing().shards(), " shards (",
                       FirstOf(lost), "); what was acknowledged there is lost: start the job again", from);
 }
 
-void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, SchedulerEffects* effects) {
+void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how,
+                            SchedulerEffects* effects) {
   std::set<Incarnation> dead;
   for (const Member& server : gone) dead.insert(server.incarnation());
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
@@ -152,7 +152,8 @@ void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, Schedul
   if (!result.lost.empty()) {
     const Incarnation last = state_.routing().primary(static_cast<int>(result.lost[0]));
     const auto it = std::find_if(gone.begin(), gone.end(), [&](const Member& m) { return m.incarnation() == last; });
-    return Fail(now, LossOf(*it, result.lost), effects);
+    return Fail(now, absl::StrCat(DescribeMember(*it), " at ", it->address(), how == MemberRecord::LEFT ? " left " : " is dead ",
+                                  LossOf(result.lost)), effects);
   }
   if (state_.has_saving() && result.promoted > 0) {
     const SavingRecord& saving = state_.saving();

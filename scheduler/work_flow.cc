@@ -91,11 +91,25 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Acquire
   return Finish(now, std::move(effects));
 }
 
+// Leases leave in any order, so a worker's stands where it stood or, mostly, a little nearer to the begin.
+LeaseRecord* ClusterState::LeaseOf(Incarnation worker, uint64_t lease) {
+  auto* leases = state_.mutable_current()->mutable_leases();
+  const auto soft = soft_.find(worker);
+  int at = std::min(soft == soft_.end() ? 0 : soft->second.lease_index, leases->size() - 1);
+  for (int i = 0; i < leases->size(); ++i, at = at == 0 ? leases->size() - 1 : at - 1) {
+    LeaseRecord* record = leases->Mutable(at);
+    if (record->worker() != worker) continue;
+    if (soft != soft_.end()) soft->second.lease_index = at;
+    return record->work().lease() == lease ? record : nullptr;
+  }
+  return nullptr;
+}
+
 void ClusterState::TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done,
                                 SchedulerEffects* effects) {
   if (Ended()) return;
   EpochProgress* current = state_.mutable_current();
-  LeaseRecord* lease = FindLease(current, worker, done.lease());
+  LeaseRecord* lease = LeaseOf(worker, done.lease());
   uint64_t bad_lines = current->bad_lines() + (lease != nullptr ? done.bad_lines() : 0);
   if (done.in_progress()) {
     if (lease != nullptr && done.samples() >= lease->progress().samples() &&

@@ -159,12 +159,12 @@ class Planner {
     set->backups.clear();
     changed_ = true;
   }
-  // A planned promotion has its shard filled anew from the heir: no more of them than it may fill.
+  // A planned promotion leaves the heir alone in sync: few at a time.
   bool MayPromote(Incarnation heir) {
     if (heir == 0 || !options_.may_promote) return false;
     const int i = loads_.Index(heir);
     planned_.resize(loads_.size());
-    if (planned_[i] + loads_.sources[i] >= static_cast<int>(options_.fills_max)) return false;
+    if (planned_[i] + loads_.sources[i] >= static_cast<int>(std::min(options_.fills_max, options_.promotions_max))) return false;
     ++planned_[i];
     return true;
   }

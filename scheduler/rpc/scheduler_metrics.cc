@@ -31,6 +31,10 @@ void WriteSchedulerMetrics(SchedulerLoop* loop, MetricsPage* page) {
     page->Gauge("tidegate_progressive", "Metrics of the newest window of the training stream.", metric.value(),
                 {{"metric", metric.name()}});
   }
+  page->Gauge("tidegate_degraded_shards", "Shards with fewer copies in sync than cluster.replicas.",
+              number(status.degraded_shards()));
+  page->Counter("tidegate_failovers_total", "Servers that died and whose shards their backups lead since.",
+                number(status.failovers_total()));
   page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job.", number(status.term()));
   page->Gauge("tidegate_checkpoint_number", "Of the newest complete checkpoint; 0: none.",
               number(status.checkpoints().complete_number()));

@@ -90,6 +90,9 @@ Reactor* SchedulerServiceImpl::GetStatus(Context* c, const GetStatusRequest* q,
 Reactor* SchedulerServiceImpl::StopJob(Context* c, const StopJobRequest* q, StopJobResponse* r) {
   return Forward(c, q, r);
 }
+Reactor* SchedulerServiceImpl::Drain(Context* c, const DrainRequest* q, DrainResponse* r) {
+  return Forward(c, q, r);
+}
 Reactor* SchedulerServiceImpl::SaveCheckpoint(Context* c, const SaveCheckpointRequest* q,
                                               SaveCheckpointResponse* r) {
   return Forward(c, q, r);

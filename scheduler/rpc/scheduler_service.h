@@ -27,6 +27,7 @@ class SchedulerServiceImpl final : public SchedulerService::CallbackService {
   Reactor* GetRouting(Context*, const GetRoutingRequest*, GetRoutingResponse*) override;
   Reactor* GetStatus(Context*, const GetStatusRequest*, GetStatusResponse*) override;
   Reactor* StopJob(Context*, const StopJobRequest*, StopJobResponse*) override;
+  Reactor* Drain(Context*, const DrainRequest*, DrainResponse*) override;
   Reactor* SaveCheckpoint(Context*, const SaveCheckpointRequest*, SaveCheckpointResponse*) override;
 
  private:

@@ -40,6 +40,29 @@ TEST_CASE("the progress line has epoch, share, rate, loss, AUC and the limit") {
   CHECK(ProgressLine(Training(), 10) == "epoch 3/20");
 }
 
+TEST_CASE("a job with replicas says what copies it lacks, and which a server follows") {
+  GetStatusResponse status = Training();
+  CHECK(ReplicasLine(status).empty());
+  status.set_replicas(2);
+  CHECK(ReplicasLine(status).empty());  // not placed yet
+  status.mutable_routing()->set_epoch(4);
+  status.mutable_routing()->set_shards(128);
+  CHECK(ReplicasLine(status) == "2 copies of each shard, some are being moved\n");
+  status.set_settled(true);
+  CHECK(ReplicasLine(status) == "2 copies of each shard\n");
+  status.set_degraded_shards(12);
+  status.set_failovers_total(1);
+  CHECK(ReplicasLine(status) == "2 copies of each shard; degraded: 12 of 128 have fewer in sync; 1 failover\n");
+  CHECK(StatusReport(status).find("degraded: 12 of 128") != std::string::npos);
+  MemberStatus server;
+  server.set_shards(64);
+  CHECK(CopiesText(server) == "64");
+  server.set_backups(60);
+  CHECK(CopiesText(server) == "64+60");
+  server.set_filling(4);
+  CHECK(CopiesText(server) == "64+60+4?");
+}
+
 TEST_CASE("the progress line has the training stream's metric, a learning rate that changes, and other metrics than AUC") {
   GetStatusResponse status = Training();
   MetricValue* metric = status.add_progressive();
