@@ -66,6 +66,9 @@ struct SchedulerOptions {
   uint64_t sync_group_steps = 64;
   uint64_t sync_group_steps_max = 4096;
   TimeMs progressive_window_ms = 5000;  // of training
+  // Of routing in the answers that one call makes (at least one has it); the others hear of it from the next calls,
+  // servers first.
+  size_t table_bytes_per_call = 32 << 20;
 };
 
 using SchedulerResponse =

@@ -179,8 +179,20 @@ void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
   const News news{state_.routing().epoch(), state_.worker_set_version(), state_.last_command(), state_.phase()};
   if (news != told_) {
     told_ = news;
-    new_polls_.clear();
-    for (auto& [incarnation, soft] : soft_) AnswerHeartbeat(now, incarnation, &soft, effects);
+    const size_t table_bytes = state_.routing().SpaceUsedLong();
+    size_t room = options_.table_bytes_per_call;
+    for (const Role role : {SERVER, WORKER}) {
+      for (auto& [incarnation, soft] : soft_) {
+        if (!soft.heartbeat || membership_.FindActive(incarnation)->member().role() != role) continue;
+        const size_t bytes = soft.heartbeat->request.routing_epoch() < news.routing_epoch ? table_bytes : 0;
+        if (bytes > room && room < options_.table_bytes_per_call) {
+          told_.reset();
+          continue;
+        }
+        room -= std::min(room, bytes);
+        AnswerHeartbeat(now, incarnation, &soft, effects);
+      }
+    }
   }
   const auto answer = [&](Incarnation member) {
     if (const auto soft = soft_.find(member); soft != soft_.end()) AnswerHeartbeat(now, member, &soft->second, effects);

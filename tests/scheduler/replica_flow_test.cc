@@ -355,6 +355,7 @@ TEST_CASE("servers and schedulers die at random moments: the job completes, epoc
     options.drop = seed % 4 == 0 ? .03 : 0;
     options.duplicate = .1;
     options.delay_ms_max = 10;
+    if (seed % 2) options.adjust = [](SchedulerOptions* o) { o->table_bytes_per_call = 1; };
     ClusterHarness cluster(options);
     std::map<Epoch, std::string> tables;
     cluster.before_call = [&](uint64_t) {
