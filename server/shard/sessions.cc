@@ -71,9 +71,11 @@ absl::Status Sessions::FindDuplicates(std::span<const ShardSession> session, Seq
   *duplicates = 0;
   for (size_t i = 0; i < touched.size(); ++i) {
     skip[i] = 0;
-    if (touched[i] == 0 || !session[i].IsDuplicate(sequence)) continue;
-    skip[i] = 1;
-    ++*duplicates;
+    if (touched[i] == 0) continue;
+    if (session[i].IsDuplicate(sequence)) {
+      skip[i] = 1;
+      ++*duplicates;
+    }
   }
   return absl::OkStatus();
 }
