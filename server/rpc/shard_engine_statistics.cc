@@ -47,7 +47,7 @@ void ShardEngine::AddStatistics(const Lane& lane, Statistics* total) {
   total->tables.resize(std::max(total->tables.size(), group.tables()));
   for (TableId id = 0; id < group.tables(); ++id) {
     total->tables[id].name = group.table(id).layout().name();
-    total->tables[id].rows += group.table(id).rows();
+    total->tables[id].rows += group.rows(id);
     total->tables[id].bytes += group.table(id).BytesUsed();
   }
 }

@@ -52,11 +52,9 @@ void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
   for (Incarnation worker : sessions_.Workers()) {
     if (clocks_.IsRemoved(worker)) sessions_.Drop(worker);
   }
-  if (newer && log_.any()) {
-    for (ReplicaLog::Follower& follower : log_.followers()) {
-      if (!follower.active) continue;
-      log_.Append(&follower, wire::WorkersRecord{workers}, nullptr, workers.ByteSizeLong(), effects);
-    }
+  if (newer) workers_ = workers;
+  for (ReplicaLog::Follower& follower : log_.followers()) {
+    if (newer && follower.active) LogWorkers(&follower, effects);
   }
   for (Incarnation worker : removed) {
     for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
@@ -319,10 +317,14 @@ void ShardGroup::Cancel(CallToken token) {
 
 uint64_t ShardGroup::rows() const {
   uint64_t rows = 0;
-  for (const auto& table : tables_) {
-    for (uint32_t local = 0; local < replicas_.size(); ++local) {
-      if (replicas_[local].led) rows += table->shard(local).rows();
-    }
+  for (TableId id = 0; id < tables_.size(); ++id) rows += this->rows(id);
+  return rows;
+}
+
+uint64_t ShardGroup::rows(TableId table) const {
+  uint64_t rows = 0;
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (replicas_[local].led) rows += tables_[table]->shard(local).rows();
   }
   return rows;
 }

@@ -141,6 +141,7 @@ class ShardGroup {
   const TableGroup& table(TableId id) const { return *tables_[id]; }  // rows, bytes, serialisation
   TableGroup& mutable_table(TableId id) { return *tables_[id]; }      // loading
   uint64_t rows() const;   // of shards that are led here
+  uint64_t rows(TableId table) const;
   uint64_t bytes() const;  // of all replicas
   size_t parked_pulls() const { return parked_.size(); }
   size_t held_pushes() const { return aggregator_.held(); }
@@ -194,6 +195,7 @@ class ShardGroup {
   void BeginFill(uint32_t local, ReplicaLog::Follower* follower, ShardEffects* effects);
   void EndFill(uint32_t local, ReplicaLog::Follower* follower, ShardEffects* effects);
   ReplicaLog::Follower* FollowerOf(Incarnation server);
+  void LogWorkers(ReplicaLog::Follower* follower, ShardEffects* effects);
   // Keys of a batch that go to the follower; false: all of them.
   bool SelectFor(const ReplicaLog::Follower& follower, TableId table, const GradientBatch& batch,
                  std::span<const uint8_t> skip, std::vector<uint32_t>* positions) const;
@@ -264,6 +266,7 @@ class ShardGroup {
   float learning_rate_scale_ = 1;
   Clock applied_clock_ = -1;  // staleness 0: the lowest of the led replicas
   ClockTable clocks_;
+  WorkerSet workers_;         // the newest
   Clock highest_clock_ = -1;  // of applied pushes
   Sessions sessions_;
   ShardCut cut_;

@@ -15,7 +15,8 @@ absl::Status ShardGroup::ApplyRecord(Incarnation sender, Epoch epoch, const wire
     return absl::UnavailableError(absl::StrCat("routing newer: the primary's epoch is ", epoch, ", this server's ",
                                                epoch_));
   }
-  if (catalog_ == nullptr) return absl::UnavailableError("tables are not open yet");
+  const bool needs_tables = !std::holds_alternative<wire::WorkersRecord>(record);
+  if (catalog_ == nullptr && needs_tables) return absl::UnavailableError("tables are not open yet");
   absl::Status status;
   if (const auto* push = std::get_if<wire::PushRecord>(&record)) {
     status = Follow(sender, epoch, *push, selection, effects);

@@ -167,6 +167,10 @@ void ShardGroup::LogSweep(TableId table, Clock clock, std::span<const uint8_t> s
   }
 }
 
+void ShardGroup::LogWorkers(ReplicaLog::Follower* follower, ShardEffects* effects) {
+  log_.Append(follower, wire::WorkersRecord{workers_}, nullptr, workers_.ByteSizeLong(), effects);
+}
+
 // ---- fills -----------------------------------------------------------------
 
 ReplicaLog::Follower* ShardGroup::FollowerOf(Incarnation server) {

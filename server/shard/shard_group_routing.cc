@@ -48,7 +48,16 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
     leaders_.resize(routing.shards());
     for (ShardId shard = 0; shard < routing.shards(); ++shard) leaders_[shard] = routing.PrimaryOf(shard);
   }
+  std::vector<Incarnation> followed;
+  for (const ReplicaLog::Follower& follower : log_.followers()) {
+    if (follower.active) followed.push_back(follower.server);
+  }
   log_.Settle(effects);
+  // One that is new may have heard of fewer removals than this server, whose sessions it is to have.
+  for (ReplicaLog::Follower& follower : log_.followers()) {
+    const bool fresh = std::find(followed.begin(), followed.end(), follower.server) == followed.end();
+    if (fresh && follower.active && workers_.version() > 0) LogWorkers(&follower, effects);
+  }
   if (promoted && catalog_ != nullptr) {
     // A worker announces itself anew by each table of new primaries, and by no other.
     clocks_.AwaitAll(std::max<Epoch>(primary_epoch_, 1), routing.worker_set_version(), !leads_somewhere_, highest_clock_);

@@ -210,6 +210,25 @@ TEST_CASE("a follower refuses the removed that only its primary had heard of") {
         absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_CASE("a replica that is filled hears of removals that were before it") {
+  ReplicaHarness harness(Async(), OneTable(), 3);
+  Start(harness, {});
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  harness.SetWorkers(kA, 2, 2, {2});
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  while (harness.FillStep(kA, 1000)) {
+  }
+  harness.Settle();
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  Promote(harness);
+  CHECK(harness.Answer(harness.Push(kB, PushOf(1, 1, 0, SomeKeys(), 1, 2))).status.code() ==
+        absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_CASE("a promoted server releases no clock before all workers have said how far they are") {
   ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
