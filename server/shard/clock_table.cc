@@ -65,7 +65,7 @@ bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clo
       break;
     case Kind::kTick:
       // One that is live elsewhere, and was before this server led anything that it knew of.
-      if (added && awaited_epoch_ > 0 && request.stamp.epoch >= awaited_epoch_) worker.live = true;
+      if (awaited_epoch_ > 0 && request.stamp.epoch >= awaited_epoch_) worker.live = true;
       if (worker.live) worker.clock = std::max(worker.clock, request.clock);
       break;
     case Kind::kPark:

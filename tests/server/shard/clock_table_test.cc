@@ -135,6 +135,18 @@ TEST_CASE("while workers of the set have not spoken by the new table the minimum
   CHECK(clocks.Minimum() == 9);
 }
 
+TEST_CASE("one that ticked before this server led anything counts by its tick after that") {
+  ClockTable clocks;
+  clocks.SetWorkers(Set(1, 2, {1, 2}));
+  for (Incarnation worker : {1, 2}) clocks.Announce(worker, By(1, Request(Kind::kTick, 4, 9)), -1);
+  CHECK_FALSE(clocks.IsLive(1));
+  clocks.AwaitAll(2, 1, true, -1);
+  clocks.Announce(1, By(2, Request(Kind::kTick, 5, 9)), -1);
+  clocks.Announce(2, By(2, Request(Kind::kTick, 5, 6)), -1);
+  CHECK(clocks.IsLive(1));
+  CHECK(clocks.Minimum() == 6);
+}
+
 TEST_CASE("a worker that is removed is not awaited, one that came after the table neither") {
   ClockTable clocks;
   clocks.SetWorkers(Set(3, 2, {1, 2}));
