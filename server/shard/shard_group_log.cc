@@ -21,6 +21,8 @@ struct RecordBytes {
 
 namespace {
 
+constexpr size_t kRestBytes = 1 << 20;  // of a record, where the rest of a table goes at once
+
 size_t BytesOf(const wire::PushRequest& push) {
   size_t bytes = 0;
   for (const wire::TableGradients& table : push.tables) {
@@ -192,7 +194,7 @@ void ShardGroup::BeforeFilledWrite(TableId table, const GradientBatch& batch, Sh
     if (!is_sent(local)) continue;
     // When counters are halved depends on all that are there, at the follower too: send them first.
     while (!group.layout().admits_at_once() && is_sent(local) && group.shard(local).HasManyCounters(count)) {
-      SendRows(local, std::numeric_limits<size_t>::max() / 2, effects);
+      SendRows(local, kRestBytes, effects);
     }
     any = any || is_sent(local);
   }
