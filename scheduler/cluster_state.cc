@@ -96,6 +96,7 @@ absl::StatusOr<std::unique_ptr<ClusterState>> ClusterState::Create(SchedulerOpti
 SchedulerEffects ClusterState::Start(TimeMs now) {
   SchedulerEffects effects;
   state_.set_term(state_.term() + 1);
+  servers_changed_at_ = now;
   started_at_ = counted_at_ = group_started_ = checkpoint_begun_at_ = now;
   for (Role role : {SERVER, WORKER}) {
     for (Incarnation member : membership_.Active(role)) {
@@ -217,6 +218,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
     soft_[record->member().incarnation()].advanced_at = now;
     told_no_workers_ = false;
     replan_ = true;
+    if (request.role() == SERVER) servers_changed_at_ = now;
     Event(now, absl::StrCat(DescribeMember(record->member()), " joined"), &effects);
   }
   detector_.Heard(record->member().incarnation(), now);

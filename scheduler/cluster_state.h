@@ -60,6 +60,8 @@ struct SchedulerOptions {
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
+  // Primaries are levelled once no server came or went for so long: a promotion leaves its shard with one copy for a while.
+  TimeMs level_after_ms = 10'000;
   int64_t started_unix_ms = 0;       // the wall clock at Start, for people
   // Steps between two meetings with the scheduler at staleness 0: the first group's; later ones adapt to
   // last a second or more, up to the maximum.
@@ -230,7 +232,7 @@ class ClusterState {
   // Servers may come and go while the job runs.
   bool Elastic() const { return Replicas() > 1; }
   std::vector<ReplicaServer> ReplicaServers(TimeMs now) const;
-  ReplicationOptions PlanOptions() const;
+  ReplicationOptions PlanOptions(TimeMs now) const;
   void PlaceFirst(TimeMs now);
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
@@ -334,6 +336,8 @@ class ClusterState {
   std::map<std::pair<Incarnation, Incarnation>, TimeMs> banned_links_;  // primary, follower: until then
   bool replan_ = true;
   TimeMs planned_at_ = 0;
+  TimeMs servers_changed_at_ = 0;  // one came, went or lost a copy
+  bool levelled_ = false;          // planned since then, with primaries levelled
   bool settling_ = false;  // copies are being made or moved: an event says when that ends
   const LearningRateSchedule schedule_;
   ProgressiveWindows progressive_;

@@ -38,10 +38,11 @@ std::vector<ReplicaServer> ClusterState::ReplicaServers(TimeMs now) const {
   return servers;
 }
 
-ReplicationOptions ClusterState::PlanOptions() const {
+ReplicationOptions ClusterState::PlanOptions(TimeMs now) const {
   ReplicationOptions options;
   options.replicas = Replicas();
   options.may_promote = !state_.has_saving();  // a checkpoint is of one set of primaries
+  options.may_level = now - servers_changed_at_ >= options_.level_after_ms;
   for (const auto& [copy, epoch] : banned_copies_) options.banned_copies.insert(copy);
   for (const auto& [link, until] : banned_links_) options.banned_links.insert(link);
   return options;
@@ -58,12 +59,13 @@ void ClusterState::PlaceFirst(TimeMs now) {
 
 void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects) {
   const std::vector<ReplicaServer> servers = ReplicaServers(now);
-  const ReplicationOptions options = PlanOptions();
+  const ReplicationOptions options = PlanOptions(now);
   bool planned = false;
   if (state_.phase() != STARTING) {
     planned = PlanReplicas(servers, options, &sets);
     replan_ = false;
     planned_at_ = now;
+    levelled_ = options.may_level;
   }
   std::set<Incarnation> holders;
   bool filling = false;
@@ -141,6 +143,7 @@ std::string ClusterState::LossOf(const std::vector<ShardId>& lost) const {
 
 void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how,
                             SchedulerEffects* effects) {
+  servers_changed_at_ = now;
   std::set<Incarnation> dead;
   for (const Member& server : gone) dead.insert(server.incarnation());
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
@@ -226,6 +229,7 @@ void ClusterState::AdvanceReplicas(TimeMs now, SchedulerEffects* effects) {
     it = over ? banned_copies_.erase(it) : std::next(it);
     replan_ = replan_ || over;
   }
+  replan_ = replan_ || (!levelled_ && now - servers_changed_at_ >= options_.level_after_ms);
   const bool reported = !filled_.empty() || !refills_.empty();
   if (!replan_ && !reported && !(settling_ && now - planned_at_ >= kReplanMs)) return;
   ReplicaSets sets = ReplicaSetsOf(state_.routing());

@@ -166,7 +166,8 @@ absl::Status Chaos::WaitUntilWhole(const char* after) {
     if (status.ok()) {
       if (status->phase() == FAILED) return absl::AbortedError("the job failed: " + status->message());
       const int degraded = DegradedShards(status->routing(), options_.replicas);
-      if (status->routing().primary_size() > 0 && degraded == 0) return absl::OkStatus();
+      // Settled: nor is a shard about to be left with one copy by a planned move.
+      if (status->routing().primary_size() > 0 && degraded == 0 && status->settled()) return absl::OkStatus();
       waits_for = absl::StrCat(degraded, " of ", status->routing().primary_size(), " shards to have ", options_.replicas, " replicas");
     }
     std::this_thread::sleep_for(kPoll);

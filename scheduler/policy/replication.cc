@@ -105,7 +105,7 @@ class Planner {
     if (target_ == 0) return false;
     DropSurplus();
     PromoteFromDraining();
-    if (!changed_ && Whole()) Level();
+    if (options_.may_level && !changed_ && Whole()) Level();
     const bool repairing = Repair();
     if (!repairing && Whole(/*fills_are_well=*/true)) SpreadCopies();
     return changed_;

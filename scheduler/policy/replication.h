@@ -31,6 +31,7 @@ struct ReplicationOptions {
   uint32_t fills_max = 64;        // at a time, into a server and out of one
   uint32_t promotions_max = 16;   // planned ones at a time, to a server
   bool may_promote = true;   // planned promotions
+  bool may_level = true;     // those for the sake of level primaries
   std::set<std::pair<ShardId, Incarnation>> banned_copies;         // not to be made now
   std::set<std::pair<Incarnation, Incarnation>> banned_links;      // primary, follower: do not reach each other
 };

@@ -160,7 +160,9 @@ TEST_CASE("more copies than servers: degraded, said so, healed when another serv
 }
 
 TEST_CASE("a server that joins a running job gets its tables and rate, and takes primaries over") {
-  ClusterHarness cluster(Replicated(2, 2));
+  HarnessOptions options = Replicated(2, 2);
+  options.splits = 10'000;
+  ClusterHarness cluster(options);
   REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
   JoinRequest join;
   join.set_role(SERVER);
@@ -178,8 +180,12 @@ TEST_CASE("a server that joins a running job gets its tables and rate, and takes
   const int third = cluster.AddServer();
   const int fourth = cluster.AddServer();
   REQUIRE(cluster.RunUntil([&] { return Holds(cluster, third) > 0 && Holds(cluster, fourth) > 0 && Settled(cluster); }));
-  const GetStatusResponse status = cluster.core().Status(cluster.now());
   CHECK(Holds(cluster, third) >= 6);
+  const Epoch primaries = cluster.stored().routing().primary_epoch();
+  CHECK(primaries == 1);  // nothing is promoted while servers come and go: that would leave shards with one copy
+  REQUIRE(cluster.RunUntil([&] { return cluster.stored().routing().primary_epoch() > primaries; }));
+  REQUIRE(cluster.RunUntil([&] { return Settled(cluster); }));
+  const GetStatusResponse status = cluster.core().Status(cluster.now());
   for (const MemberStatus& m : status.members()) {
     if (m.member().role() == SERVER && m.alive()) CHECK(m.shards() >= 2);
   }
