@@ -219,8 +219,8 @@ void ReplicaLinks::Impl::OnMessage(Link* link, const grpc::ByteBuffer& message) 
 void ReplicaLinks::Impl::OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status) {
   if (link->removed || link->stream.get() != stream) return;
   if (link->heard || !link->unreachable) {
-    TG_LOG(WARNING) << "the replication stream to server " << link->follower() << " at " << link->address
-                    << " broke, opening it again: " << status.error_message();
+    TG_LOG(INFO) << "the replication stream to server " << link->follower() << " at " << link->address
+                 << " broke, opening it again: " << status.error_message();
   }
   if (!link->heard) SetUnreachable(link, true);
   link->stream = nullptr;

@@ -56,7 +56,7 @@ class ReplicaCall final : public ReplicaPeer, public ActiveCall, public std::ena
     io_.Write(ToBuffer(response), written_.Begin(shared_from_this()));
   }
   void End(const absl::Status& status) override {
-    TG_LOG(WARNING) << "ends the replication stream of " << context_.peer() << ": " << status.message();
+    TG_LOG(INFO) << "ends the replication stream of " << context_.peer() << ": " << status.message();
     Close(ToGrpc(status));
   }
   void Close(const grpc::Status& status) override {
