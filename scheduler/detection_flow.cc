@@ -87,7 +87,8 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
   for (const auto& [follower, by] : unreachable_) {
     for (const auto& [primary, report] : by) {
       const MemberRecord* record = membership_.FindActive(primary);
-      if (record->member().role() != SERVER || now - report.first < options_.lease_ms / 2) continue;
+      if (record == nullptr || record->member().role() != SERVER) continue;  // it may be gone itself
+      if (now - report.first < options_.lease_ms / 2) continue;
       const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
       ban->second = now + kLinkBanLeases * options_.lease_ms;
       if (!fresh) continue;

@@ -240,6 +240,16 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
     RefusePush(token, std::move(status), effects);
     return;
   }
+  if (options_.self != 0 && std::find(led_.begin(), led_.end(), 1) == led_.end()) {
+    // Nothing of any clock is this strand's.
+    applied_clock_ = std::max(applied_clock_, request.clock);
+    PushDone done;
+    done.token = token;
+    done.refused_shards = SelectOwned(&call);
+    effects->pushes.push_back(std::move(done));
+    CutIfDue();
+    return;
+  }
   if (!clocks_.IsLive(request.stamp.incarnation)) {
     status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
                                                  " has not said Hello to this server"));

@@ -58,11 +58,13 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
     const bool fresh = std::find(followed.begin(), followed.end(), follower.server) == followed.end();
     if (fresh && follower.active && workers_.version() > 0) LogWorkers(&follower, effects);
   }
-  if (promoted && catalog_ != nullptr) {
+  // Where the process begins to lead, a strand of it that leads nothing yet waits too: pushes and clocks come to all.
+  const bool leads = LeadsSomewhere(routing);
+  if ((promoted || (leads && !leads_somewhere_)) && catalog_ != nullptr) {
     // A worker announces itself anew by each table of new primaries, and by no other.
     clocks_.AwaitAll(std::max<Epoch>(primary_epoch_, 1), routing.worker_set_version(), !leads_somewhere_, highest_clock_);
   }
-  leads_somewhere_ = LeadsSomewhere(routing);
+  leads_somewhere_ = leads;
   UpdateAppliedClock();
   ReportBytes();
   if (released_clock() != before) ReleaseParked(effects);

@@ -53,7 +53,7 @@ class Network {
       return;
     }
     TimeMs delay = 1 + static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(faults_.delay_ms_max)));
-    if (faulty && random_.Unit() < faults_.slow) {
+    if (faulty && random_.Unit() < faults_.slow / 8) {
       delay += static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(faults_.slow_ms_max)));
     }
     TimeMs& arrived = in_order_[{from->id(), to->id()}];

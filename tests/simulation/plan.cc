@@ -190,6 +190,7 @@ Plan MakeReplicatedPlan(uint64_t seed) {
 Plan MakeFailoverPlan(uint64_t seed) {
   Random random(Mix64(seed ^ 0x6661696c));
   Plan plan = MakeQuietPlan(seed, 2 + static_cast<uint32_t>(random.Below(2)), 1 + static_cast<uint32_t>(random.Below(2)));
+  plan.checkpoints = false;
   plan.replicas = 2;
   plan.rows += 100;
   AddServerFaults(1 + random.Below(3), random, &plan);

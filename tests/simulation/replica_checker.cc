@@ -64,7 +64,7 @@ class ReplicaChecker final : public Checker {
     if (call.group->tables() == 0) return;
     if (call.kind == GroupCall::kPush && !plan_->synchronous) FollowPush(call);
     if (call.kind == GroupCall::kRecord && call.record != nullptr) FollowRecord(call);
-    for (ShardId shard : call.group->shards()) {
+    for (ShardId shard : ShardsOf(*call.group)) {
       copies_.at({call.incarnation, shard}).applied = call.group->AppliedClock(shard);
     }
     RememberLog(call);
@@ -74,7 +74,7 @@ class ReplicaChecker final : public Checker {
     for (ShardId shard = 0; shard < plan_->shards; ++shard) {
       const Incarnation primary = stored_.primary(static_cast<int>(shard));
       const ShardGroup* group = GroupOf(primary, shard);
-      if (group == nullptr) return Fail(now, absl::StrCat("shard ", shard, " has no primary at the end"));
+      if (group == nullptr) continue;  // has died just then
       CheckEnd(now, shard, copies_.at({primary, shard}), *group);
     }
   }
@@ -82,6 +82,7 @@ class ReplicaChecker final : public Checker {
  private:
   struct Copy {
     bool filled = true;  // otherwise what it has means nothing yet
+    Epoch joins = 0;     // the shard's epoch in which it is to be filled; 0: it is not
     Content content;     // staleness > 0
     Clock applied = -1;
   };
@@ -93,6 +94,12 @@ class ReplicaChecker final : public Checker {
 
   ShardId ShardOf(const RowAt& row) const { return ShardOfHash(PlacementHash(row.first, row.second), log2_shards_); }
 
+  static std::vector<ShardId> ShardsOf(const ShardGroup& group) {
+    std::vector<ShardId> shards(group.shards().begin(), group.shards().end());
+    std::erase(shards, ShardMap::kVacant);
+    return shards;
+  }
+
   const ShardGroup* GroupOf(Incarnation server, ShardId shard) const {
     for (auto it = groups_.lower_bound({server, 0}); it != groups_.end() && it->first.first == server; ++it) {
       const auto shards = it->second->shards();
@@ -103,7 +110,7 @@ class ReplicaChecker final : public Checker {
 
   // A copy that comes is empty, and counts unless it is to be filled. One that is to be filled anew counts no more.
   void FollowRoles(const GroupCall& call) {
-    const auto shards = call.group->shards();
+    const std::vector<ShardId> shards = ShardsOf(*call.group);
     std::erase_if(copies_, [&](const auto& copy) {
       const auto& [server, shard] = copy.first;
       return server == call.incarnation && strand_of_[copy.first] == call.strand &&
@@ -112,7 +119,10 @@ class ReplicaChecker final : public Checker {
     for (ShardId shard : shards) {
       strand_of_[{call.incarnation, shard}] = call.strand;
       Copy& copy = copies_[{call.incarnation, shard}];
-      if (call.routing->JoiningOf(shard) == call.incarnation) copy.filled = false;
+      // 0: not joining. One that goes on to be filled by the same primary has what it has.
+      const Epoch joins = call.routing->JoiningOf(shard) == call.incarnation ? call.routing->ShardEpoch(shard) : 0;
+      if (joins != 0 && joins != copy.joins) copy.filled = false;
+      copy.joins = joins;
       if (call.group->tables() > 0 && call.group->Leads(shard)) CheckRows(call, shard, copy);
     }
   }
@@ -124,6 +134,7 @@ class ReplicaChecker final : public Checker {
   }
 
   void FollowPush(const GroupCall& call) {
+    applied_now_.clear();
     if (Refused(call)) return;
     const auto& push = std::get<wire::PushRequest>(call.call->request);
     if (!(push.weight > 0)) return;
@@ -137,6 +148,7 @@ class ReplicaChecker final : public Checker {
         touched.insert(ShardOf(row));
         if (!copy->second.content[row].insert(id).second) continue;
         ledger_->shards_applied_now.emplace_back(ShardOf(row), push.clock);
+        applied_now_.emplace_back(row, id);
       }
     }
     for (ShardId shard : touched) CheckRows(call, shard, copies_.at({call.incarnation, shard}));
@@ -194,12 +206,16 @@ class ReplicaChecker final : public Checker {
       newest[record.follower] = std::max(newest[record.follower], record.index);
       const auto* fill = std::get_if<wire::FillRecord>(&record.body);
       if (fill == nullptr || !fill->end) continue;
-      log_[{call.incarnation, call.strand, record.follower, record.index}].filled[fill->shard] =
-          copies_.at({call.incarnation, fill->shard}).content;
+      Content& filled = log_[{call.incarnation, call.strand, record.follower, record.index}].filled[fill->shard];
+      filled = copies_.at({call.incarnation, fill->shard}).content;
+      if (call.kind != GroupCall::kPush) continue;
+      for (const auto& [row, id] : applied_now_) {
+        if (ShardOf(row) == fill->shard) filled[row].erase(id);  // its record follows
+      }
     }
     for (const auto& [follower, index] : newest) {
       LogPlace& place = log_[{call.incarnation, call.strand, follower, index}];
-      for (ShardId shard : call.group->shards()) {
+      for (ShardId shard : ShardsOf(*call.group)) {
         if (call.group->Leads(shard)) place.digests[shard] = call.group->ShardDigest(shard);
       }
     }
@@ -232,9 +248,21 @@ class ReplicaChecker final : public Checker {
         if (values[j] == want) continue;
         Fail(call.now, absl::StrCat("server ", call.incarnation, ", shard ", shard, ": element ", j, " of key ",
                                     row.second, " is ", values[j], ", the pushes that it has sum to ", want,
-                                    " (in a call of kind ", call.kind, ")"));
+                                    Origin(call)));
       }
     }
+  }
+
+  static std::string Origin(const GroupCall& call) {
+    const wire::PushRequest* push = call.call != nullptr ? std::get_if<wire::PushRequest>(&call.call->request) : nullptr;
+    if (call.record != nullptr) {
+      const auto* record = std::get_if<wire::PushRecord>(&call.record->body);
+      if (record != nullptr) push = &record->push;
+    }
+    if (push == nullptr) return absl::StrCat(" (in a call of kind ", call.kind, ")");
+    return absl::StrCat(" (in a ", call.record != nullptr ? "record of the " : "", "push of worker ",
+                        push->stamp.incarnation, ", clock ", push->clock, ", sequence ", push->sequence,
+                        ", oldest unacknowledged ", push->oldest_unacked, ")");
   }
 
   // What is acknowledged is in every copy that may be promoted.
@@ -303,6 +331,7 @@ class ReplicaChecker final : public Checker {
   std::vector<Content> acknowledged_;  // by shard
   Clock highest_acknowledged_ = -1;
   std::map<LogId, LogPlace> log_;
+  std::vector<std::pair<RowAt, PushId>> applied_now_;  // by the push that is being looked at
 };
 
 }  // namespace

@@ -113,7 +113,8 @@ class SchedulerChecker final : public Checker {
     Fail(now, absl::StrCat("worker set ", workers.version(), " is told, but not stored"));
   }
 
-  // Only who was in sync becomes primary, and a shard's epoch is that of the table in which its primary changed.
+  // Only who was in sync becomes primary, under an epoch that no primary before had. (Several tables may be made
+  // before the newest of them is stored.)
   void CheckPromotions(TimeMs now, const RoutingTable& before, const RoutingTable& after) {
     if (after.epoch() < before.epoch()) return Fail(now, "the stored routing goes back");
     if (before.epoch() == 0 || after.epoch() == before.epoch() || after.shard_epoch_size() == 0) return;
@@ -121,13 +122,14 @@ class SchedulerChecker final : public Checker {
     for (int shard = 0; shard < after.primary_size(); ++shard) {
       const uint64_t primary = after.primary(shard);
       const bool changed = primary != before.primary(shard);
-      if (changed != (after.shard_epoch(shard) != before.shard_epoch(shard)) ||
-          (changed && (after.shard_epoch(shard) != after.epoch() || after.primary_epoch() != after.epoch()))) {
+      const bool newer = after.shard_epoch(shard) > before.epoch() && after.shard_epoch(shard) <= after.primary_epoch();
+      if (changed ? !newer : after.shard_epoch(shard) < before.shard_epoch(shard)) {
         Fail(now, absl::StrCat("shard ", shard, " has epoch ", after.shard_epoch(shard), " in table ", after.epoch(),
                                ", and ", before.shard_epoch(shard), " in table ", before.epoch()));
       }
       const auto backups = before.backups().begin() + shard * slots;
       if (!changed || std::find(backups, backups + slots, primary) != backups + slots) continue;
+      if (before.joining_size() > 0 && before.joining(shard) == primary) continue;  // was in sync between the two
       Fail(now, absl::StrCat("server ", primary, " becomes primary of shard ", shard, " in table ", after.epoch(),
                              ", but was not in sync"));
     }
@@ -144,6 +146,9 @@ class SchedulerChecker final : public Checker {
     if (plan_->replicated() && record.member().role() == SERVER) {
       // Reported as unreachable, or another process has its address.
       if (now - since > kSilentMs) return;
+      const bool cut = std::any_of(plan_->faults.begin(), plan_->faults.end(),
+                                   [](const Fault& f) { return f.kind == Fault::kCutServers; });
+      if (cut) return;  // one of two servers that cannot reach each other is given up
       for (const MemberRecord& other : state.members()) {
         if (other.member().incarnation() > member && other.member().address() == record.member().address()) return;
       }

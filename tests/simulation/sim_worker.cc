@@ -388,7 +388,9 @@ void SimWorker::Transmit(const Tracker::Send& send) {
   if (const auto* push = std::get_if<wire::PushRequest>(&send.body)) {
     world_->checkers->Tell(&Checker::OnPushSent, now(), incarnation(), push->sequence, push->clock);
   }
-  const int index = server_index_.at(send.server);
+  const auto known = server_index_.find(send.server);
+  if (known == server_index_.end()) return;  // routing has moved on meanwhile
+  const int index = known->second;
   SimServer* server = world_->servers.at(static_cast<size_t>(index));
   auto bytes = std::make_shared<const std::string>(
       wire::Flatten(wire::EncodeStreamRequest(send.number, send.body)));
@@ -405,6 +407,10 @@ void SimWorker::Transmit(const Tracker::Send& send) {
         if (!same_stream() || tracker_ == nullptr || ended_) return;
         auto parsed = wire::ParseStreamResponse(std::as_bytes(std::span(*reply)));
         TG_CHECK(parsed.ok()) << parsed.status();
+        if (const auto* refused = std::get_if<absl::Status>(&parsed->body)) {
+          world_->trace->Line(now(), "refused", {{"worker", static_cast<int64_t>(incarnation())}, {"call", static_cast<int64_t>(parsed->call)}});
+          world_->trace->Line(now(), refused->ToString().c_str(), {});
+        }
         tracker_->OnReply(now(), parsed->call, parsed->body);
         Flush();
       });

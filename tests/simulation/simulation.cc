@@ -155,6 +155,17 @@ class Simulation {
     return true;
   }
 
+  // It may be about to be promoted, so that shards are led by all servers alike. A promotion leaves one copy in sync.
+  bool MayBePromoted(const SimServer& server) const {
+    const SchedulerState state = scheduler_->stored();
+    std::map<Incarnation, int> leads;
+    int most = 0;
+    for (Incarnation primary : state.routing().primary()) most = std::max(most, ++leads[primary]);
+    const auto& backups = state.routing().backups();
+    return leads[server.incarnation()] < most &&
+           std::find(backups.begin(), backups.end(), server.incarnation()) != backups.end();
+  }
+
   void LoseShard(const Fault& fault) {
     const SchedulerState state = scheduler_->stored();
     const RoutingTable& table = state.routing();
@@ -192,7 +203,7 @@ class Simulation {
       if (fault.moment != 1) network_.CutOneWay(server->id(), other->id(), end);
       return;
     }
-    if (!IsSafe(*server) || server->ended() || !MaySpare(*server)) return;
+    if (!IsSafe(*server) || server->ended() || !MaySpare(*server) || MayBePromoted(*server)) return;
     trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", server->id()}});
     // Afterwards the scheduler may take a while to hear of it again.
     unsafe_until_[server->id()] = end + kRecoverMs;
@@ -298,11 +309,17 @@ class Simulation {
       return sum;
     }
     const SchedulerState state = scheduler_->stored();
+    const int slots = static_cast<int>(state.routing().backup_slots());
     for (int shard = 0; shard < state.routing().primary_size(); ++shard) {
-      for (const auto& server : servers_) {
-        if (server->incarnation() != state.routing().primary(shard) || server->strands() == 0) continue;
-        sum += server->ShardDigest(static_cast<ShardId>(shard));
+      std::vector<Incarnation> copies = {state.routing().primary(shard)};
+      for (int slot = 0; slot < slots; ++slot) copies.push_back(state.routing().backups(shard * slots + slot));
+      const SimServer* holder = nullptr;  // the primary may have died just before the end
+      for (Incarnation copy : copies) {
+        for (const auto& server : servers_) {
+          if (holder == nullptr && server->incarnation() == copy && server->strands() > 0) holder = server.get();
+        }
       }
+      if (holder != nullptr) sum += holder->ShardDigest(static_cast<ShardId>(shard));
     }
     return sum;
   }

@@ -13,6 +13,7 @@ DEFINE_uint64(seeds, 100, "how many seeds to run");
 DEFINE_uint64(first_seed, 1, "the first of them");
 DEFINE_uint64(seed, 0, "run this one alone");
 DEFINE_bool(replicated, false, "clusters with copies of their shards, and servers that fail");
+DEFINE_bool(failover, false, "at staleness 0, faults of servers alone");
 DEFINE_bool(trace, false, "with --seed: print what happens");
 
 int main(int argc, char** argv) {
@@ -22,7 +23,7 @@ int main(int argc, char** argv) {
   const uint64_t count = FLAGS_seed != 0 ? 1 : FLAGS_seeds;
   uint64_t failed = 0, events = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
-    const Plan plan = FLAGS_replicated ? MakeReplicatedPlan(seed) : MakePlan(seed);
+    const Plan plan = FLAGS_failover ? MakeFailoverPlan(seed) : FLAGS_replicated ? MakeReplicatedPlan(seed) : MakePlan(seed);
     const Outcome outcome = Run(plan, FLAGS_trace ? stdout : nullptr);
     events += outcome.events;
     if (outcome.ok && FLAGS_seed == 0) continue;
@@ -35,7 +36,7 @@ int main(int argc, char** argv) {
     ++failed;
     std::printf("FAILED at %lld ms, checker \"%s\": %s\nreplay: simulation %s--seed=%llu --trace\n\n",
                 static_cast<long long>(outcome.at), outcome.checker.c_str(), outcome.text.c_str(),
-                FLAGS_replicated ? "--replicated " : "", static_cast<unsigned long long>(seed));
+                FLAGS_failover ? "--failover " : FLAGS_replicated ? "--replicated " : "", static_cast<unsigned long long>(seed));
   }
   std::printf("%llu seeds, %llu events, %llu failed\n", static_cast<unsigned long long>(count),
               static_cast<unsigned long long>(events), static_cast<unsigned long long>(failed));

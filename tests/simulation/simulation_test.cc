@@ -12,8 +12,10 @@ namespace tidegate::simulation {
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
+constexpr uint64_t kReplicatedSeeds = 40;
 constexpr uint64_t kSeeds = 200;  // ten times slower, and the contracts are held without it
 #else
+constexpr uint64_t kReplicatedSeeds = 40;
 constexpr uint64_t kSeeds = 2000;  // at least what a planted bug may take
 #endif
 
@@ -28,6 +30,33 @@ void RequireOk(uint64_t seed) {
 
 TEST_CASE("every contract holds over many simulated clusters") {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) RequireOk(seed);
+}
+
+TEST_CASE("every contract holds over many replicated clusters whose servers fail") {
+  for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) {
+    const Plan plan = MakeReplicatedPlan(seed);
+    const Outcome outcome = Run(plan);
+    INFO(plan.Describe());
+    INFO("checker \"" << outcome.checker << "\" at " << outcome.at << " ms: " << outcome.text);
+    INFO("replay: bazel run //tests/simulation -- --replicated --seed=" << seed << " --trace");
+    REQUIRE(outcome.ok);
+  }
+}
+
+TEST_CASE("at staleness 0 failures of servers leave no trace in the bits") {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    const Plan failing = MakeFailoverPlan(seed);
+    Plan quiet = failing;
+    quiet.faults.clear();
+    quiet.replicas = 1;
+    const Outcome one = Run(quiet);
+    const Outcome other = Run(failing);
+    INFO(failing.Describe());
+    INFO("checker \"" << other.checker << "\" at " << other.at << " ms: " << other.text);
+    REQUIRE(one.ok);
+    REQUIRE(other.ok);
+    REQUIRE(other.digest == one.digest);
+  }
 }
 
 TEST_CASE("seeds that once failed pass") {
@@ -48,8 +77,9 @@ TEST_CASE("seeds that once failed pass") {
 
 TEST_CASE("a seed replays exactly") {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
-    const Outcome first = Run(MakePlan(seed));
-    const Outcome second = Run(MakePlan(seed));
+    const Plan plan = seed % 2 == 0 ? MakeReplicatedPlan(seed) : MakePlan(seed);
+    const Outcome first = Run(plan);
+    const Outcome second = Run(plan);
     INFO("seed " << seed);
     REQUIRE(first.trace_hash == second.trace_hash);
     REQUIRE(first.events == second.events);
