@@ -61,6 +61,7 @@ class ShardGroup {
     MemoryBudget* budget = nullptr;  // shared by the strands; null: no limit
     Incarnation self = 0;            // own, by which routing says what is led here; 0: all shards are
     bool durable = false;            // pushes are acknowledged when all backups of their shards have them
+    size_t clock_record_bytes = 16 << 20;  // staleness 0: a clock's sums beyond it are cut by shard
     size_t log_window_bytes = 64 << 20;  // not acknowledged, per follower; beyond it pushes are refused
   };
 
@@ -189,6 +190,8 @@ class ShardGroup {
   void LogSweep(TableId table, Clock clock, std::span<const uint8_t> swept, ShardEffects* effects);
   void LogClock(const SyncAggregator::Contributions& batch, std::span<const GradientBatch> sums,
                 std::span<const uint8_t> skip, ShardEffects* effects);
+  void LogClockOf(const SyncAggregator::Contributions& batch, std::span<const GradientBatch> sums,
+                  std::span<const uint8_t> skip, ShardEffects* effects);
   // Before these keys are applied: what the fill of a shard needs then.
   void BeforeFilledWrite(TableId table, const GradientBatch& batch, ShardEffects* effects);
   void SendRows(uint32_t local, size_t bytes, ShardEffects* effects);

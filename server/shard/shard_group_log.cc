@@ -21,6 +21,7 @@ struct RecordBytes {
 
 namespace {
 
+constexpr size_t kKeyBytes = sizeof(Key) + sizeof(uint32_t);  // and its count
 constexpr size_t kRestBytes = 1 << 20;  // of a record, where the rest of a table goes at once
 
 size_t BytesOf(const wire::PushRequest& push) {
@@ -125,8 +126,37 @@ void ShardGroup::LogPush(const PushCall& call, Clock clock, ShardEffects* effect
   }
 }
 
+// A shard's part of a clock is in one record: it is applied there as a whole.
 void ShardGroup::LogClock(const SyncAggregator::Contributions& batch, std::span<const GradientBatch> sums,
                           std::span<const uint8_t> skip, ShardEffects* effects) {
+  size_t total = 0;
+  for (const GradientBatch& sum : sums) total += sum.values.size() + sum.keys.size() * kKeyBytes;
+  if (total <= options_.clock_record_bytes) {
+    LogClockOf(batch, sums, skip, effects);
+    return;
+  }
+  std::vector<size_t> bytes(replicas_.size(), 0);
+  for (TableId id = 0; id < sums.size(); ++id) {
+    const size_t row = tables_[id]->layout().WireRowBytes(sums[id].value_type);
+    for (size_t i = 0; i < sums[id].keys.size(); ++i) bytes[tables_[id]->LocalOfKey(sums[id].keys[i])] += row + kKeyBytes;
+  }
+  std::vector<uint8_t> others(replicas_.size(), 1);
+  size_t size = 0;
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (skip[local] != 0) continue;
+    if (size > 0 && size + bytes[local] > options_.clock_record_bytes) {
+      LogClockOf(batch, sums, others, effects);
+      std::fill(others.begin(), others.end(), 1);
+      size = 0;
+    }
+    others[local] = 0;
+    size += bytes[local];
+  }
+  LogClockOf(batch, sums, others, effects);
+}
+
+void ShardGroup::LogClockOf(const SyncAggregator::Contributions& batch, std::span<const GradientBatch> sums,
+                            std::span<const uint8_t> skip, ShardEffects* effects) {
   for (ReplicaLog::Follower& follower : log_.followers()) {
     if (!follower.active) continue;
     wire::PushRecord record;

@@ -32,6 +32,7 @@ ReplicaHarness::ReplicaHarness(const Options& options, std::vector<TableSpec> sp
   group.generation = 1;
   group.durable = options.durable;
   group.log_window_bytes = options.log_window_bytes;
+  group.clock_record_bytes = options.clock_record_bytes;
   for (const Member& member : table_.servers()) {
     group.self = member.incarnation();
     for (int strand = 0; strand < options.strands; ++strand) {

@@ -30,6 +30,7 @@ class Workload {
     options.synchronous = synchronous;
     options.strands = strands;
     options.known = kWorkers;
+    if (strands == 1) options.clock_record_bytes = 100;
     return options;
   }
 

@@ -82,5 +82,24 @@ TEST_CASE("staleness 0: contributions that wait are given back when primaries ch
   CHECK(harness.group(kA).held_pushes() == 0);
 }
 
+TEST_CASE("staleness 0: a clock's sums that are too large for a record are cut by shard") {
+  ReplicaHarness::Options options = Synchronous();
+  options.clock_record_bytes = 1;
+  ReplicaHarness harness(options, OneTable(), 3);
+  Start(harness, {kB});
+  harness.Settle();
+  harness.Push(kA, PushOf(1, 1, 0, SomeKeys()));
+  const CallToken call = harness.Push(kA, PushOf(2, 1, 0, SomeKeys()));
+  CHECK(harness.links(kA)[{0, kB}].queue.size() == 4);
+  REQUIRE(harness.Deliver(kA, kB, 3).ok());
+  harness.Acknowledge();
+  CHECK_FALSE(harness.Answered(call));
+  // The backup takes over with one shard behind: the others do not take the clock again.
+  Promote(harness);
+  for (Incarnation worker : {1, 2}) harness.Push(kB, PushOf(worker, 2, 0, SomeKeys(), 1, 2));
+  CHECK(harness.group(kB).released_clock() == 0);
+  CHECK(Total(harness, kB, SomeKeys()) == -32);
+}
+
 }  // namespace
 }  // namespace tidegate
