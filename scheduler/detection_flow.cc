@@ -84,9 +84,11 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
            membership_.FindActive(ban.first.second) == nullptr;
   });
   replan_ = replan_ || banned_links_.size() != before;
-  for (const auto& [follower, by] : unreachable_) {
+  const auto reports = unreachable_;  // as of now: a new table drops those that it settles
+  for (const auto& [follower, by] : reports) {
     for (const auto& [primary, report] : by) {
       const MemberRecord* record = membership_.FindActive(primary);
+      if (membership_.FindActive(follower) == nullptr) break;
       if (record == nullptr || record->member().role() != SERVER) continue;  // it may be gone itself
       if (now - report.first < options_.lease_ms / 2) continue;
       const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
