@@ -316,7 +316,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const StopJob
 SchedulerEffects ClusterState::Tick(TimeMs now) {
   SchedulerEffects effects;
   CountTime(now);
-  RemoveMembers(now, FindDead(now), MemberRecord::DEAD, &effects);
+  RemoveMembers(now, FindDead(now, &effects), MemberRecord::DEAD, &effects);
   CheckLinks(now, &effects);
   AdvanceReplicas(now, &effects);
   CheckStalls(now, &effects);

@@ -158,6 +158,7 @@ class ClusterState {
     Epoch routing_epoch = 0;  // newest that it said it knows
     TimeMs advanced_at = 0;  // when its clock last moved
     bool stall_told = false;
+    bool last_copy_told = false;
   };
 
   ClusterState(SchedulerOptions options, SchedulerState stored);
@@ -246,8 +247,11 @@ class ClusterState {
   bool IsDrained(const MemberRecord& member) const;
   void FillReplicaStatus(GetStatusResponse* status) const;
   // Members whose lease ran out, and servers that others do not reach.
-  std::vector<Removal> FindDead(TimeMs now);
-  bool LosesNothing(Incarnation server) const;
+  std::vector<Removal> FindDead(TimeMs now, SchedulerEffects* effects);
+  // Each shard that the server leads has a backup that is heard of.
+  bool LosesNothing(TimeMs now, Incarnation server) const;
+  // Of a silent member: it is too early to call it dead.
+  bool WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects);
   void CheckLinks(TimeMs now, SchedulerEffects* effects);
   bool Suspected(TimeMs now, Incarnation server) const;
 

@@ -4,7 +4,11 @@
 // it was silent for more than two heartbeats and a half; and when most workers have not reached it for a lease and
 // others have all of its shards. Two servers that are heard, and of which one has not reached the other for half a
 // lease, do not follow each other any more: an acknowledgement would wait for ever.
+// Who has the last copy of a shard that is heard of is waited for much longer: calling it dead would lose what it
+// has, and when everybody falls silent at once, it is the scheduler that hears nothing.
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/cluster_state.h"
@@ -13,6 +17,7 @@ namespace tidegate {
 namespace {
 
 constexpr int kLinkBanLeases = 10;
+constexpr int kLastCopyLeases = 10;  // for which a silent server is waited for
 
 }  // namespace
 
@@ -20,27 +25,49 @@ bool ClusterState::Suspected(TimeMs now, Incarnation server) const {
   return unreachable_.contains(server) || detector_.SilentMs(server, now) * 2 > options_.heartbeat_interval_ms * 3;
 }
 
-bool ClusterState::LosesNothing(Incarnation server) const {
+bool ClusterState::LosesNothing(TimeMs now, Incarnation server) const {
   const RoutingTable& table = state_.routing();
   const int slots = static_cast<int>(table.backup_slots());
+  std::map<Incarnation, bool> heard;
+  const auto takes_over = [&](Incarnation backup) {
+    if (backup == 0) return false;
+    const auto [it, fresh] = heard.try_emplace(backup, false);
+    if (fresh) it->second = !Suspected(now, backup);
+    return it->second;
+  };
   for (int shard = 0; shard < table.primary_size(); ++shard) {
     if (table.primary(shard) != server) continue;
     bool followed = false;
-    for (int i = shard * slots; i < (shard + 1) * slots; ++i) followed = followed || table.backups(i) != 0;
+    for (int i = shard * slots; i < (shard + 1) * slots; ++i) followed = followed || takes_over(table.backups(i));
     if (!followed) return false;
   }
   return true;
 }
 
-std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now) {
+bool ClusterState::WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects) {
+  const Incarnation server = record.member().incarnation();
+  const TimeMs silent = detector_.SilentMs(server, now);
+  if (!Elastic() || record.member().role() != SERVER || silent > kLastCopyLeases * options_.lease_ms || LosesNothing(now, server)) return false;
+  bool& told = soft_[server].last_copy_told;
+  if (!std::exchange(told, true)) {
+    Event(now, absl::StrCat(DescribeMember(record.member()), " is silent for ", silent, " ms, and no other copy that is heard of could take over: waiting for it, up to ",
+                            kLastCopyLeases * options_.lease_ms / 1000, " s"),
+          effects);
+  }
+  return true;
+}
+
+std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now, SchedulerEffects* effects) {
   std::vector<Removal> dead;
   std::set<Incarnation> named;
   for (const Incarnation member : detector_.Tick(now)) {
-    if (membership_.FindActive(member) == nullptr) {
+    const MemberRecord* record = membership_.FindActive(member);
+    if (record == nullptr) {
       detector_.Forget(member);
       continue;
     }
     named.insert(member);
+    if (WaitsForLastCopy(now, *record, effects)) continue;
     dead.push_back({member, absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms")});
   }
   const TimeMs interval = options_.heartbeat_interval_ms;
@@ -57,7 +84,7 @@ std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now) {
     ++it;
     if (named.contains(server)) continue;
     const TimeMs silent = detector_.SilentMs(server, now);
-    if (silent * 2 > interval * 5) {
+    if (silent * 2 > interval * 5 && !WaitsForLastCopy(now, *record, effects)) {
       dead.push_back({server, absl::StrCat("silent for ", silent, " ms, and ",
                                            DescribeMember(membership_.FindActive(by.begin()->first)->member()),
                                            " does not reach it")});
@@ -68,7 +95,7 @@ std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now) {
       const bool long_since = now - report.first > options_.lease_ms;
       workers += long_since && membership_.FindActive(reporter)->member().role() == WORKER ? 1 : 0;
     }
-    if (Elastic() && workers * 2 > membership_.CountActive(WORKER) && LosesNothing(server)) {
+    if (Elastic() && workers * 2 > membership_.CountActive(WORKER) && LosesNothing(now, server)) {
       dead.push_back({server, absl::StrCat(workers, " of ", membership_.CountActive(WORKER),
                                            " workers have not reached it for ", options_.lease_ms, " ms")});
     }

@@ -136,13 +136,13 @@ class Planner {
     set->joining = 0;
     changed_ = true;
   }
-  // Of those that stay the backup with the fewest primaries; 0: none.
+  // Of those that stay, and are heard, the backup with the fewest primaries; 0: none.
   Incarnation Heir(const ShardReplicas& set) const {
     Incarnation best = 0;
     int fewest = std::numeric_limits<int>::max();
     for (Incarnation backup : set.backups) {
       const int i = loads_.Index(backup);
-      if (i < 0 || loads_.server(i).draining || loads_.primaries[i] >= fewest) continue;
+      if (i < 0 || loads_.server(i).draining || loads_.server(i).suspect || loads_.primaries[i] >= fewest) continue;
       fewest = loads_.primaries[i];
       best = backup;
     }

@@ -132,12 +132,14 @@ void ClusterHarness::Call(int member, uint64_t life, const Request& request, Tim
                           Reply reply) {
   if (!Alive(member, life)) return;
   auto answered = std::make_shared<bool>(false);
-  Send(request, [this, member, life, answered, reply](const absl::Status& status,
-                                                      const SchedulerResponse& response) {
-    if (*answered || !Alive(member, life)) return;
-    *answered = true;
-    reply(status, response);
-  });
+  if (!members_[member]->silent) {
+    Send(request, [this, member, life, answered, reply](const absl::Status& status,
+                                                        const SchedulerResponse& response) {
+      if (*answered || !Alive(member, life)) return;
+      *answered = true;
+      reply(status, response);
+    });
+  }
   After(timeout_ms, [this, member, life, request, timeout_ms, reply, answered] {
     if (*answered) return;
     *answered = true;

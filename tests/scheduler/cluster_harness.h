@@ -44,6 +44,7 @@ class ClusterHarness {
     uint64_t nonce = 0;
     Incarnation incarnation = 0;
     bool dead = false, left = false, hung = false;
+    bool silent = false;     // what it sends does not arrive
     bool disk_full = false;  // servers: checkpoints fail
     bool ended = false;
     Phase phase = STARTING;

@@ -2,7 +2,9 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <set>
 
+#include "scheduler/policy/replication.h"
 #include "tests/scheduler/cluster_harness.h"
 
 namespace tidegate {
@@ -21,6 +23,18 @@ bool Settled(ClusterHarness& cluster) {
   if (!cluster.up() || cluster.stored().phase() == STARTING) return false;
   const GetStatusResponse status = cluster.core().Status(cluster.now());
   return status.settled() && status.degraded_shards() == 0;
+}
+// All of the first servers live, and the scheduler knows it. (While one comes back, copies move, and a move leaves
+// the new primary alone for a moment.)
+bool Complete(ClusterHarness& cluster, uint32_t servers) {
+  std::set<Incarnation> living;
+  for (uint32_t i = 0; i < servers; ++i) {
+    const auto& member = cluster.member(static_cast<int>(i));
+    if (!member.dead) living.insert(member.incarnation);
+  }
+  std::set<Incarnation> named;
+  for (const Member& m : cluster.stored().routing().servers()) named.insert(m.incarnation());
+  return living.size() == servers && living == named;
 }
 uint32_t Holds(ClusterHarness& cluster, int server) {
   const GetStatusResponse status = cluster.core().Status(cluster.now());
@@ -323,6 +337,42 @@ TEST_CASE("a checkpoint under way when primaries change fails, and the next one 
   }
 }
 
+TEST_CASE("a scheduler that hears no server calls none of them dead, and the job goes on when it does") {
+  ClusterHarness cluster(Replicated(3, 2));
+  REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
+  const uint64_t epoch = cluster.stored().routing().epoch();
+  for (int server : {0, 1, 2}) cluster.member(server).silent = true;
+  cluster.RunFor(8 * 3000);
+  CHECK(cluster.stored().phase() != FAILED);
+  CHECK(cluster.stored().routing().epoch() == epoch);
+  CHECK(cluster.HasEvent("no other copy that is heard of could take over"));
+  SECTION("they come back") {
+    for (int server : {0, 1, 2}) cluster.member(server).silent = false;
+    REQUIRE(cluster.RunToEnd());
+    CHECK(cluster.stored().phase() == FINISHED);
+    CHECK(cluster.stored().failovers() == 0);
+  }
+  SECTION("one of them does: it takes over what it has, and the rest is lost in the end") {
+    cluster.member(0).silent = false;
+    cluster.RunFor(15'000);
+    CHECK(cluster.stored().phase() == FAILED);
+    CHECK_THAT(cluster.stored().message(), Catch::Contains("the last copy in sync of"));
+  }
+}
+
+TEST_CASE("a planned promotion takes no server that is not heard") {
+  ReplicaSets sets(8);
+  for (ShardReplicas& set : sets) set = {.primary = 1, .backups = {2}};
+  std::vector<ReplicaServer> servers = {{1, "", false, false}, {2, "", false, true}};
+  ReplicationOptions options;
+  options.replicas = 2;
+  PlanReplicas(servers, options, &sets);
+  for (const ShardReplicas& set : sets) CHECK(set.primary == 1);
+  servers[1].suspect = false;
+  PlanReplicas(servers, options, &sets);
+  CHECK(std::count_if(sets.begin(), sets.end(), [](const ShardReplicas& set) { return set.primary == 2; }) > 0);
+}
+
 TEST_CASE("a drained server ends empty and as finished, and the job goes on") {
   for (const uint32_t replicas : {2u, 3u}) {
     ClusterHarness cluster(Replicated(3, replicas));
@@ -371,10 +421,11 @@ TEST_CASE("servers and schedulers die at random moments: the job completes, epoc
       REQUIRE(tables.rbegin()->first == table.epoch());
     };
     for (int fault = 0; fault < 6; ++fault) {
-      if (!cluster.RunUntil([&] { return Settled(cluster) || cluster.stored().phase() >= FINISHED; })) break;
+      const auto whole = [&] { return Settled(cluster) && Complete(cluster, options.servers); };
+      if (!cluster.RunUntil([&] { return whole() || cluster.stored().phase() >= FINISHED; })) break;
       if (cluster.stored().phase() >= FINISHED) break;
       cluster.RunFor(static_cast<TimeMs>(cluster.random().Below(500)));
-      if (!Settled(cluster)) continue;
+      if (!whole()) continue;
       const int victim = static_cast<int>(cluster.random().Below(options.servers));
       cluster.Kill(victim);
       if (cluster.random().Below(2) == 0) {
