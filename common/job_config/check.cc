@@ -263,12 +263,11 @@ class Checker {
       Problem("cluster.message_limit_bytes is ", c.message_limit_bytes(), "; from ", lowest,
               " (256 KiB and two of the widest rows) to 2^30");
     }
-    if (c.replicas() != 1) {
-      Problem("cluster.replicas is ", c.replicas(), ": replication is not in this version");
-    }
-    if (c.durability() != ClusterConfig::NONE) {
-      Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()),
-              ": replication is not in this version");
+    if (c.replicas() == 0 || c.replicas() > 16) {
+      Problem("cluster.replicas is ", c.replicas(), "; copies of each shard, from 1 to 16");
+    } else if (c.durability() != (c.replicas() > 1 ? ClusterConfig::SYNC : ClusterConfig::NONE)) {
+      Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()), " with cluster.replicas ", c.replicas(),
+              ": replicas above 1 go with SYNC, one copy with NONE; ASYNC is not in this version");
     }
   }
 

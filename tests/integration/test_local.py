@@ -151,7 +151,7 @@ def test_a_wrong_config_is_refused_with_its_line(tmp_path):
 @pytest.mark.parametrize("override,word", [
     ("model.preset.deep=emb.nope", "nope"),
     ("train.staleness=-1", "staleness"),
-    ("cluster.replicas=2", "replication is not in this version"),
+    ("cluster.replicas=2", "replicas above 1 go with SYNC"),
     ("no.such.field=1", 'no field "no"'),
 ])
 def test_wrong_values_are_refused(tmp_path, override, word):
