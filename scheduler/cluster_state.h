@@ -234,6 +234,9 @@ class ClusterState {
   bool Elastic() const { return Replicas() > 1; }
   std::vector<ReplicaServer> ReplicaServers(TimeMs now) const;
   ReplicationOptions PlanOptions(TimeMs now) const;
+  bool MayLevel(TimeMs now) const {
+    return options_.level_after_ms > 0 && now - servers_changed_at_ >= options_.level_after_ms;
+  }
   void PlaceFirst(TimeMs now);
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);

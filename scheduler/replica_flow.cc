@@ -43,7 +43,7 @@ ReplicationOptions ClusterState::PlanOptions(TimeMs now) const {
   options.replicas = Replicas();
   // A checkpoint is of one set of primaries; and a scheduler that has just started does not know yet who lives.
   options.may_promote = !state_.has_saving() && (state_.term() == 1 || now - started_at_ > options_.lease_ms);
-  options.may_level = now - servers_changed_at_ >= options_.level_after_ms;
+  options.may_level = MayLevel(now);
   for (const auto& [copy, epoch] : banned_copies_) options.banned_copies.insert(copy);
   for (const auto& [link, until] : banned_links_) options.banned_links.insert(link);
   return options;
@@ -231,7 +231,7 @@ void ClusterState::AdvanceReplicas(TimeMs now, SchedulerEffects* effects) {
     it = over ? banned_copies_.erase(it) : std::next(it);
     replan_ = replan_ || over;
   }
-  replan_ = replan_ || (!levelled_ && now - servers_changed_at_ >= options_.level_after_ms);
+  replan_ = replan_ || (!levelled_ && MayLevel(now));
   const bool reported = !filled_.empty() || !refills_.empty();
   if (!replan_ && !reported && !(settling_ && now - planned_at_ >= kReplanMs)) return;
   ReplicaSets sets = ReplicaSetsOf(state_.routing());

@@ -24,6 +24,7 @@ DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
+DEFINE_int32(level_after, 0, "");
 DEFINE_int32(leader_ttl_s, 3, "");
 DEFINE_int32(etcd_timeout_s, 60, "");
 DEFINE_int32(etcd_compaction_s, 300, "");
@@ -55,7 +56,8 @@ Daemon SchedulerDaemon() {
              {"address_file", "FILE", "gets HOST:PORT once it listens"}}},
            {"failure detection",
             {Ranged({"heartbeat_interval_ms", "MS", "how long a heartbeat is held when there is no news"}, 10, kHourMs),
-             Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs)}},
+             Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs),
+             Ranged({"level_after", "SECONDS", "with replicas: servers that lead few shards are given more once no server came or went for so long; 0: never"}, 0, 86400)}},
            {"standbys: --state=etcd://HOST:PORT[,HOST:PORT...][/PREFIX] (default prefix: /tidegate), one prefix for each job",
             {Ranged({"leader_ttl_s", "SECONDS", "of the leader's lease in etcd: how long after its death another one leads"}, 1, 3600),
              Ranged({"etcd_timeout_s", "SECONDS", "without an answer of etcd's, at the start or while it stands by, then it gives up"}, 1, kHourMs / 1000),
@@ -99,6 +101,7 @@ int Main(int argc, char** argv) {
   options.address_file = FLAGS_address_file;
   options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
   options.lease_ms = FLAGS_lease_ms;
+  options.level_after_ms = FLAGS_level_after * TimeMs{1000};
   options.leader_ttl_s = FLAGS_leader_ttl_s;
   options.etcd_patience_ms = TimeMs{1000} * FLAGS_etcd_timeout_s;
   options.etcd_compaction_ms = TimeMs{1000} * FLAGS_etcd_compaction_s;

@@ -134,6 +134,7 @@ absl::StatusOr<JobPlan> PlanJob(const SchedulerProcessOptions& options, FileSyst
   core.version = kVersion;
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
+  core.level_after_ms = options.level_after_ms;
   plan.config = *std::move(config);
   return plan;
 }
