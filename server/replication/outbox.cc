@@ -80,6 +80,8 @@ std::optional<Outbox::Message> Outbox::Next(TimeMs now) {
     lane.sent_index = std::max(lane.sent_index, record.index);
     in_flight_bytes_ += record.bytes;
     Message message{Header(now), record.owner};
+    // A strand may know a newer table than this outbox was told of.
+    message.request.epoch = std::max(message.request.epoch, record.epoch);
     message.request.lane = static_cast<uint32_t>(index);
     message.request.index = record.index;
     message.request.log_start = lane.log_start;

@@ -84,7 +84,7 @@ uint64_t ReplicaLog::Append(Follower* follower, wire::Record body, std::shared_p
   const uint64_t index = ++follower->last;
   follower->unacked.emplace_back(index, bytes);
   follower->unacked_bytes += bytes;
-  effects->records.push_back({follower->server, index, std::move(body), std::move(owner), bytes});
+  effects->records.push_back({follower->server, index, std::move(body), std::move(owner), bytes, epoch_});
   return index;
 }
 

@@ -47,6 +47,7 @@ class ReplicaLog {
   const Follower* Find(Incarnation server) const;
 
   // --- who follows (a newer routing table, a fill that ended) ---
+  void SetEpoch(Epoch epoch) { epoch_ = epoch; }  // of records from now on
   void Resize(size_t shards);
   void Set(Incarnation server, uint32_t local, Follows follows);
   Follows Get(Incarnation server, uint32_t local) const;
@@ -94,6 +95,7 @@ class ReplicaLog {
   const bool durable_;
   const size_t window_bytes_;
   bool active_ = false;
+  Epoch epoch_ = 0;
   size_t shards_ = 0;
   std::vector<Follower> followers_;
   std::vector<Held> held_;  // in order of arrival

@@ -193,7 +193,8 @@ absl::Status ShardGroup::Follow(Incarnation sender, Epoch epoch, const wire::Fil
     highest_clock_ = std::max(highest_clock_, record.header.highest_clock());
     replica.begun = true;
   }
-  // Without its beginning it is of a fill that was given up.
+  // Without its beginning it is of a fill that was given up; the primary must not count on its end.
+  if (!replica.begun && record.end) effects->diverged.push_back(record.shard);
   if (!replica.begun || record.records.empty()) return absl::OkStatus();
   const absl::Status loaded = tables_[record.table]->shard(local).LoadRows(record.records);
   if (!loaded.ok()) {

@@ -26,6 +26,7 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
   bool promoted = false;
   epoch_ = routing.epoch();
   primary_epoch_ = routing.primary_epoch();
+  log_.SetEpoch(epoch_);
   ChangeShards(routing, shards, first ? 0 : serves_from, &left, &promoted);
   const bool any_left = std::find(left.begin(), left.end(), 1) != left.end();
   if (any_left) {

@@ -83,6 +83,7 @@ struct OutRecord {
   wire::Record body;
   std::shared_ptr<const void> owner;  // of what `body` views
   size_t bytes = 0;                   // about, of what is kept until the acknowledgement
+  Epoch epoch = 0;                    // of the table that it follows from: a follower with an older one may not take it
 };
 // The replica is filled and is waited for: the scheduler may record it.
 struct ReplicaInSync {

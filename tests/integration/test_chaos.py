@@ -91,7 +91,7 @@ def test_a_signal_ends_it_and_its_processes(tmp_path, number):
 
 
 @pytest.mark.parametrize("flags,text", [
-    (["--faults=kill"], 'no fault "kill": there are all, kill-server'),
+    (["--faults=kill"], 'no fault "kill": there are all, network, kill-server'),
     (["--faults=kill-server", "--replicas=1"], "need --replicas=2"),
     (["--replicas=4", "--servers=3"], "--replicas=4 needs as many servers"),
     (["--shards=12"], "--shards=12 must be a power of two"),

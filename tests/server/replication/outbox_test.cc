@@ -64,6 +64,17 @@ struct Box : Outbox {
 
 }  // namespace
 
+TEST_CASE("a record goes out with the epoch that it follows from, where the outbox does not know it yet") {
+  Box box;
+  REQUIRE(box.Next(0)->request.index == 0);  // a keep-alive
+  OutRecord record = Record(1);
+  record.epoch = 7;
+  box.Append(0, record);
+  CHECK(box.Next(1)->request.epoch == 7);
+  box.Append(0, Record(2));
+  CHECK(box.Next(1)->request.epoch == 5);
+}
+
 TEST_CASE("an outbox sends nothing before its stream is up, then each record once, by lane in order") {
   Outbox box(Settings());
   box.SetRouting(5, ~uint64_t{0});

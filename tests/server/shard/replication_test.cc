@@ -385,6 +385,31 @@ TEST_CASE("a backup that has no copy says so") {
   CHECK(harness.diverged() == std::set<std::pair<Incarnation, ShardId>>{{kB, 2}});
 }
 
+TEST_CASE("records say which table they follow from, and a fill whose beginning was not taken does not end as one") {
+  ReplicaHarness harness(Async(), OneTable(), 3);
+  Start(harness, {});
+  harness.SetReplicas(2, kA, {}, kB);
+  const Epoch epoch = harness.NextEpoch();
+  REQUIRE(harness.Publish(kA).ok());
+  while (harness.FillStep(kA, 1 << 20)) {
+  }
+  size_t records = 0;
+  for (const auto& [to, link] : harness.links(kA)) {
+    for (const OutRecord& record : link.queue) {
+      CHECK(record.epoch == epoch);
+      ++records;
+    }
+  }
+  CHECK(records > 0);
+  REQUIRE(harness.Publish(kB).ok());
+  wire::FillRecord end;
+  end.shard = 2;
+  end.end = true;
+  ShardEffects effects;
+  REQUIRE(harness.group(kB).ApplyRecord(kA, epoch, end, {}, &effects).ok());
+  CHECK(effects.diverged == std::vector<ShardId>{2});
+}
+
 TEST_CASE("a server is not made to lead what it has no copy of") {
   ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {kB});
