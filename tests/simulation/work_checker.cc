@@ -64,7 +64,7 @@ class WorkChecker final : public Checker {
   // The metrics of an epoch are there once its evaluation has ended.
   void CheckScored(TimeMs now, const SchedulerState& state) {
     const uint64_t rows = std::min<uint64_t>(plan_->rows, plan_->valid_splits * plan_->rows_per_split);
-    if (rows == 0) return;
+    if (rows == 0 || state.phase() == FAILED) return;  // its last evaluation may have been cut short
     for (; evaluated_ < state.results_size(); ++evaluated_) {
       const EpochResult& result = state.results(evaluated_);
       const auto counted = std::find_if(result.metrics().begin(), result.metrics().end(),
