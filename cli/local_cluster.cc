@@ -297,20 +297,17 @@ void LocalCluster::OnMemberEnd(ChildProcess* process) {
   if (IsWorker(process->name())) --workers_alive_;
   if (process->exit_status() == 0) return;
   endings_.push_back(process->name() + ": " + process->Ending());
-  if (stops_ > 0 || ended_ || StartAgain(*process)) return;
+  if (stops_ > 0 || ended_) return;
   const std::string error = LastError(process->name());
   deaths_.push_back({process->name(), process->Ending() + (error.empty() ? "" : ": ") + error, Now()});
 }
 
-// With replicas, and once the job has begun: before that its death is judged like any other's.
-bool LocalCluster::StartAgain(const ChildProcess& server) {
-  const std::optional<Status> status = last_status();
-  const bool begun = status && status->response.phase() != STARTING && status->response.phase() != FINISHED && status->response.phase() != FAILED;
-  if (!options_.restart_servers || IsWorker(server.name()) || !begun || server_restarts_ >= kServerRestartsMax) return false;
-  auto process = ChildProcess::Start(server.name(), server_argv_.at(server.name()));
+bool LocalCluster::StartAgain(const Death& death) {
+  if (!options_.restart_servers || IsWorker(death.name) || server_restarts_ >= kServerRestartsMax) return false;
+  auto process = ChildProcess::Start(death.name, server_argv_.at(death.name));
   if (!process.ok()) return false;
   ++server_restarts_;
-  terminal_->Say(absl::StrCat("tidegate: ", server.name(), " ended: ", server.Ending(), "; starting it again, empty"));
+  terminal_->Say(absl::StrCat("tidegate: ", death.name, " ended: ", death.why, "; starting it again, empty"));
   members_.push_back(*std::move(process));
   return true;
 }
@@ -328,6 +325,7 @@ void LocalCluster::JudgeDeaths() {
     const Phase phase = known ? status->response.phase() : TRAINING;
     if (phase == FINISHED || phase == FAILED) continue;
     if (phase == STARTING) return GiveUp(absl::StrCat(death.name, " ended before the job started: ", death.why));
+    if (known && StartAgain(death)) continue;
     const bool goes_on = IsWorker(death.name) && workers_alive_ > 0;
     terminal_->Say(absl::StrCat("tidegate: ", death.name, " ended: ", death.why, goes_on ? "; the job goes on without it" : ""));
     if (workers_alive_ == 0) return GiveUp(absl::StrCat("no worker is left: ", death.name, " ended: ", death.why));

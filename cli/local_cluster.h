@@ -103,8 +103,8 @@ class LocalCluster {
   void Reap();
   void OnSchedulerEnd();
   void OnMemberEnd(ChildProcess* process);
-  bool StartAgain(const ChildProcess& server);
   void JudgeDeaths();
+  bool StartAgain(const Death& death);  // a server of a job that has begun, and has replicas
   void GiveUp(const std::string& reason);
   void SayWatch();
   std::optional<Status> last_status() const;

@@ -55,7 +55,7 @@ def test_links_are_cut(tmp_path, fault):
 @pytest.mark.parametrize("staleness", ["0", "4"])
 def test_a_training_job_outlives_its_servers(local, tmp_path, staleness):
     flags = ["--servers=3", "--set=cluster.replicas=2", "--set=cluster.durability=SYNC"]
-    job = start_training(local, tmp_path / "job.textproto", *flags, rows=200000, seconds=6, staleness=staleness)
+    job = start_training(local, tmp_path / "job.textproto", *flags, rows=400000, seconds=10, samples=20000, staleness=staleness)
 
     def whole(failovers):
         status = job.status()
