@@ -269,6 +269,8 @@ class Checker {
       Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()), " with cluster.replicas ", c.replicas(),
               ": replicas above 1 go with SYNC, one copy with NONE; ASYNC is not in this version");
     }
+    if (c.on_data_loss() != ClusterConfig::STOP) Problem("cluster.on_data_loss: RESTORE is not in this version");
+    if (config_.train().checkpoint().full_every() != 1) Problem("train.checkpoint.full_every: incremental checkpoints are not in this version");
   }
 
   const JobConfig& config_;
