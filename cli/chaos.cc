@@ -114,8 +114,8 @@ int RunChaosCommand(const Arguments& arguments) {
   if (options.replicas > options.servers) {
     return usage(absl::StrCat("--replicas=", options.replicas, " needs as many servers: --servers=", options.servers));
   }
-  if (options.heartbeat_interval_ms * 2 > options.lease_ms) {
-    return usage(absl::StrCat("--lease_ms=", options.lease_ms, " must be at least twice --heartbeat_interval_ms=", options.heartbeat_interval_ms));
+  if (options.heartbeat_interval_ms * 4 > options.lease_ms) {
+    return usage(absl::StrCat("--lease_ms=", options.lease_ms, " must be at least four times --heartbeat_interval_ms=", options.heartbeat_interval_ms));
   }
   if (std::any_of(options.faults.begin(), options.faults.end(), HitsServer) && options.replicas < 2) {
     return usage("faults of servers need --replicas=2 or more: with one copy a server's death loses its shards");

@@ -103,6 +103,15 @@ MemberLink::Callbacks AccountingWorker::Impl::Callbacks() {
     }
     if (client != nullptr) client->SetRouting(shared);
   };
+  callbacks.fill_heartbeat = [this](HeartbeatRequest* request) {
+    ClusterClient* client;
+    {
+      std::lock_guard lock(mutex_);
+      client = client_.get();
+    }
+    if (client == nullptr) return;
+    for (Incarnation server : client->UnreachableServers()) request->add_unreachable(server);
+  };
   callbacks.phase = [this](Phase phase, const std::string& message) {
     if (phase == FAILED) Fail(absl::AbortedError("the job failed: " + message));
   };
@@ -137,6 +146,7 @@ absl::Status AccountingWorker::Impl::Start() {
   client.tracker.generation = link_->membership().generation;
   client.tracker.incarnation = link_->membership().incarnation;
   client.want_routing = [this](Epoch) { link_->HeartbeatNow(); };
+  client.lost_server = [this] { link_->HeartbeatNow(); };
   auto made = std::make_unique<ClusterClient>(client);
   std::shared_ptr<const Routing> routing;
   {

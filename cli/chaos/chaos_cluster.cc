@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/routing_table.h"
 
 namespace tidegate::cli {
 namespace {
@@ -146,33 +148,15 @@ void ChaosCluster::Stop(int grace_s) {
   }
 }
 
-std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing) {
-  std::map<Incarnation, int> out;
-  for (const Incarnation primary : routing.primary()) ++out[primary];
-  return out;
-}
-
-std::set<ShardId> ShardsBetween(const RoutingTable& routing, Incarnation primary, Incarnation backup) {
+absl::StatusOr<std::set<ShardId>> ShardsBetween(const RoutingTable& table, Incarnation primary, Incarnation backup) {
+  auto routing = Routing::FromProto(table);
+  if (!routing.ok()) return routing.status();
   std::set<ShardId> out;
-  const int slots = static_cast<int>(routing.backup_slots());
-  for (int shard = 0; shard < routing.primary_size(); ++shard) {
-    if (routing.primary(shard) != primary) continue;
-    bool follows = backup == 0;
-    for (int slot = 0; slot < slots; ++slot) follows = follows || routing.backups(shard * slots + slot) == backup;
-    if (follows) out.insert(static_cast<ShardId>(shard));
+  for (const ShardId shard : routing->ShardsOf(primary)) {
+    const auto backups = routing->BackupsOf(shard);
+    if (backup == 0 || std::find(backups.begin(), backups.end(), backup) != backups.end()) out.insert(shard);
   }
   return out;
-}
-
-int DegradedShards(const RoutingTable& routing, int replicas) {
-  int degraded = 0;
-  const int slots = static_cast<int>(routing.backup_slots());
-  for (int shard = 0; shard < routing.primary_size(); ++shard) {
-    int copies = 1;
-    for (int slot = 0; slot < slots; ++slot) copies += routing.backups(shard * slots + slot) != 0 ? 1 : 0;
-    if (copies < replicas) ++degraded;
-  }
-  return degraded;
 }
 
 }  // namespace tidegate::cli

@@ -60,11 +60,7 @@ class ChaosCluster {
   std::map<std::string, std::string> endings_;
 };
 
-// Servers that are primary of something, with how many shards; from the scheduler's view.
-std::map<Incarnation, int> PrimariesOf(const RoutingTable& routing);
 // Shards of which `primary` is the primary and, where it is not 0, `backup` is in sync.
-std::set<ShardId> ShardsBetween(const RoutingTable& routing, Incarnation primary, Incarnation backup);
-// Shards whose replicas are fewer than `replicas`.
-int DegradedShards(const RoutingTable& routing, int replicas);
+absl::StatusOr<std::set<ShardId>> ShardsBetween(const RoutingTable& table, Incarnation primary, Incarnation backup);
 
 }  // namespace tidegate::cli

@@ -165,10 +165,8 @@ absl::Status Chaos::WaitUntilWhole(const char* after) {
     auto status = cluster_->Status();
     if (status.ok()) {
       if (status->phase() == FAILED) return absl::AbortedError("the job failed: " + status->message());
-      const int degraded = DegradedShards(status->routing(), options_.replicas);
-      // Settled: nor is a shard about to be left with one copy by a planned move.
-      if (status->routing().primary_size() > 0 && degraded == 0 && status->settled()) return absl::OkStatus();
-      waits_for = absl::StrCat(degraded, " of ", status->routing().primary_size(), " shards to have ", options_.replicas, " replicas");
+      if (status->settled()) return absl::OkStatus();
+      waits_for = absl::StrCat(status->degraded_shards(), " of ", options_.shards, " shards to have ", options_.replicas, " replicas");
     }
     std::this_thread::sleep_for(kPoll);
   }
@@ -236,10 +234,9 @@ absl::Status Chaos::Inject(ChaosFault fault) {
 }
 
 absl::StatusOr<Member> Chaos::ChooseServer(const GetStatusResponse& status) {
-  const std::map<Incarnation, int> primaries = PrimariesOf(status.routing());
   std::vector<Member> targets;
   for (const MemberStatus& member : status.members()) {
-    if (primaries.contains(member.member().incarnation()) && cluster_->Running(member.member().name())) targets.push_back(member.member());
+    if (member.shards() > 0 && cluster_->Running(member.member().name())) targets.push_back(member.member());
   }
   if (targets.empty()) return absl::InternalError("no server is primary of anything");
   return targets[random_.Below(targets.size())];
@@ -251,9 +248,10 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
   const std::string name = target->name();
-  const std::set<ShardId> shards = ShardsBetween(status->routing(), target->incarnation(), 0);
+  const auto shards = ShardsBetween(status->routing(), target->incarnation(), 0);
+  if (!shards.ok()) return shards.status();
   injection->target = name;
-  injection->shards = static_cast<int>(shards.size());
+  injection->shards = static_cast<int>(shards->size());
   acknowledgements_.clear();
   const TimeMs at = Now();
   if (fault == ChaosFault::kKillServer) {
@@ -262,10 +260,10 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
     while (cluster_->Running(name)) cluster_->Poll();
     held_down_.erase(name);
     restart_at_[std::stoi(name.substr(name.find('/') + 1))] = at + static_cast<TimeMs>(random_.Below(kRestartMsMax));
-    return WaitForRecovery(shards, at, injection);
+    return WaitForRecovery(*shards, at, injection);
   }
   cluster_->Signal(name, SIGSTOP);
-  absl::Status recovered = WaitForRecovery(shards, at, injection);
+  absl::Status recovered = WaitForRecovery(*shards, at, injection);
   if (recovered.ok()) recovered = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
   cluster_->Signal(name, SIGCONT);
   return recovered;
@@ -328,27 +326,28 @@ absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
   std::string one = target->name(), other;
-  std::set<ShardId> shards = ShardsBetween(status->routing(), target->incarnation(), 0);
+  auto shards = ShardsBetween(status->routing(), target->incarnation(), 0);
+  if (!shards.ok()) return shards.status();
   if (fault == ChaosFault::kIsolateScheduler) {
     one = "scheduler";
-    shards.clear();
-    for (int shard = 0; shard < options_.shards; ++shard) shards.insert(static_cast<ShardId>(shard));
+    for (int shard = 0; shard < options_.shards; ++shard) shards->insert(static_cast<ShardId>(shard));
   } else if (fault != ChaosFault::kIsolateServer) {
     for (const MemberStatus& member : status->members()) {
       const Member& backup = member.member();
-      const std::set<ShardId> between = ShardsBetween(status->routing(), target->incarnation(), backup.incarnation());
-      if (backup.role() != SERVER || between.empty() || backup.incarnation() == target->incarnation()) continue;
+      if (backup.role() != SERVER || backup.incarnation() == target->incarnation()) continue;
+      auto between = ShardsBetween(status->routing(), target->incarnation(), backup.incarnation());
+      if (!between.ok() || between->empty()) continue;
       other = backup.name();
-      shards = between;
+      shards = *std::move(between);
     }
     if (other.empty()) return absl::InternalError(absl::StrCat(one, " has no backup"));
   }
   injection->target = other.empty() ? one : absl::StrCat(one, " and ", other);
-  injection->shards = one == "scheduler" ? 0 : static_cast<int>(shards.size());
+  injection->shards = one == "scheduler" ? 0 : static_cast<int>(shards->size());
   acknowledgements_.clear();
   const TimeMs at = Now();
   absl::Status done = CutLinks(fault, one, other);
-  if (done.ok()) done = WaitForRecovery(shards, at, injection);
+  if (done.ok()) done = WaitForRecovery(*shards, at, injection);
   if (done.ok()) done = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
   done.Update(options_.network->Heal());
   return done;

@@ -28,7 +28,7 @@ bool IsPrefix(const std::string& prefix) {
 
 std::string EtcdAddress::Url() const { return absl::StrCat(kScheme, absl::StrJoin(endpoints, ","), prefix); }
 
-bool IsEtcdAddress(const std::string& state) { return absl::StrContains(state, "://"); }
+bool IsEtcdAddress(const std::string& state) { return absl::StrContains(state, "://") || absl::StartsWith(state, "etcd:"); }
 
 absl::StatusOr<EtcdAddress> ParseEtcdAddress(const std::string& state) {
   const auto wrong = [&](const std::string& why) {

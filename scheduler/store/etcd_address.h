@@ -14,7 +14,7 @@ struct EtcdAddress {
   std::string Url() const;
 };
 
-// Whether it is meant as one: any "scheme://". A folder of such a name is written "./scheme:/".
+// Whether it is meant as one: any "scheme://", and "etcd:...". A folder of such a name is written "./etcd:...".
 bool IsEtcdAddress(const std::string& state);
 // INVALID_ARGUMENT: another scheme, a user name, no or bad or repeated endpoints, a prefix with empty parts or
 // characters beyond letters, digits and "._-". The message has the text. Without a prefix: "/tidegate".

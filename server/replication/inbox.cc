@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/stable_hash.h"
 #include "common/strings.h"
 
 namespace tidegate {
@@ -38,26 +37,16 @@ void StrandLog::Done(const Position& at, bool applied) {
 
 // ---- SplitRecord -----------------------------------------------------------
 
-RecordSplit SplitRecord(const wire::Record& record, size_t strands, std::span<const uint8_t> strand_of_shard,
-                        int log2_shards) {
+RecordSplit SplitRecord(const wire::Record& record, const StrandMap& map) {
   RecordSplit out;
-  const uint64_t all = strands == 64 ? ~uint64_t{0} : (uint64_t{1} << strands) - 1;
+  const uint64_t all = map.strands == 64 ? ~uint64_t{0} : (uint64_t{1} << map.strands) - 1;
   const auto* push = std::get_if<wire::PushRecord>(&record);
   if (push == nullptr) {
     out.strands = all;
     return out;
   }
   out.tables = push->push.tables.size();
-  out.positions.resize(strands * out.tables);
-  for (size_t t = 0; t < out.tables; ++t) {
-    const wire::TableGradients& table = push->push.tables[t];
-    for (size_t i = 0; i < table.keys.size(); ++i) {
-      const ShardId shard = ShardOfHash(PlacementHash(table.table, table.keys[i]), log2_shards);
-      const size_t strand = shard < strand_of_shard.size() ? strand_of_shard[shard] : 0;
-      out.positions[strand * out.tables + t].push_back(static_cast<uint32_t>(i));
-      out.strands |= uint64_t{1} << strand;
-    }
-  }
+  out.strands = SplitByStrand(map, push->push.tables, &out.positions);
   if (!push->ended_shards.empty()) out.strands = all;
   return out;
 }

@@ -20,6 +20,7 @@
 #include "common/wire/replica_wire.h"
 #include "proto/replica_messages.pb.h"
 #include "server/replication/grants.h"
+#include "server/shard/strand_split.h"
 
 namespace tidegate {
 
@@ -36,7 +37,6 @@ class StrandLog {
   // kBlocked: one before it was refused here and has to come again first.
   Verdict Look(const Position& at);
   void Done(const Position& at, bool applied);
-  void Forget(Incarnation sender) { lanes_.erase(sender); }
 
  private:
   struct Lane {
@@ -53,10 +53,9 @@ struct RecordSplit {
   std::vector<std::vector<uint32_t>> positions;  // [strand * tables + table], of a push
   size_t tables = 0;
 };
-// `strand_of_shard`: of the job's shards. A push without ended shards goes to the strands that have keys of it,
+// A push without ended shards goes to the strands that have keys of it,
 // everything else to all.
-RecordSplit SplitRecord(const wire::Record& record, size_t strands, std::span<const uint8_t> strand_of_shard,
-                        int log2_shards);
+RecordSplit SplitRecord(const wire::Record& record, const StrandMap& map);
 
 class Inbox {
  public:

@@ -2,6 +2,7 @@
 // What the asynchronous services of a server share: tags of completion queues that keep their handlers alive, and
 // the calls in progress, which a shutdown has to end.
 
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/support/status.h>
 
 #include <condition_variable>
@@ -18,6 +19,13 @@ class Tag {
   virtual ~Tag() = default;
   virtual void Proceed(bool ok) = 0;
 };
+
+// A thread's work: until the queue is shut down and empty.
+inline void ProceedUntilShutdown(grpc::CompletionQueue* queue) {
+  void* tag;
+  bool ok;
+  while (queue->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
+}
 
 // One kind of operation of a handler, outstanding at most once at a time; keeps the handler alive until
 // it has come back.

@@ -157,13 +157,7 @@ class ReplicaServiceHost::Impl {
   }
   void Start() {
     ReplicaCall::Accept(&env_, queue_.get());
-    for (int i = 0; i < kReaders; ++i) {
-      threads_.emplace_back([this] {
-        void* tag;
-        bool ok;
-        while (queue_->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
-      });
-    }
+    for (int i = 0; i < kReaders; ++i) threads_.emplace_back(ProceedUntilShutdown, queue_.get());
   }
   void CloseStreams() { env_.active.CloseAll(ShuttingDown()); }
   void Join() {

@@ -112,7 +112,7 @@ absl::Status ShardEngine::CheckIncoming(const wire::Record& record) const {
 RecordSplit ShardEngine::Split(const wire::Record& record) const {
   if (lanes_.size() == 1) return {1, {}, 0};
   const auto current = view();
-  return SplitRecord(record, lanes_.size(), current->lane_of_shard, current->log2_shards);
+  return SplitRecord(record, {lanes_.size(), current->lane_of_shard, current->log2_shards});
 }
 
 void ShardEngine::Apply(std::shared_ptr<IncomingRecord> record, uint64_t lanes) {

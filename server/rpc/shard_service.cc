@@ -306,11 +306,7 @@ class ShardServiceHost::Impl {
       for (MessageKind kind : {MessageKind::kPull, MessageKind::kPush, MessageKind::kClock}) {
         UnaryCall::Accept(&env_, queue.get(), kind);
       }
-      threads_.emplace_back([q = queue.get()] {
-        void* tag;
-        bool ok;
-        while (q->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
-      });
+      threads_.emplace_back(ProceedUntilShutdown, queue.get());
     }
   }
 

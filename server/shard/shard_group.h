@@ -73,7 +73,7 @@ class ShardGroup {
   // The server's newest routing and the shards of it of which this strand holds a replica, ascending. An older
   // epoch is ignored. Shards that come are empty; those that leave are freed. Pulls parked, and pushes not
   // acknowledged, for a shard that is not led here any more are answered UNAVAILABLE "moved".
-  // UNIMPLEMENTED: a shard to lead of which there is no copy here, after tables were opened.
+  // FAILED_PRECONDITION: a shard to lead of which there is no copy here, after tables were opened.
   // `serves_from`: shards that come to be led here by this table serve and acknowledge nothing before that time.
   absl::Status SetRouting(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
                           ShardEffects* effects);

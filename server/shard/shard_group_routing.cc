@@ -79,7 +79,7 @@ absl::Status ShardGroup::CheckLed(const Routing& routing, std::span<const ShardI
     if (options_.self != 0 && routing.PrimaryOf(shard) != options_.self) continue;
     const uint32_t local = shard_map_.LocalOf(shard);
     if (local != ShardMap::kNotLocal && (replicas_[local].led || replicas_[local].begun)) continue;
-    return absl::UnimplementedError(
+    return absl::FailedPreconditionError(
         absl::StrCat("routing of epoch ", routing.epoch(), " gives this server shard ", shard,
                      " after tables were opened, and it has no copy of it"));
   }

@@ -96,7 +96,7 @@ def test_a_signal_ends_it_and_its_processes(tmp_path, number):
     (["--replicas=4", "--servers=3"], "--replicas=4 needs as many servers"),
     (["--shards=12"], "--shards=12 must be a power of two"),
     (["--minutes=0"], "--minutes=0 must be above 0"),
-    (["--lease_ms=300"], "--lease_ms=300 must be at least twice"),
+    (["--lease_ms=300"], "--lease_ms=300 must be at least four times"),
     (["--config=job.textproto"], "its own accounting workload only"),
     (["word"], "usage: tidegate chaos"),
 ])

@@ -166,7 +166,7 @@ TEST_CASE("an address of etcd is endpoints and a prefix; anything else is refuse
   CHECK(full->Url() == "etcd://a:1,[::1]:2/team/job-1.x");
   for (const char* text : {"etcd://", "etcd:///p", "etcd://a", "etcd://a:0", "etcd://a:1,", "etcd://a:1,a:1", "etcd://a:1/",
                            "etcd://a:1/p/", "etcd://a:1//p", "etcd://a:1/p q", "etcd://a:1?x=1", "etcd://me:pw@a:1", "http://a:1",
-                           "ETCD://a:1", "://a:1"}) {
+                           "ETCD://a:1", "://a:1", "etcd:/a:1", "etcd:a:1"}) {
     INFO(text);
     CHECK(IsEtcdAddress(text));
     const absl::Status refused = ParseEtcdAddress(text).status();

@@ -379,7 +379,7 @@ void SimServer::ReceiveReplica(std::shared_ptr<const std::string> bytes, Replica
   share->request = *std::move(parsed);
   if (catalog_ != nullptr) TG_CHECK(CheckRecord(share->request.body, *catalog_).ok());
   share->ticket = received.ticket;
-  share->split = SplitRecord(share->request.body, strands_.size(), strand_of_shard_, log2_shards_);
+  share->split = SplitRecord(share->request.body, {strands_.size(), strand_of_shard_, log2_shards_});
   if (share->ticket.everywhere) share->split.strands = AllStrands();
   AnswerReplica(sender, leader.inbox.Dispatched(share->ticket, share->split.strands, epoch_));
   for (Strand& strand : strands_) {

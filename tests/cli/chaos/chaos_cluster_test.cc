@@ -4,32 +4,29 @@
 
 namespace tidegate::cli {
 
-TEST_CASE("shards with too few replicas are counted") {
-  RoutingTable routing;
-  routing.set_shards(4);
-  for (uint64_t p : {1, 2, 1, 2}) routing.add_primary(p);
-  CHECK(DegradedShards(routing, 1) == 0);
-  CHECK(DegradedShards(routing, 2) == 4);  // a table that knows no backups
-  routing.set_backup_slots(2);
-  for (uint64_t b : {2, 3, 0, 1, 0, 0, 3, 0}) routing.add_backups(b);
-  CHECK(DegradedShards(routing, 2) == 1);
-  CHECK(DegradedShards(routing, 3) == 3);
-}
-
 TEST_CASE("shards between a primary and its backup") {
   RoutingTable routing;
+  routing.set_epoch(1);
+  routing.set_shards(4);
+  for (uint64_t s : {1, 2, 3}) {
+    Member* server = routing.add_servers();
+    server->set_incarnation(s);
+    server->set_role(SERVER);
+    server->set_address("127.0.0.1:" + std::to_string(1000 + s));
+  }
   for (uint64_t p : {1, 2, 1, 1}) routing.add_primary(p);
   routing.set_backup_slots(2);
-  for (uint64_t b : {2, 3, 1, 0, 0, 2, 3, 0}) routing.add_backups(b);
-  CHECK(ShardsBetween(routing, 1, 0) == std::set<ShardId>{0, 2, 3});
-  CHECK(ShardsBetween(routing, 1, 2) == std::set<ShardId>{0, 2});
-  CHECK(ShardsBetween(routing, 2, 3).empty());
-}
-
-TEST_CASE("primaries are counted by server") {
-  RoutingTable routing;
-  for (uint64_t p : {7, 2, 7, 7}) routing.add_primary(p);
-  CHECK(PrimariesOf(routing) == std::map<Incarnation, int>{{2, 1}, {7, 3}});
+  for (uint64_t b : {2, 3, 1, 0, 3, 2, 3, 0}) routing.add_backups(b);
+  for (int shard = 0; shard < 4; ++shard) {
+    routing.add_joining(0);
+    routing.add_shard_epoch(1);
+  }
+  routing.set_primary_epoch(1);
+  CHECK(*ShardsBetween(routing, 1, 0) == std::set<ShardId>{0, 2, 3});
+  CHECK(*ShardsBetween(routing, 1, 2) == std::set<ShardId>{0, 2});
+  CHECK(ShardsBetween(routing, 2, 3)->empty());
+  routing.set_primary(0, 9);
+  CHECK_FALSE(ShardsBetween(routing, 1, 0).ok());
 }
 
 }  // namespace tidegate::cli

@@ -224,13 +224,13 @@ TEST_CASE("a push goes to the strands of its keys, or to all where it ends a clo
   strand_of_shard[second] = 2;
   wire::PushRecord push;
   push.push.tables.push_back({0, PackedSpan<Key>(&keys[2], 1), {}, {}});
-  RecordSplit split = SplitRecord(push, 3, strand_of_shard, kLog2);
+  RecordSplit split = SplitRecord(push, {3, strand_of_shard, kLog2});
   CHECK(split.strands == 4);
   CHECK(split.positions[2] == std::vector<uint32_t>{0});
   push.ended_shards = {second};
-  CHECK(SplitRecord(push, 3, strand_of_shard, kLog2).strands == 7);
-  CHECK(SplitRecord(wire::SweepRecord{}, 3, strand_of_shard, kLog2).strands == 7);
-  CHECK(SplitRecord(wire::FillRecord{}, 64, strand_of_shard, kLog2).strands == ~uint64_t{0});
+  CHECK(SplitRecord(push, {3, strand_of_shard, kLog2}).strands == 7);
+  CHECK(SplitRecord(wire::SweepRecord{}, {3, strand_of_shard, kLog2}).strands == 7);
+  CHECK(SplitRecord(wire::FillRecord{}, {64, strand_of_shard, kLog2}).strands == ~uint64_t{0});
 }
 
 TEST_CASE("answers that wait become one, but for refusals") {

@@ -415,7 +415,7 @@ TEST_CASE("a server is not made to lead what it has no copy of") {
   Start(harness, {kB});
   harness.SetAllReplicas(kC, {});
   harness.NextEpoch(true);
-  CHECK(harness.Publish(kC).code() == absl::StatusCode::kUnimplemented);
+  CHECK(harness.Publish(kC).code() == absl::StatusCode::kFailedPrecondition);
 }
 
 }  // namespace
