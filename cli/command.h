@@ -37,6 +37,7 @@ Command StatusCommand();
 Command TopCommand();
 Command CheckpointCommand();
 Command DrainCommand();
+Command RestoreCommand();
 Command EvaluateCommand();
 Command PredictCommand();
 Command ExportCommand();

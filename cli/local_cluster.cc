@@ -324,7 +324,8 @@ void LocalCluster::JudgeDeaths() {
     deaths_.erase(deaths_.begin());
     const Phase phase = known ? status->response.phase() : TRAINING;
     if (phase == FINISHED || phase == FAILED) continue;
-    if (phase == STARTING) return GiveUp(absl::StrCat(death.name, " ended before the job started: ", death.why));
+    const bool restored = known && status->response.restores_total() > 0;
+    if (phase == STARTING && !restored) return GiveUp(absl::StrCat(death.name, " ended before the job started: ", death.why));
     if (known && StartAgain(death)) continue;
     const bool goes_on = IsWorker(death.name) && workers_alive_ > 0;
     terminal_->Say(absl::StrCat("tidegate: ", death.name, " ended: ", death.why, goes_on ? "; the job goes on without it" : ""));

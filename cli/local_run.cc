@@ -66,7 +66,7 @@ LocalClusterOptions ClusterOptions(const LocalRunOptions& options, const LocalRu
   cluster.workers = run.workers;
   cluster.checkpoint_dir = options.checkpoint_dir;
   cluster.fresh = options.fresh;
-  cluster.restart_servers = run.config.cluster().replicas() > 1;
+  cluster.restart_servers = run.config.cluster().replicas() > 1 || run.config.cluster().on_data_loss() == ClusterConfig::RESTORE;
   cluster.metrics_port = options.metrics_port;
   cluster.http_port = options.http_port;
   cluster.profile_steps = options.profile_steps;

@@ -78,6 +78,13 @@ absl::StatusOr<DrainResponse> StatusClient::Drain(const std::string& server, int
   return response;
 }
 
+absl::StatusOr<RestoreJobResponse> StatusClient::Restore(int timeout_ms) const {
+  RestoreJobResponse response;
+  const absl::Status s = impl_->Call(&SchedulerService::Stub::RestoreJob, RestoreJobRequest(), &response, timeout_ms);
+  if (!s.ok()) return s;
+  return response;
+}
+
 absl::Status StatusClient::Stop(const std::string& reason, int timeout_ms) const {
   StopJobRequest request;
   request.set_reason(reason);

@@ -1,5 +1,5 @@
 #pragma once
-// Status, routing, checkpoint, drain and stop over SchedulerService. Thread-safe.
+// Status, routing, checkpoint, drain, restore and stop over SchedulerService. Thread-safe.
 
 #include <memory>
 #include <string>
@@ -24,6 +24,7 @@ class StatusClient {
   absl::StatusOr<uint64_t> SaveCheckpoint(int timeout_ms) const;
   // `server`: number, name or address.
   absl::StatusOr<DrainResponse> Drain(const std::string& server, int timeout_ms) const;
+  absl::StatusOr<RestoreJobResponse> Restore(int timeout_ms) const;
   absl::Status Stop(const std::string& reason, int timeout_ms) const;
 
  private:

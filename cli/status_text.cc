@@ -166,6 +166,8 @@ std::string StatusReport(const GetStatusResponse& status) {
                         ShortNumber(status.samples_total()), ShortNumber(status.samples_per_second()),
                         status.routing().shards(), status.routing().epoch(), status.term());
   absl::StrAppend(&out, ReplicasLine(status));
+  if (status.lost_shards_size() > 0) absl::StrAppend(&out, status.lost_shards_size(), " shards are lost\n");
+  if (status.restores_total() > 0) absl::StrAppend(&out, "restored from a checkpoint: ", status.restores_total(), " times\n");
   if (status.epoch() > 0) {
     absl::StrAppendFormat(&out, "clock %d, learning rates x %.4g\n", status.clock(), status.learning_rate_factor());
   }

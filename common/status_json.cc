@@ -73,10 +73,11 @@ double MeanLoss(const GetStatusResponse& status) {
 }
 
 JsonObject StatusObject(const GetStatusResponse& status) {
-  std::vector<std::string> members, results, events, histogram;
+  std::vector<std::string> members, results, events, histogram, lost;
   for (const MemberStatus& m : status.members()) members.push_back(MemberJson(m));
   for (const EpochResult& result : status.results()) results.push_back(ResultJson(result));
   for (const std::string& event : status.events()) events.push_back(JsonQuoted(event));
+  for (const uint32_t shard : status.lost_shards()) lost.push_back(std::to_string(shard));
   for (const uint64_t count : status.staleness_histogram()) histogram.push_back(std::to_string(count));
   JsonObject object;
   object.Text("job", status.job())
@@ -99,6 +100,8 @@ JsonObject StatusObject(const GetStatusResponse& status) {
       .Integer("degraded_shards", status.degraded_shards())
       .Bool("settled", status.settled())
       .Integer("failovers_total", static_cast<int64_t>(status.failovers_total()))
+      .Raw("lost_shards", JsonArray(lost))
+      .Integer("restores_total", static_cast<int64_t>(status.restores_total()))
       .Integer("routing_epoch", static_cast<int64_t>(status.routing().epoch()))
       .Text("checkpoint", status.checkpoint())
       .Raw("members", JsonArray(members))

@@ -114,4 +114,31 @@ absl::StatusOr<SchedulerState> ResumeFrom(const std::vector<StoredCheckpoint>& s
   return state;
 }
 
+absl::StatusOr<SchedulerState> RestoredState(const std::vector<StoredCheckpoint>& stored, const SchedulerOptions& options,
+                                             const SchedulerState& lost) {
+  const auto& records = lost.checkpoints();
+  std::vector<StoredCheckpoint> own;
+  for (const StoredCheckpoint& checkpoint : stored) {
+    const bool known = std::any_of(records.begin(), records.end(),
+                                   [&](const CheckpointRecord& r) { return r.folder() == checkpoint.folder; });
+    if (known) own.push_back(checkpoint);
+  }
+  if (own.empty()) return absl::NotFoundError(absl::StrCat("the job's checkpoints are gone from ", options.checkpoint_directory));
+  auto state = ResumeFrom(own, options);
+  if (!state.ok()) return state;
+  state->set_term(lost.term());
+  state->set_last_incarnation(lost.last_incarnation());
+  state->set_worker_set_version(lost.worker_set_version());
+  state->set_last_command(lost.last_command());
+  state->set_failovers(lost.failovers());
+  *state->mutable_events() = lost.events();
+  state->set_events_total(lost.events_total());
+  state->set_last_checkpoint(lost.last_checkpoint());
+  state->set_checkpoint_failures(lost.checkpoint_failures());
+  // One that was being made: servers of before may still write into its folder, so the next has another name.
+  state->set_checkpoint_failed(lost.has_saving() ? lost.saving().number() : lost.checkpoint_failed());
+  if (lost.has_saving()) state->set_checkpoint_error("shards were lost while it was made");
+  return state;
+}
+
 }  // namespace tidegate

@@ -25,4 +25,9 @@ struct StoredCheckpoint {
 absl::StatusOr<SchedulerState> ResumeFrom(const std::vector<StoredCheckpoint>& stored,
                                           const SchedulerOptions& options);
 
+// ... of a job that runs, has lost shards (`lost` is its state), and goes on in the same scheduler. Only checkpoints that it
+// made or resumed from are taken, of `stored`; NOT_FOUND: none is left. What tells one of its lives from another rises.
+absl::StatusOr<SchedulerState> RestoredState(const std::vector<StoredCheckpoint>& stored, const SchedulerOptions& options,
+                                             const SchedulerState& lost);
+
 }  // namespace tidegate

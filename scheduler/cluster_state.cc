@@ -106,7 +106,10 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
     }
   }
   BeginQueues();
-  if (state_.term() > 1) {
+  if (options_.restores.total > 0) {
+    Event(now, absl::StrCat("goes on from ", state_.restored_from(), ", after clock ", state_.restored_clock(),
+                            ": all servers and workers are told to join again"), &effects);
+  } else if (state_.term() > 1) {
     Event(now, absl::StrCat("scheduler started again, term ", state_.term()), &effects);
   } else if (!state_.restored_from().empty()) {
     Event(now, absl::StrCat("resumes from ", state_.restored_from(), ", after clock ", state_.restored_clock()), &effects);
@@ -148,6 +151,12 @@ void ClusterState::Event(TimeMs now, const std::string& text, SchedulerEffects* 
 
 // Ends every call into the core: takes what became possible, then answers what can be answered.
 SchedulerEffects ClusterState::Finish(TimeMs now, SchedulerEffects effects) {
+  if (WantsRestore()) return effects;
+  if (Stands()) {
+    AnswerWorkPolls(now, &effects);
+    AnswerHeartbeats(now, &effects);
+    return effects;
+  }
   const int rounds_max = 8;  // an answer may free work or complete a group; the rest waits for a tick
   for (int round = 0; round < rounds_max; ++round) {
     Advance(now, &effects);
@@ -207,7 +216,12 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
         RemoveMember(now, old->member().incarnation(), MemberRecord::DEAD,
                      "another process joined with its address", &effects);
       }
-      if (state_.routing().epoch() != 0 && !Elastic() && !Ended()) {
+      const bool placed = state_.routing().epoch() != 0 && !Elastic() && !Ended();
+      if (Stands() || (placed && options_.job.cluster().on_data_loss() == ClusterConfig::RESTORE)) {
+        Refuse(token, absl::UnavailableError("the job takes this server when it goes on from a checkpoint"), &effects);
+        return Finish(now, std::move(effects));
+      }
+      if (placed) {
         return refuse(absl::StrCat("the job's shards are placed on ",
                                    Counted(static_cast<uint64_t>(state_.routing().servers_size()), "server"),
                                    " already: servers cannot join a running job of one copy in this "
@@ -317,6 +331,7 @@ SchedulerEffects ClusterState::Tick(TimeMs now) {
   SchedulerEffects effects;
   CountTime(now);
   RemoveMembers(now, FindDead(now, &effects), MemberRecord::DEAD, &effects);
+  CheckLoss(now, &effects);
   CheckLinks(now, &effects);
   AdvanceReplicas(now, &effects);
   CheckStalls(now, &effects);
@@ -325,7 +340,7 @@ SchedulerEffects ClusterState::Tick(TimeMs now) {
 }
 
 void ClusterState::CheckStalls(TimeMs now, SchedulerEffects* effects) {
-  if (state_.phase() != TRAINING) return;
+  if (state_.phase() != TRAINING || Stands()) return;
   for (const LeaseRecord& lease : state_.current().leases()) {
     const auto it = soft_.find(lease.worker());
     if (it == soft_.end() || it->second.stall_told) continue;

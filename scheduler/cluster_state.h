@@ -48,6 +48,12 @@ namespace tidegate {
 
 using CallToken = uint64_t;
 
+// How often the job went on from a checkpoint after a loss, since its scheduler was started.
+struct RestoreCount {
+  uint64_t total = 0;
+  uint32_t in_row = 0;  // without a new complete checkpoint between them
+};
+
 struct SchedulerOptions {
   JobConfig job;                    // resolved; handed to members as it is
   uint64_t config_fingerprint = 0;  // of the config as its users know it
@@ -68,6 +74,11 @@ struct SchedulerOptions {
   uint64_t sync_group_steps = 64;
   uint64_t sync_group_steps_max = 4096;
   TimeMs progressive_window_ms = 5000;  // of training
+  // After a loss: how long a job with on_data_loss STOP stands still for `tidegate restore` before it fails.
+  TimeMs restore_wait_ms = 0;
+  // Of a core that goes on after a loss: it begins without the servers and workers that have not come by then.
+  RestoreCount restores;
+  TimeMs fewer_after_ms = 0;  // 0: all are waited for
   // Of routing in the answers that one call makes (at least one has it); the others hear of it from the next calls,
   // servers first.
   size_t table_bytes_per_call = 32 << 20;
@@ -76,7 +87,7 @@ struct SchedulerOptions {
 using SchedulerResponse =
     std::variant<std::monostate, JoinResponse, DeclareTablesResponse, HeartbeatResponse,
                  AcquireWorkResponse, LeaveResponse, GetRoutingResponse, GetStatusResponse,
-                 StopJobResponse, SaveCheckpointResponse, DrainResponse>;
+                 StopJobResponse, SaveCheckpointResponse, DrainResponse, RestoreJobResponse>;
 
 struct SchedulerReply {
   CallToken token;
@@ -119,10 +130,18 @@ class ClusterState {
   SchedulerEffects Handle(TimeMs now, CallToken token, const StopJobRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const SaveCheckpointRequest& request);
   SchedulerEffects Handle(TimeMs now, CallToken token, const DrainRequest& request);
+  SchedulerEffects Handle(TimeMs now, CallToken token, const RestoreJobRequest& request);
 
   // Failure detection and the ends of long polls; every 25 to 100 ms. REQUIRES: now never goes back.
   SchedulerEffects Tick(TimeMs now);
   SchedulerEffects ManifestWritten(TimeMs now, const absl::Status& status);
+
+  // Shards are lost, and the job is to go on from a checkpoint (loss_flow.cc). The caller replaces this core by one of
+  // RestoredState (checkpoint_resume.h) with NextRestore(), or calls RestoreFailed; it carries out the effects that came with
+  // it all the same, as the answer to RestoreJob.
+  bool WantsRestore() const { return restore_wanted_ && !Ended(); }
+  RestoreCount NextRestore() const;
+  SchedulerEffects RestoreFailed(TimeMs now, const absl::Status& status);
 
   const SchedulerState& Durable() const { return state_; }
   GetStatusResponse Status(TimeMs now) const;
@@ -241,8 +260,6 @@ class ClusterState {
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
   void TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how, SchedulerEffects* effects);
-  // "with 3 of 16 shards ...".
-  std::string LossOf(const std::vector<ShardId>& lost) const;
   void StopWaitingFor(Incarnation server, PendingCommand* pending);
   void NoteReplicaReports(TimeMs now, const HeartbeatRequest& request, const MemberRecord& member);
   void TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets);
@@ -257,6 +274,15 @@ class ClusterState {
   bool WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects);
   void CheckLinks(TimeMs now, SchedulerEffects* effects);
   bool Suspected(TimeMs now, Incarnation server) const;
+
+  // loss_flow.cc
+  // Shards are lost, and it is not decided yet what follows: nothing goes on.
+  bool Stands() const { return !lost_.empty() && !Ended(); }
+  const CheckpointRecord* NewestCheckpoint() const;
+  // "with 3 of 16 shards ...".
+  std::string LossOf(const std::vector<ShardId>& lost) const;
+  void LoseShards(TimeMs now, const std::string& who, std::vector<ShardId> lost, SchedulerEffects* effects);
+  void CheckLoss(TimeMs now, SchedulerEffects* effects);
 
   // metrics_flow.cc: what goes to the metrics log.
   MetricsRecord Record(const char* kind, std::vector<MetricValue> values) const;
@@ -346,6 +372,10 @@ class ClusterState {
   TimeMs servers_changed_at_ = 0;  // one came, went or lost a copy
   bool levelled_ = false;          // planned since then, with primaries levelled
   bool settling_ = false;  // copies are being made or moved: an event says when that ends
+  std::vector<ShardId> lost_;
+  std::string loss_;       // for people
+  TimeMs lost_at_ = 0;
+  bool restore_wanted_ = false;
   const LearningRateSchedule schedule_;
   ProgressiveWindows progressive_;
   double progressive_since_ms_ = 0;  // of the epoch's training time

@@ -119,8 +119,10 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
   const ClusterConfig& cluster = options_.job.cluster();
   if (state_.routing().epoch() == 0) {
     const std::vector<Incarnation> servers = membership_.Active(SERVER);
-    if (servers.size() < std::max(1u, cluster.servers()) || state_.tables_size() == 0 ||
-        membership_.CountActive(WORKER) < std::max(1u, cluster.workers())) {
+    const bool late = options_.fewer_after_ms > 0 && now - started_at_ >= options_.fewer_after_ms;
+    const auto wanted = [late](uint32_t configured) { return late ? 1u : std::max(1u, configured); };
+    if (servers.size() < wanted(cluster.servers()) || state_.tables_size() == 0 ||
+        membership_.CountActive(WORKER) < wanted(cluster.workers())) {
       return false;
     }
     PlaceFirst(now);

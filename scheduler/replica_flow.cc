@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/counted.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/policy/placement.h"
@@ -13,17 +12,10 @@ namespace tidegate {
 namespace {
 
 constexpr TimeMs kReplanMs = 250;  // while something is left to do
-constexpr size_t kShardsNamed = 8;
 
 bool SameServers(const RoutingTable& table, const std::vector<Member>& servers) {
   return std::equal(table.servers().begin(), table.servers().end(), servers.begin(), servers.end(),
                     [](const Member& a, const Member& b) { return a.incarnation() == b.incarnation(); });
-}
-
-std::string FirstOf(const std::vector<ShardId>& shards) {
-  const size_t named = std::min(shards.size(), kShardsNamed);
-  return absl::StrCat(absl::StrJoin(shards.begin(), shards.begin() + static_cast<std::ptrdiff_t>(named), ", "),
-                      named < shards.size() ? ", ..." : "");
 }
 
 }  // namespace
@@ -133,19 +125,10 @@ void ClusterState::StopWaitingFor(Incarnation server, PendingCommand* pending) {
   pending->set_answered(waiting->empty());
 }
 
-std::string ClusterState::LossOf(const std::vector<ShardId>& lost) const {
-  const std::string from = state_.checkpoint().empty() ? "" : "; its newest checkpoint is " + state_.checkpoint();
-  if (Replicas() == 1) {
-    return absl::StrCat("with ", lost.size(), " of ", state_.routing().shards(),
-                        " shards; without replicas they are lost: start the job again", from);
-  }
-  return absl::StrCat("with the last copy in sync of ", lost.size(), " of ", state_.routing().shards(), " shards (",
-                      FirstOf(lost), "); what was acknowledged there is lost: start the job again", from);
-}
-
 void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how,
                             SchedulerEffects* effects) {
   servers_changed_at_ = now;
+  if (Stands()) return;
   std::set<Incarnation> dead;
   for (const Member& server : gone) dead.insert(server.incarnation());
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
@@ -157,8 +140,8 @@ void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberR
   if (!result.lost.empty()) {
     const Incarnation last = state_.routing().primary(static_cast<int>(result.lost[0]));
     const auto it = std::find_if(gone.begin(), gone.end(), [&](const Member& m) { return m.incarnation() == last; });
-    return Fail(now, absl::StrCat(DescribeMember(*it), " at ", it->address(), how == MemberRecord::LEFT ? " left " : " is dead ",
-                                  LossOf(result.lost)), effects);
+    return LoseShards(now, absl::StrCat(DescribeMember(*it), " at ", it->address(), how == MemberRecord::LEFT ? " left " : " is dead "),
+                      result.lost, effects);
   }
   if (state_.has_saving() && result.promoted > 0) {
     const SavingRecord& saving = state_.saving();
@@ -220,7 +203,7 @@ void ClusterState::TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* se
 }
 
 void ClusterState::AdvanceReplicas(TimeMs now, SchedulerEffects* effects) {
-  if (!Elastic() || Ended() || state_.routing().epoch() == 0 || state_.phase() == STARTING) return;
+  if (!Elastic() || Ended() || Stands() || state_.routing().epoch() == 0 || state_.phase() == STARTING) return;
   const auto knows = [&](Incarnation server, Epoch epoch) {
     const auto soft = soft_.find(server);
     return membership_.FindActive(server) == nullptr || (soft != soft_.end() && soft->second.routing_epoch >= epoch);
@@ -323,6 +306,8 @@ void ClusterState::FillReplicaStatus(GetStatusResponse* status) const {
   status->set_replicas(Replicas());
   status->set_degraded_shards(static_cast<uint32_t>(CountDegraded(sets, Replicas())));
   status->set_failovers_total(state_.failovers());
+  status->mutable_lost_shards()->Assign(lost_.begin(), lost_.end());
+  status->set_restores_total(options_.restores.total);
   status->set_settled(state_.routing().epoch() != 0 && !settling_ && (!replan_ || !Elastic()));
 }
 

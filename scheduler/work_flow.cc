@@ -151,6 +151,7 @@ std::optional<AcquireWorkResponse> ClusterState::AnswerFor(TimeMs now, Incarnati
     response.mutable_finish()->set_message(state_.message());
     return response;
   }
+  if (Stands()) return std::nullopt;
   if (state_.phase() == TRAINING) return TrainingAnswer(now, worker, poll, effects);
   if (poll.live) return Answer(kPark);
   if (state_.phase() != EVALUATING) return std::nullopt;

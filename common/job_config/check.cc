@@ -269,7 +269,6 @@ class Checker {
       Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()), " with cluster.replicas ", c.replicas(),
               ": replicas above 1 go with SYNC, one copy with NONE; ASYNC is not in this version");
     }
-    if (c.on_data_loss() != ClusterConfig::STOP) Problem("cluster.on_data_loss: RESTORE is not in this version");
     if (config_.train().checkpoint().full_every() != 1) Problem("train.checkpoint.full_every: incremental checkpoints are not in this version");
   }
 
@@ -290,6 +289,11 @@ std::vector<std::string> JobConfigWarnings(const JobConfig& resolved) {
   if (sync && resolved.cluster().workers() > 1) ModelWarnings(resolved, &warnings);
   if (sync && resolved.train().pipeline_depth() > 1 && resolved.train().has_pipeline_depth()) {
     warnings.push_back("train.pipeline_depth is 1 at staleness 0");
+  }
+  const CheckpointConfig& checkpoint = resolved.train().checkpoint();
+  if (resolved.cluster().on_data_loss() == ClusterConfig::RESTORE && checkpoint.every_s() <= 0 && checkpoint.every_clocks() == 0) {
+    warnings.push_back("cluster.on_data_loss is RESTORE without train.checkpoint.every_s or every_clocks: there is nothing to go on from "
+                       "before an epoch has ended");
   }
   for (const TableConfig& t : resolved.table()) {
     const bool used = std::any_of(resolved.feature().begin(), resolved.feature().end(),

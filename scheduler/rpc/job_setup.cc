@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <system_error>
@@ -22,6 +23,7 @@
 namespace tidegate {
 namespace {
 
+constexpr TimeMs kFewerAfterLeases = 10;
 constexpr uint64_t kConfigBytesMax = 16 << 20;
 // In a checkpoint folder that is used by jobs whose state is in etcd: the job's generation.
 constexpr char kOwner[] = "OWNER";
@@ -107,6 +109,12 @@ absl::Status CheckWarmStarts(FileSystem* files, const JobConfig& job) {
   return absl::OkStatus();
 }
 
+absl::Status WriteOwner(FileSystem* files, const StateHome& home, uint64_t generation) {
+  if (!home.in_etcd) return absl::OkStatus();
+  const absl::Status owned = files->WriteAtomically(JoinPath(home.checkpoints, kOwner), absl::StrCat(generation, "\n"));
+  return absl::Status(owned.code(), absl::StrCat("--checkpoint_dir: ", owned.message()));
+}
+
 std::string Absolute(const std::string& path) {
   std::error_code error;
   return std::filesystem::absolute(path, error).string();
@@ -135,6 +143,7 @@ absl::StatusOr<JobPlan> PlanJob(const SchedulerProcessOptions& options, FileSyst
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
   core.level_after_ms = options.level_after_ms;
+  core.restore_wait_ms = options.restore_wait_ms;
   plan.config = *std::move(config);
   return plan;
 }
@@ -238,13 +247,27 @@ absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem*
     return absl::Status(state.status().code(), absl::StrCat("--state=", home.name, ": ", state.status().message()));
   }
   job.core = *std::move(state);
-  if (home.in_etcd) {
-    const absl::Status owned = files->WriteAtomically(JoinPath(home.checkpoints, kOwner),
-                                                      absl::StrCat(job.core->Durable().generation(), "\n"));
-    if (!owned.ok()) return absl::Status(owned.code(), absl::StrCat("--checkpoint_dir: ", owned.message()));
-  }
+  if (absl::Status s = WriteOwner(files, home, job.core->Durable().generation()); !s.ok()) return s;
   job.home = std::move(home);
   return job;
+}
+
+absl::StatusOr<ClusterState*> RestoreJob(FileSystem* files, Job* job) {
+  auto found = FindCheckpoints(*files, job->home.checkpoints);
+  if (!found.ok()) return found.status();
+  SchedulerOptions options = job->options;
+  options.generation = std::max(NewGeneration(), job->core->Durable().generation() + 1);
+  options.started_unix_ms = UnixMs();
+  options.restores = job->core->NextRestore();
+  options.fewer_after_ms = kFewerAfterLeases * options.lease_ms;
+  auto state = RestoredState(found->complete, options, job->core->Durable());
+  if (!state.ok()) return state.status();
+  auto core = ClusterState::Create(options, *std::move(state));
+  if (!core.ok()) return core.status();
+  if (absl::Status s = WriteOwner(files, job->home, options.generation); !s.ok()) return s;
+  job->options = std::move(options);
+  job->before = std::exchange(job->core, *std::move(core));
+  return job->core.get();
 }
 
 }  // namespace tidegate

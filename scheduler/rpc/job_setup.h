@@ -45,9 +45,13 @@ struct Job {
   SchedulerOptions options;
   std::unique_ptr<FileLock> checkpoint_lock;  // null: see LockCheckpoints
   std::unique_ptr<ClusterState> core;
+  std::unique_ptr<ClusterState> before;  // the core that RestoreJob replaced last
 };
 // Loads the state, or begins one, from the newest checkpoint where there is one.
 absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem* files, const JobPlan& plan, StateHome home);
+
+// After a loss: a core of the newest good checkpoint takes the place of job->core, in a new generation.
+absl::StatusOr<ClusterState*> RestoreJob(FileSystem* files, Job* job);
 
 // Two jobs would write over each other's shards, and both would say that they are done. The lock is null where it is
 // not needed (the folder is the state's, which is held), or where it cannot be had: a scheduler of the same job that

@@ -27,6 +27,7 @@ struct SchedulerProcessOptions {
   int metrics_port = 0;  // 0: any free one; negative: none
   std::string http_host = "127.0.0.1";
   int http_port = -1;  // of the status page; as above
+  TimeMs restore_wait_ms = 0;  // a job that lost shards stands still for so long, for `tidegate restore`
   TimeMs leave_grace_ms = 10'000;  // after the end, for members to hear of it
   TimeMs store_patience_ms = 30'000;  // of a state that cannot be stored
   int64_t leader_ttl_s = 3;           // state in etcd: of the leader's lease

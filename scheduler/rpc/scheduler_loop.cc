@@ -53,7 +53,34 @@ void SchedulerLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+void SchedulerLoop::Restore(SchedulerEffects* effects, std::vector<Ready>* ready) {
+  auto next = hooks_.restore ? hooks_.restore(*core_) : absl::UnimplementedError("this scheduler cannot restore");
+  for (SchedulerReply& reply : effects->replies) {
+    auto* response = std::get_if<RestoreJobResponse>(&reply.response);
+    if (response == nullptr) continue;
+    reply.status = next.status();
+    if (!next.ok()) continue;
+    response->set_folder((*next)->Durable().restored_from());
+    response->set_clock((*next)->Durable().restored_clock());
+  }
+  const TimeMs now = clock_->NowMs();
+  if (!next.ok()) return Apply(core_->RestoreFailed(now, next.status()), ready);
+  core_ = *next;
+  manifests_.clear();
+  held_.clear();
+  std::unordered_map<CallToken, Answer> answered;
+  for (const SchedulerReply& reply : effects->replies) {
+    if (auto call = waiting_.extract(reply.token)) answered.insert(std::move(call));
+  }
+  for (auto& [token, answer] : std::exchange(waiting_, std::move(answered))) {
+    ready->push_back({std::move(answer), absl::UnavailableError("the job goes on from a checkpoint: call again"), {}});
+  }
+  effects->manifest.reset();
+  Apply(core_->Start(now), ready);
+}
+
 void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
+  if (core_->WantsRestore()) Restore(&effects, ready);
   unstored_ = unstored_ || effects.persist;
   held_.push_back(std::move(effects));
   if (unstored_) Store();
@@ -106,9 +133,10 @@ void SchedulerLoop::Deliver(std::vector<Ready> ready) {
   for (Ready& r : ready) r.answer(r.status, std::move(r.response));
 }
 
-void SchedulerLoop::CallCore(const std::vector<absl::Status>& manifests_written,
+void SchedulerLoop::CallCore(const ClusterState* of, const std::vector<absl::Status>& manifests_written,
                              std::vector<Ready>* ready) {
   for (const absl::Status& status : manifests_written) {
+    if (core_ != of) break;
     Apply(core_->ManifestWritten(clock_->NowMs(), status), ready);
   }
   if (unstored_) {
@@ -122,6 +150,7 @@ void SchedulerLoop::Run(TimeMs tick_ms) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (running_) {
     std::vector<Ready> ready;
+    const ClusterState* const core = core_;
     std::vector<ManifestOrder> manifests = std::exchange(manifests_, {});
     const std::vector<std::string> removals = std::exchange(removals_, {});
     lock.unlock();
@@ -131,7 +160,7 @@ void SchedulerLoop::Run(TimeMs tick_ms) {
     std::vector<absl::Status> written;
     for (const ManifestOrder& order : manifests) written.push_back(hooks_.write_manifest(order));
     lock.lock();
-    CallCore(written, &ready);
+    CallCore(core, written, &ready);
     lock.unlock();
     Deliver(std::move(ready));
     lock.lock();

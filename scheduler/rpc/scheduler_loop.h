@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/store/state_store.h"
@@ -33,6 +34,8 @@ class SchedulerLoop {
     std::function<void(const MetricsRecord& record)> metrics;
     // Asked before anything leaves, after it has been stored; an error is the loop's end. Empty: always OK.
     std::function<absl::Status()> leads;
+    // A core that takes the place of one that WantsRestore, and outlives the loop; `lost` may go once it is replaced.
+    std::function<absl::StatusOr<ClusterState*>(const ClusterState& lost)> restore;
   };
 
   // core, store and clock outlive the loop. `store_patience_ms`: how long storing is tried again.
@@ -77,13 +80,16 @@ class SchedulerLoop {
 
   // REQUIRES: mutex_ held.
   void Apply(SchedulerEffects effects, std::vector<Ready>* ready);
+  // Replaces the core by one that goes on from a checkpoint; `effects` came with the wish.
+  void Restore(SchedulerEffects* effects, std::vector<Ready>* ready);
   void Store();
   void Release(SchedulerEffects effects, std::vector<Ready>* ready);
-  void CallCore(const std::vector<absl::Status>& manifests_written, std::vector<Ready>* ready);
+  // `of`: the core that ordered the manifests.
+  void CallCore(const ClusterState* of, const std::vector<absl::Status>& manifests_written, std::vector<Ready>* ready);
   static void Deliver(std::vector<Ready> ready);
   void Run(TimeMs tick_ms);
 
-  ClusterState* const core_;
+  ClusterState* core_;
   StateStore* const store_;
   const ClockSource* const clock_;
   const Hooks hooks_;

@@ -35,7 +35,11 @@ void WriteSchedulerMetrics(SchedulerLoop* loop, MetricsPage* page) {
               number(status.degraded_shards()));
   page->Counter("tidegate_failovers_total", "Servers that died and whose shards their backups lead since.",
                 number(status.failovers_total()));
-  page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job.", number(status.term()));
+  page->Gauge("tidegate_lost_shards", "Shards whose last copies died: the job stands still or has failed.",
+              number(status.lost_shards_size()));
+  page->Counter("tidegate_restores_total", "Times that the job went on from a checkpoint after such a loss.",
+                number(status.restores_total()));
+  page->Gauge("tidegate_scheduler_term", "Starts of the scheduler in this job, and restores.", number(status.term()));
   page->Gauge("tidegate_checkpoint_number", "Of the newest complete checkpoint; 0: none.",
               number(status.checkpoints().complete_number()));
   page->Gauge("tidegate_checkpoint_saving", "1 while a checkpoint is being made.",

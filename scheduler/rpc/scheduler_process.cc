@@ -245,6 +245,7 @@ std::optional<int> SchedulerProcess::Lead(Job begun, Turn* turn, Front* front) {
   hooks.remove_checkpoint = [this, leads](const std::string& folder) {
     if (leads().ok()) RemoveCheckpoint(*files_, folder);
   };
+  hooks.restore = [this, &job](const ClusterState&) { return RestoreJob(files_, &job); };
   hooks.log = [](const std::string& event) { TG_LOG(INFO) << event; };
   MetricsWriter& writer = term->writer;
   if (!options_.metrics_dir.empty()) {

@@ -93,6 +93,9 @@ Reactor* SchedulerServiceImpl::StopJob(Context* c, const StopJobRequest* q, Stop
 Reactor* SchedulerServiceImpl::Drain(Context* c, const DrainRequest* q, DrainResponse* r) {
   return Forward(c, q, r);
 }
+Reactor* SchedulerServiceImpl::RestoreJob(Context* c, const RestoreJobRequest* q, RestoreJobResponse* r) {
+  return Forward(c, q, r);
+}
 Reactor* SchedulerServiceImpl::SaveCheckpoint(Context* c, const SaveCheckpointRequest* q,
                                               SaveCheckpointResponse* r) {
   return Forward(c, q, r);

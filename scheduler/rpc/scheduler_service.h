@@ -28,6 +28,7 @@ class SchedulerServiceImpl final : public SchedulerService::CallbackService {
   Reactor* GetStatus(Context*, const GetStatusRequest*, GetStatusResponse*) override;
   Reactor* StopJob(Context*, const StopJobRequest*, StopJobResponse*) override;
   Reactor* Drain(Context*, const DrainRequest*, DrainResponse*) override;
+  Reactor* RestoreJob(Context*, const RestoreJobRequest*, RestoreJobResponse*) override;
   Reactor* SaveCheckpoint(Context*, const SaveCheckpointRequest*, SaveCheckpointResponse*) override;
 
  private:

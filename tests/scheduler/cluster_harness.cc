@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "scheduler/checkpoint_resume.h"
 
 namespace tidegate {
 namespace {
@@ -76,13 +77,30 @@ bool ClusterHarness::HasEvent(const std::string& text) const {
   return false;
 }
 
+// As scheduler/rpc does.
+void ClusterHarness::Restore() {
+  std::vector<StoredCheckpoint> stored;
+  for (const ManifestOrder& order : manifests_) {
+    if (!options_.checkpoints_gone) stored.push_back({order.directory, order.manifest});
+  }
+  SchedulerOptions options = scheduler_;
+  options.generation = core_->Durable().generation() + 1;
+  options.restores = core_->NextRestore();
+  options.fewer_after_ms = 10 * options.lease_ms;
+  auto state = RestoredState(stored, options, core_->Durable());
+  if (!state.ok()) return Apply(core_->RestoreFailed(now_, state.status()));
+  replaced_ = std::exchange(core_, *ClusterState::Create(options, *std::move(state)));
+  Apply(core_->Start(now_));
+}
+
 void ClusterHarness::Apply(SchedulerEffects effects) {
+  if (core_->WantsRestore()) Restore();
   if (effects.persist) stored_ = core_->Durable();
   metrics_.insert(metrics_.end(), effects.metrics.begin(), effects.metrics.end());
   if (effects.manifest) {
     manifests_.push_back(*effects.manifest);
-    After(1, [this] {
-      if (core_) Apply(core_->ManifestWritten(now_, manifest_status_));
+    After(1, [this, of = core_.get()] {
+      if (core_.get() == of && core_) Apply(core_->ManifestWritten(now_, manifest_status_));
     });
   }
   removed_.insert(removed_.end(), effects.remove_checkpoints.begin(), effects.remove_checkpoints.end());
@@ -172,6 +190,11 @@ void ClusterHarness::Join(int member) {
   if (m.role == SERVER) request.set_address(absl::StrCat("host:", member));
   Call(member, life, request, kTimeoutMs,
        [this, &m, member, life](const absl::Status& status, const SchedulerResponse& response) {
+         if (absl::IsUnavailable(status)) {
+           return After(kTickMs, [this, member, life] {
+             if (Alive(member, life)) Join(member);
+           });
+         }
          if (!status.ok()) {
            m.ended = m.failed = true;
            m.message = std::string(status.message());

@@ -29,6 +29,7 @@ struct HarnessOptions {
   uint64_t steps_later = 0;     // of every epoch but the first; 0: the same
   uint64_t samples_per_step = 60;
   bool checkpoints = true;
+  bool checkpoints_gone = false;  // where one is to be gone on from
   SchedulerState resumed;       // what the first scheduler starts from
   double drop = 0, duplicate = 0;
   TimeMs delay_ms_max = 2;
@@ -123,6 +124,7 @@ class ClusterHarness {
   template <typename Request>
   void Call(int member, uint64_t life, const Request& request, TimeMs timeout_ms, Reply reply);
   void Apply(SchedulerEffects effects);
+  void Restore();
   void Join(int member);
   void Heartbeat(int member, uint64_t life);
   void TakeRouting(FakeMember& m, const RoutingTable& table);
@@ -155,6 +157,7 @@ class ClusterHarness {
   std::vector<MetricsRecord> metrics_;
   std::vector<std::string> removed_;
   absl::Status manifest_status_;
+  std::unique_ptr<ClusterState> replaced_;
 };
 
 }  // namespace tidegate

@@ -152,7 +152,7 @@ absl::Status WorkerProcess::Run() {
     if (stop_) return absl::CancelledError("stopped");
     if (!ended.ok()) return ended.status();
     if (*ended == Ended::kFinished) return absl::OkStatus();
-    TG_LOG(WARNING) << "removed from the job (no sign of life reached the scheduler for a lease): "
+    TG_LOG(WARNING) << "removed from the job (no sign of life reached the scheduler for a lease, or the job goes on from a checkpoint): "
                        "joining again as a new worker";
   }
 }

@@ -200,7 +200,7 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"cluster.replicas=2", "replicas above 1 go with SYNC"},
       {"cluster.durability=SYNC", "replicas above 1 go with SYNC"},
       {"cluster.durability=ASYNC", "ASYNC is not in this version"},
-      {"cluster.on_data_loss=RESTORE", "RESTORE is not in this version"},
+      {"cluster.on_data_loss=RETRY", "RETRY"},
       {"train.checkpoint.full_every=2", "not in this version"},
       {"cluster.message_limit_bytes=10", "message_limit_bytes is 10"},
       {"cluster.message_limit_bytes=262143", "from 262144"},
