@@ -45,6 +45,8 @@ absl::StatusOr<Routing> Routing::FromProto(const RoutingTable& table) {
   }
   if (absl::Status s = CheckLength("joining replicas", table.joining_size(), shards); !s.ok()) return s;
   if (absl::Status s = CheckLength("shard epochs", table.shard_epoch_size(), shards); !s.ok()) return s;
+  if (absl::Status s = CheckLength("successors", table.successor_size(), shards); !s.ok()) return s;
+  if (absl::Status s = CheckLength("drained epochs", table.drained_epoch_size(), shards); !s.ok()) return s;
 
   Routing out;
   out.epoch_ = table.epoch();
@@ -93,9 +95,27 @@ absl::StatusOr<Routing> Routing::FromProto(const RoutingTable& table) {
     if (joining != 0) {
       if (absl::Status s = add("joining replica", joining); !s.ok()) return s;
     }
+    const Incarnation successor = table.successor_size() > 0 ? table.successor(static_cast<int>(shard)) : 0;
+    if (successor != 0 && (successor == primary || successor == joining ||
+                           std::find(holders.begin(), holders.end(), successor) == holders.end())) {
+      return absl::InvalidArgumentError(absl::StrCat("routing table names server ", successor, " as successor for shard ",
+                                                     shard, ", which is none of its backups"));
+    }
+    if (successor != 0 && joining != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("routing table names a successor for shard ", shard, ", which server ", joining, " joins"));
+    }
+    const Epoch led_since = table.shard_epoch_size() > 0 ? table.shard_epoch(static_cast<int>(shard)) : 0;
+    if (table.drained_epoch_size() > 0 && table.drained_epoch(static_cast<int>(shard)) > led_since) {
+      return absl::InvalidArgumentError(absl::StrCat("routing table says that shard ", shard, " was drained in epoch ",
+                                                     table.drained_epoch(static_cast<int>(shard)),
+                                                     ", but its primary leads since ", led_since));
+    }
   }
   out.joining_.assign(table.joining().begin(), table.joining().end());
+  out.successor_.assign(table.successor().begin(), table.successor().end());
   out.shard_epoch_.assign(table.shard_epoch().begin(), table.shard_epoch().end());
+  out.drained_epoch_.assign(table.drained_epoch().begin(), table.drained_epoch().end());
   return out;
 }
 
@@ -113,6 +133,12 @@ std::span<const Incarnation> Routing::BackupsOf(ShardId shard) const {
 }
 
 Incarnation Routing::JoiningOf(ShardId shard) const { return joining_.empty() ? 0 : joining_[shard]; }
+
+Incarnation Routing::SuccessorOf(ShardId shard) const { return successor_.empty() ? 0 : successor_[shard]; }
+
+bool Routing::WasHandedOver(ShardId shard) const {
+  return !drained_epoch_.empty() && drained_epoch_[shard] != 0 && drained_epoch_[shard] == ShardEpoch(shard);
+}
 
 Epoch Routing::ShardEpoch(ShardId shard) const { return shard_epoch_.empty() ? 0 : shard_epoch_[shard]; }
 

@@ -21,8 +21,9 @@ class Routing {
     std::string address;
   };
 
-  // INVALID_ARGUMENT when shards is no power of two in [1, 65536], when primary, backups, joining or
-  // shard_epoch have another length, or name a server that `servers` lacks, or one shard's server twice.
+  // INVALID_ARGUMENT when shards is no power of two in [1, 65536], when primary, backups, joining, successor or an
+  // epoch of shards have another length, or name a server that `servers` lacks, or one shard's server twice; when a
+  // successor is no backup, or its shard is being filled elsewhere; when a shard was drained after it was handed over.
   static absl::StatusOr<Routing> FromProto(const RoutingTable& table);
 
   Epoch epoch() const { return epoch_; }
@@ -46,8 +47,12 @@ class Routing {
   std::span<const Incarnation> BackupsOf(ShardId shard) const;
   // Is being filled; 0: none.
   Incarnation JoiningOf(ShardId shard) const;
+  // The backup that is to lead it when its primary has drained its log; 0: none.
+  Incarnation SuccessorOf(ShardId shard) const;
   // When its primary became that; 0 in tables that do not say.
   Epoch ShardEpoch(ShardId shard) const;
+  // The primary before had drained its log then and served nothing any more: all backups were equal to it.
+  bool WasHandedOver(ShardId shard) const;
   Epoch primary_epoch() const { return primary_epoch_; }
   uint64_t worker_set_version() const { return worker_set_version_; }
   // Shards of which it is primary, backup or joining, ascending.
@@ -62,7 +67,9 @@ class Routing {
   std::vector<uint32_t> backups_begin_;   // shards + 1 offsets into backups_; empty: no backups
   std::vector<Incarnation> backups_;
   std::vector<Incarnation> joining_;
+  std::vector<Incarnation> successor_;
   std::vector<Epoch> shard_epoch_;
+  std::vector<Epoch> drained_epoch_;
   Epoch primary_epoch_ = 0;
   uint64_t worker_set_version_ = 0;
 };

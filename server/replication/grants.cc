@@ -21,7 +21,7 @@ TimeMs GivenGrants::TakeRouting(const Routing* old, const Routing& next, Incarna
     if (it != given_.end() && primary != self) end = std::max(end, EndOf(it->second));
   };
   for (ShardId shard = 0; shard < next.shards(); ++shard) {
-    if (next.PrimaryOf(shard) != self) continue;
+    if (next.PrimaryOf(shard) != self || next.WasHandedOver(shard)) continue;
     if (old != nullptr && shard < old->shards() && old->PrimaryOf(shard) == self &&
         old->ShardEpoch(shard) == next.ShardEpoch(shard)) {
       continue;

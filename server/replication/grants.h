@@ -17,7 +17,8 @@ class GivenGrants {
   // table is newer: it may have deposed the primary.
   bool Give(Incarnation primary, Epoch epoch, TimeMs now);
   // From now on requests made with an older table than `next` are not granted. Returns until when a predecessor of
-  // this server may serve a shard that `next` gives it to lead and `old` (null: none) did not; 0: none does.
+  // this server may serve a shard that `next` gives it to lead and `old` (null: none) did not; 0: none does. One that
+  // was handed over nobody serves.
   TimeMs TakeRouting(const Routing* old, const Routing& next, Incarnation self);
 
   Epoch epoch() const { return epoch_; }

@@ -41,6 +41,7 @@ void ReplicaLog::Settle(ShardEffects* effects) {
     if (follower.active) continue;
     follower.unacked.clear();
     follower.unacked_bytes = 0;
+    follower.acked = follower.last;  // where it follows again its log begins with the next
   }
   Release([this](const Held& held, const Wait& wait) { return !MustHave(held, followers_[wait.follower]); },
           effects);
@@ -112,6 +113,21 @@ void ReplicaLog::Acknowledged(Incarnation server, uint64_t index, ShardEffects* 
             effects);
     return;
   }
+}
+
+std::vector<ReplicaLog::Place> ReplicaLog::Unacknowledged(uint32_t local) const {
+  std::vector<Place> places;
+  for (const Follower& follower : followers_) {
+    if (follower.follows[local] != Follows::kNot && follower.acked < follower.last) {
+      places.push_back({follower.server, follower.last});
+    }
+  }
+  return places;
+}
+
+bool ReplicaLog::IsPassed(const Place& place, uint32_t local) const {
+  const Follower* follower = Find(place.follower);
+  return follower == nullptr || follower->follows[local] == Follows::kNot || follower->acked >= place.index;
 }
 
 void ReplicaLog::Finish(PushDone done, std::span<const uint8_t> touched, ShardEffects* effects) {

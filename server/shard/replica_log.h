@@ -36,6 +36,12 @@ class ReplicaLog {
     std::deque<std::pair<uint64_t, size_t>> unacked;  // index, bytes
   };
 
+  // A record of a follower's.
+  struct Place {
+    Incarnation follower = 0;
+    uint64_t index = 0;
+  };
+
   ReplicaLog(bool durable, size_t window_bytes) : durable_(durable), window_bytes_(window_bytes) {}
 
   // False: no shard has a follower, and nothing of this class is to be asked.
@@ -64,6 +70,10 @@ class ReplicaLog {
   bool WindowFull(std::span<const uint8_t> touched) const;
   bool HasRoom(const Follower& follower) const { return follower.unacked_bytes < window_bytes_ / 2; }
   void Acknowledged(Incarnation server, uint64_t index, ShardEffects* effects);
+  // The newest record of each follower of the shard that has not acknowledged it.
+  std::vector<Place> Unacknowledged(uint32_t local) const;
+  // The follower has the record, or follows the shard no more.
+  bool IsPassed(const Place& place, uint32_t local) const;
   // Answers a push when everything so far is where it must be.
   void Finish(PushDone done, std::span<const uint8_t> touched, ShardEffects* effects);
   bool Cancel(CallToken token);

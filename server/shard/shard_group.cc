@@ -82,7 +82,8 @@ void ShardGroup::SweepTable(TableId id, Clock clock, std::span<const uint8_t> sk
   if (cut_.open()) cut_.BeforeSweep(id);
   std::vector<uint8_t> swept(replicas_.size(), 0);
   for (uint32_t local = 0; local < replicas_.size(); ++local) {
-    if (!replicas_[local].led || (!skip.empty() && skip[local] != 0)) continue;
+    // One that is handed over is swept by its next primary, the next time.
+    if (!replicas_[local].led || replicas_[local].handing_over || (!skip.empty() && skip[local] != 0)) continue;
     swept[local] = 1;
     metrics_.swept_rows += table.shard(local).Sweep(clock, nullptr);
   }
@@ -212,7 +213,7 @@ void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
     CutIfDue();
     return;
   }
-  while (!clocks_.Awaits() && aggregator_.Ready(applied_clock_ + 1, clocks_)) {
+  while (handovers_ == 0 && !clocks_.Awaits() && aggregator_.Ready(applied_clock_ + 1, clocks_)) {
     SyncAggregator::Contributions batch = aggregator_.Take(applied_clock_ + 1);
     ApplyClock(batch, effects);
     ++metrics_.clocks_applied;
@@ -271,6 +272,7 @@ void ShardGroup::Release(PullCall call, ShardEffects* effects) {
   done.refused_shards = SelectOwned(&call);
   if (log_.any() || now_ < serves_from_) {
     absl::Status status = CheckServing(touched_);
+    if (status.ok()) status = CheckHandovers(touched_, /*writes=*/false);
     if (status.ok()) status = CheckGrants(&done.valid_until);
     if (!status.ok()) {
       effects->pulls.push_back({call.token, std::move(status), released, {}});

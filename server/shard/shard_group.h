@@ -14,7 +14,8 @@
 //                        tables are not open yet, the worker has not said Hello (staleness 0), its push
 //                        is too far ahead of the others, too many pulls are parked; "takes over": this server
 //                        leads the shard since a moment; "no grant" of a backup; a full window of the log;
-//                        "moved"; at staleness 0 a push that was split by a table of older primaries
+//                        "moved"; "is handed over" to the successor that routing names; at staleness 0 a push that
+//                        was split by a table of older primaries
 //   ABORTED              "replaced" by a retry of the same call, or its worker parked
 //   FAILED_PRECONDITION  "rejoin" (removed by the scheduler), "generation" (of another restore)
 //   INVALID_ARGUMENT     the message contradicts earlier ones
@@ -119,6 +120,10 @@ class ShardGroup {
   // Pushes that wait for followers, and the records that followers have not acknowledged.
   const ReplicaLog& log() const { return log_; }
   bool filling() const { return fills_open_ > 0; }
+  // Shards with a successor take no more pushes (staleness 0: their strand no clock) and are not swept. When all their
+  // followers have the whole log they serve no pulls either, and are in effects.drained: by this, by what brought the
+  // last acknowledgement, and again by each table. Call it every few milliseconds while it is true.
+  bool HandoverStep(ShardEffects* effects);
 
   // --- replication: shards that are led elsewhere ---
   // Applies a record of the log of one of `sender`'s strands, in order; `selection` as for a push: the keys that
@@ -164,6 +169,9 @@ class ShardGroup {
     bool led = false;
     bool joining = false;               // of one that is not: is being filled
     bool begun = false;                 // ... its content is that of a place in the log
+    bool handing_over = false;          // of one that is led: it has a successor
+    bool drained = false;               // ... who may lead from now on
+    std::vector<ReplicaLog::Place> drains;  // ... up to where followers have to come first
     TimeMs serves_from = 0;
     Clock applied = -1;                 // staleness 0
     std::unique_ptr<ShardFill> fill;    // of one that is led: of its `joining` replica
@@ -172,16 +180,19 @@ class ShardGroup {
 
   // Shards that come, leave, or change between led and not. `left`: by local index, led no more.
   void ChangeShards(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
-                    std::vector<uint8_t>* left, bool* promoted);
+                    std::vector<uint8_t>* left, std::vector<uint8_t>* gained);
   absl::Status CheckLed(const Routing& routing, std::span<const ShardId> shards) const;
   void ForgetShards(int log2_shards);
   void AddReplica(ShardId shard);
   void RemoveReplica(uint32_t local);
   void ChangeFollowers(const Routing& routing);
+  // Whether a shard has no successor any more, and stays.
+  bool ChangeHandovers(const Routing& routing, ShardEffects* effects);
   void RefuseMoved(ShardEffects* effects);
   bool LeadsSomewhere(const Routing& routing) const;
   void UpdateAppliedClock();
   absl::Status CheckServing(std::span<const uint8_t> touched) const;
+  absl::Status CheckHandovers(std::span<const uint8_t> touched, bool writes) const;
   absl::Status CheckGrants(TimeMs* valid_until);
 
   // --- the log ---
@@ -262,6 +273,7 @@ class ShardGroup {
   std::vector<Replica> replicas_;     // by local index
   ReplicaLog log_;
   size_t fills_open_ = 0;             // that have not ended
+  size_t handovers_ = 0;              // replicas that have a successor
   size_t next_digest_ = 0;
   std::shared_ptr<const TableCatalog> catalog_;
   std::vector<std::unique_ptr<TableGroup>> tables_;

@@ -305,6 +305,7 @@ void ShardGroup::Acknowledged(Incarnation follower, uint64_t index, ShardEffects
     fill->told = true;
     effects->in_sync.push_back({shard_map_.shards()[local], follower});
   }
+  HandoverStep(effects);
 }
 
 void ShardGroup::AppendDigests(size_t shards, ShardEffects* effects) {

@@ -181,6 +181,7 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   absl::Status status;
   if (worker != 0) status = CheckAhead(request);
   if (status.ok() && now_ < serves_from_) status = CheckServing(touched_);
+  if (status.ok() && handovers_ > 0) status = CheckHandovers(touched_, /*writes=*/true);
   if (worker != 0 && status.ok()) {
     if (!sessions_.Has(worker) && sessions_.size() >= options_.max_workers) {
       status = absl::ResourceExhaustedError(

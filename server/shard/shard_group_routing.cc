@@ -23,11 +23,11 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
   const bool first = epoch_ == 0;
   const bool new_primaries = routing.primary_epoch() > primary_epoch_;
   std::vector<uint8_t> left(replicas_.size(), 0);
-  bool promoted = false;
+  std::vector<uint8_t> gained;  // by local index, led from now on
   epoch_ = routing.epoch();
   primary_epoch_ = routing.primary_epoch();
   log_.SetEpoch(epoch_);
-  ChangeShards(routing, shards, first ? 0 : serves_from, &left, &promoted);
+  ChangeShards(routing, shards, first ? 0 : serves_from, &left, &gained);
   const bool any_left = std::find(left.begin(), left.end(), 1) != left.end();
   if (any_left) {
     cut_.GiveUp();
@@ -54,13 +54,18 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
     if (follower.active) followed.push_back(follower.server);
   }
   log_.Settle(effects);
-  // One that is new may have heard of fewer removals than this server, whose sessions it is to have.
+  // One that is new, or follows a shard that was led elsewhere, may have heard of fewer removals than this server,
+  // whose sessions it is to have.
   for (ReplicaLog::Follower& follower : log_.followers()) {
-    const bool fresh = std::find(followed.begin(), followed.end(), follower.server) == followed.end();
+    bool fresh = std::find(followed.begin(), followed.end(), follower.server) == followed.end();
+    for (uint32_t local = 0; local < gained.size(); ++local) {
+      fresh = fresh || (gained[local] != 0 && follower.follows[local] != Follows::kNot);
+    }
     if (fresh && follower.active && workers_.version() > 0) LogWorkers(&follower, effects);
   }
   // Where the process begins to lead, a strand of it that leads nothing yet waits too: pushes and clocks come to all.
   const bool leads = LeadsSomewhere(routing);
+  const bool promoted = std::find(gained.begin(), gained.end(), 1) != gained.end();
   if ((promoted || (leads && !leads_somewhere_)) && catalog_ != nullptr) {
     // A worker announces itself anew by each table of new primaries, and by no other.
     clocks_.AwaitAll(std::max<Epoch>(primary_epoch_, 1), routing.worker_set_version(), !leads_somewhere_, highest_clock_);
@@ -69,6 +74,7 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
   UpdateAppliedClock();
   ReportBytes();
   if (released_clock() != before) ReleaseParked(effects);
+  if (ChangeHandovers(routing, effects) && options_.synchronous) AfterClocks(released_clock(), effects);
   return absl::OkStatus();
 }
 
@@ -92,7 +98,7 @@ bool ShardGroup::LeadsSomewhere(const Routing& routing) const {
 }
 
 void ShardGroup::ChangeShards(const Routing& routing, std::span<const ShardId> shards, TimeMs serves_from,
-                              std::vector<uint8_t>* left, bool* promoted) {
+                              std::vector<uint8_t>* left, std::vector<uint8_t>* gained) {
   const auto leads = [&](ShardId shard) {
     return options_.self == 0 || routing.PrimaryOf(shard) == options_.self;
   };
@@ -117,17 +123,19 @@ void ShardGroup::ChangeShards(const Routing& routing, std::span<const ShardId> s
       for (Incarnation worker : sessions_.Workers()) {
         if (clocks_.IsRemoved(worker)) sessions_.DropIn(worker, local);
       }
-      *promoted = true;
+      gained->resize(replicas_.size());
+      (*gained)[local] = 1;
     }
     if (!replica.led) {
-      // Empty at the start, and in sync; later only what the primary fills is.
+      // Empty at the start, and in sync; later only what the primary fills is, and what was in sync with a primary
+      // that had drained its log before another one led.
+      const bool same_primary = !fresh && !was_led && leaders_[shard] == routing.PrimaryOf(shard);
       if (routing.JoiningOf(shard) == options_.self) {
-        const bool goes_on = !fresh && !was_led && leaders_[shard] == routing.PrimaryOf(shard) && replica.joining;
-        replica.begun = replica.begun && goes_on;
+        replica.begun = replica.begun && same_primary && replica.joining;
         replica.joining = true;
       } else {
-        replica.begun = fresh ? catalog_ == nullptr
-                              : replica.begun && !was_led && leaders_[shard] == routing.PrimaryOf(shard);
+        const bool equal = same_primary || (routing.WasHandedOver(shard) && (!was_led || replica.drained));
+        replica.begun = fresh ? catalog_ == nullptr : replica.begun && equal;
         replica.joining = false;
       }
     }

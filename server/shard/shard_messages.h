@@ -97,10 +97,11 @@ struct ShardEffects {
   std::vector<OutRecord> records;      // to be sent in this order
   std::vector<ReplicaInSync> in_sync;
   std::vector<ShardId> diverged;       // of a follower: has to be filled anew
+  std::vector<ShardId> drained;        // of those with a successor: all replicas are equal, and nothing is served here
 
   bool empty() const {
     return pulls.empty() && pushes.empty() && clocks.empty() && records.empty() && in_sync.empty() &&
-           diverged.empty();
+           diverged.empty() && drained.empty();
   }
   void Clear() {
     pulls.clear();
@@ -109,6 +110,7 @@ struct ShardEffects {
     records.clear();
     in_sync.clear();
     diverged.clear();
+    drained.clear();
   }
 };
 

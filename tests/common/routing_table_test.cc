@@ -38,7 +38,9 @@ TEST_CASE("routing names backups and joining replicas") {
   t.set_backup_slots(2);
   for (uint64_t b : {5, 7, 0, 7, 0, 0, 9, 0}) t.add_backups(b);
   for (uint64_t j : {3, 0, 5, 0}) t.add_joining(j);
+  for (uint64_t s : {0, 7, 0, 0}) t.add_successor(s);
   for (uint64_t e : {1, 1, 3, 2}) t.add_shard_epoch(e);
+  for (uint64_t e : {0, 0, 3, 1}) t.add_drained_epoch(e);
   t.set_primary_epoch(3);
   t.set_worker_set_version(8);
   auto r = Routing::FromProto(t);
@@ -50,7 +52,12 @@ TEST_CASE("routing names backups and joining replicas") {
   CHECK(r->BackupsOf(1).size() == 1);
   CHECK(r->BackupsOf(2).empty());
   CHECK(r->JoiningOf(0) == 3);
+  CHECK(r->SuccessorOf(0) == 0);
+  CHECK(r->SuccessorOf(1) == 7);
   CHECK(r->ShardEpoch(2) == 3);
+  CHECK_FALSE(r->WasHandedOver(1));
+  CHECK(r->WasHandedOver(2));
+  CHECK_FALSE(r->WasHandedOver(3));  // but by another primary than that of now
   CHECK(r->primary_epoch() == 3);
   CHECK(r->worker_set_version() == 8);
   CHECK(r->ReplicasOf(7) == std::vector<ShardId>{0, 1});
@@ -63,6 +70,14 @@ TEST_CASE("routing names backups and joining replicas") {
   SECTION("too few backups") { t.mutable_backups()->RemoveLast(); }
   SECTION("too few joining replicas") { t.mutable_joining()->RemoveLast(); }
   SECTION("too few shard epochs") { t.mutable_shard_epoch()->RemoveLast(); }
+  SECTION("too few successors") { t.mutable_successor()->RemoveLast(); }
+  SECTION("too few drained epochs") { t.mutable_drained_epoch()->RemoveLast(); }
+  SECTION("a successor that is no backup") { t.set_successor(1, 9); }
+  SECTION("the primary as its own successor") { t.set_successor(1, 5); }
+  SECTION("an unknown successor") { t.set_successor(1, 1234); }
+  SECTION("a successor while another joins") { t.set_successor(0, 7); }
+  SECTION("drained after the primary had changed") { t.set_drained_epoch(3, 3); }
+  SECTION("drained, but since when it is led is not told") { t.clear_shard_epoch(); }
   SECTION("absurd slots") { t.set_backup_slots(1u << 31); }
   CHECK(Routing::FromProto(t).status().code() == absl::StatusCode::kInvalidArgument);
 }

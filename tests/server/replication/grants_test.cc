@@ -8,7 +8,7 @@ namespace {
 constexpr Incarnation kOld = 1, kSelf = 2, kOther = 3;
 
 // Two shards: of `first` and `second`.
-Routing Table(Epoch epoch, Incarnation first, Incarnation second, Epoch first_since = 1) {
+Routing Table(Epoch epoch, Incarnation first, Incarnation second, Epoch first_since = 1, Epoch drained = 0) {
   RoutingTable table;
   table.set_epoch(epoch);
   table.set_shards(2);
@@ -16,6 +16,8 @@ Routing Table(Epoch epoch, Incarnation first, Incarnation second, Epoch first_si
   table.add_primary(second);
   table.add_shard_epoch(first_since);
   table.add_shard_epoch(1);
+  table.add_drained_epoch(drained);
+  table.add_drained_epoch(0);
   for (Incarnation server : {kOld, kSelf, kOther}) table.add_servers()->set_incarnation(server);
   return *Routing::FromProto(table);
 }
@@ -68,6 +70,18 @@ TEST_CASE("who lost a shard and got it back unseen waits as well") {
   grants.TakeRouting(nullptr, before, kSelf);
   grants.Give(kOther, 6, 2000);
   CHECK(grants.TakeRouting(&before, again, kSelf) > 2400);
+}
+
+TEST_CASE("who is handed a shard by a primary that had drained it waits for nobody") {
+  GivenGrants grants(400);
+  const Routing before = Table(5, kOld, kOther), after = Table(6, kSelf, kOther, 6, 6), died = Table(6, kSelf, kOther, 6, 5);
+  grants.TakeRouting(nullptr, before, kSelf);
+  CHECK(grants.Give(kOld, 5, 1000));
+  SECTION("at once") { CHECK(grants.TakeRouting(&before, after, kSelf) == 0); }
+  SECTION("also where tables were missed") {
+    CHECK(grants.TakeRouting(&before, Table(8, kSelf, kOther, 7, 7), kSelf) == 0);
+  }
+  SECTION("not where an earlier primary had been drained") { CHECK(grants.TakeRouting(&before, died, kSelf) > 1400); }
 }
 
 TEST_CASE("an older table changes nothing") {

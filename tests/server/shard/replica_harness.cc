@@ -24,7 +24,9 @@ ReplicaHarness::ReplicaHarness(const Options& options, std::vector<TableSpec> sp
     table_.add_backups(0);
     table_.add_backups(0);
     table_.add_joining(0);
+    table_.add_successor(0);
     table_.add_shard_epoch(1);
+    table_.add_drained_epoch(0);
   }
   ShardGroup::Options group;
   group.synchronous = options.synchronous;
@@ -49,6 +51,19 @@ void ReplicaHarness::SetReplicas(ShardId shard, Incarnation primary, std::vector
     table_.set_backups(2 * s + slot, slot < static_cast<int>(backups.size()) ? backups[slot] : 0);
   }
   table_.set_joining(s, joining);
+  table_.set_successor(s, 0);
+}
+
+void ReplicaHarness::HandOver(ShardId shard) {
+  const int s = static_cast<int>(shard);
+  const Incarnation before = table_.primary(s), next = table_.successor(s);
+  table_.set_primary(s, next);
+  for (int slot = 0; slot < 2; ++slot) {
+    if (table_.backups(2 * s + slot) == next) table_.set_backups(2 * s + slot, before);
+  }
+  table_.set_successor(s, 0);
+  table_.set_shard_epoch(s, table_.epoch() + 1);
+  table_.set_drained_epoch(s, table_.epoch() + 1);
 }
 
 void ReplicaHarness::SetAllReplicas(Incarnation primary, std::vector<Incarnation> backups, Incarnation joining) {
@@ -209,7 +224,11 @@ void ReplicaHarness::Collect(Incarnation server, int strand) {
       DecodeValues(rows.data(), FLOAT32, out.size(), out.data());
     }
   }
-  for (PushDone& done : effects.pushes) merge(done.token, 'u', done.status).duplicate_rows += done.duplicate_rows;
+  for (PushDone& done : effects.pushes) {
+    TestAnswer& answer = merge(done.token, 'u', done.status);
+    answer.duplicate_rows += done.duplicate_rows;
+    answer.refused_shards.insert(answer.refused_shards.end(), done.refused_shards.begin(), done.refused_shards.end());
+  }
   for (ClockDone& done : effects.clocks) merge(done.token, 'c', done.status).min_clock = done.min_clock;
   for (OutRecord& record : effects.records) {
     Link& link = links_[server][{strand, record.follower}];
@@ -217,6 +236,7 @@ void ReplicaHarness::Collect(Incarnation server, int strand) {
     link.queue.push_back(std::move(record));
   }
   for (const ReplicaInSync& replica : effects.in_sync) in_sync_.emplace_back(replica.shard, replica.server);
+  for (ShardId shard : effects.drained) drained_[{server, shard}] = group(server, strand).epoch();
   for (ShardId shard : effects.diverged) diverged_.emplace(server, shard);
 }
 
@@ -295,6 +315,13 @@ bool ReplicaHarness::FillStep(Incarnation server, size_t bytes) {
 void ReplicaHarness::Digests(Incarnation server) {
   for (int strand = 0; strand < options_.strands; ++strand) {
     group(server, strand).AppendDigests(options_.shards, &effects_);
+    Collect(server, strand);
+  }
+}
+
+void ReplicaHarness::HandoverStep(Incarnation server) {
+  for (int strand = 0; strand < options_.strands; ++strand) {
+    group(server, strand).HandoverStep(&effects_);
     Collect(server, strand);
   }
 }

@@ -40,6 +40,10 @@ class ReplicaHarness final : public RowSink {
   RoutingTable& table() { return table_; }
   void SetReplicas(ShardId shard, Incarnation primary, std::vector<Incarnation> backups, Incarnation joining = 0);
   void SetAllReplicas(Incarnation primary, std::vector<Incarnation> backups, Incarnation joining = 0);
+  // This backup is to lead; 0: none.
+  void SetSuccessor(ShardId shard, Incarnation successor) { table_.set_successor(static_cast<int>(shard), successor); }
+  // It does, by the next epoch; the primary before stays as a backup.
+  void HandOver(ShardId shard);
   // A new epoch of it; `promotion`: it is a primary_epoch too.
   Epoch NextEpoch(bool promotion = false);
   absl::Status Publish(Incarnation server, TimeMs serves_from = 0);
@@ -63,6 +67,7 @@ class ReplicaHarness final : public RowSink {
   void Settle();
   bool FillStep(Incarnation server, size_t bytes);
   void Digests(Incarnation server);
+  void HandoverStep(Incarnation server);
   void SetNow(TimeMs now);
   void SetGrant(Incarnation server, Incarnation backup, TimeMs until);
   void Sweep(Incarnation server, Clock clock);
@@ -73,6 +78,8 @@ class ReplicaHarness final : public RowSink {
   std::string Differences(Incarnation a, Incarnation b);
   std::map<std::pair<int, Incarnation>, Link>& links(Incarnation from) { return links_[from]; }
   const std::vector<std::pair<ShardId, Incarnation>>& in_sync() const { return in_sync_; }
+  // Who said so of which shards, and by which table at last.
+  const std::map<std::pair<Incarnation, ShardId>, Epoch>& drained() const { return drained_; }
   const std::set<std::pair<Incarnation, ShardId>>& diverged() const { return diverged_; }
   TimeMs valid_until(CallToken call) const { return open_.at(call)->valid_until; }
   uint64_t refused_records = 0;
@@ -107,6 +114,7 @@ class ReplicaHarness final : public RowSink {
   std::map<CallToken, std::shared_ptr<Open>> open_;
   std::map<CallToken, TestAnswer> answers_;
   std::vector<std::pair<ShardId, Incarnation>> in_sync_;
+  std::map<std::pair<Incarnation, ShardId>, Epoch> drained_;
   std::set<std::pair<Incarnation, ShardId>> diverged_;
   ShardEffects effects_;
   CallToken next_ = 1;
