@@ -362,6 +362,7 @@ class ClusterState {
   struct Reports {
     TimeMs first, last;
   };
+  static constexpr int kReportGapIntervals = 3;  // of heartbeats: a reporter that says nothing for longer begins anew
   std::vector<Filled> filled_;
   std::vector<std::pair<ShardId, Incarnation>> refills_;
   std::map<std::pair<ShardId, Incarnation>, Epoch> banned_copies_;  // until both ends know that epoch

@@ -75,7 +75,7 @@ std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now, SchedulerE
     auto& [server, by] = *it;
     const MemberRecord* record = membership_.FindActive(server);
     std::erase_if(by, [&](const auto& report) {
-      return record == nullptr || now - report.second.last > 3 * interval || membership_.FindActive(report.first) == nullptr;
+      return record == nullptr || now - report.second.last > kReportGapIntervals * interval || membership_.FindActive(report.first) == nullptr;
     });
     if (by.empty()) {
       it = unreachable_.erase(it);

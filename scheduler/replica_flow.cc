@@ -172,7 +172,9 @@ void ClusterState::NoteReplicaReports(TimeMs now, const HeartbeatRequest& reques
   for (const Incarnation server : request.unreachable()) {
     const MemberRecord* named = server == sender ? nullptr : membership_.FindActive(server);
     if (named == nullptr || named->member().role() != SERVER) continue;
-    unreachable_[server].try_emplace(sender, Reports{now, now}).first->second.last = now;
+    Reports& reports = unreachable_[server].try_emplace(sender, Reports{now, now}).first->second;
+    if (now - reports.last > kReportGapIntervals * options_.heartbeat_interval_ms) reports.first = now;  // not all the time
+    reports.last = now;
   }
   if (member.member().role() != SERVER || state_.routing().epoch() == 0) return;
   for (const InSync& report : request.in_sync()) {

@@ -76,6 +76,15 @@ bool ClockTable::Announce(Incarnation id, const wire::ClockRequest& request, Clo
   return true;
 }
 
+bool ClockTable::LeaveForHello(Incarnation id, const wire::ClockRequest& request) {
+  const auto it = workers_.find(id);
+  if (request.kind != wire::ClockRequest::Kind::kHello || it == workers_.end()) return false;
+  if (!it->second.live || request.order <= it->second.order) return false;
+  it->second.live = false;
+  RaiseMinimum();
+  return true;
+}
+
 Clock ClockTable::AnswerTo(Incarnation id, const wire::ClockRequest& request,
                            Clock released) const {
   if (request.kind != wire::ClockRequest::Kind::kHello) return released;

@@ -57,6 +57,10 @@ class ClockTable {
   // by now, where a Hello counts its sender. False: repeated or older than the newest seen, nothing
   // changed.
   bool Announce(Incarnation worker, const wire::ClockRequest& request, Clock released);
+  // A Hello that is newer than all that a live worker said: it uses no clock before every server has answered, and
+  // holds nobody up meanwhile. Otherwise one whose first Hello did not reach a server that is gone would keep the
+  // minimum below what that server had released. False: it is no such Hello.
+  bool LeaveForHello(Incarnation worker, const wire::ClockRequest& request);
   // What to answer: a Hello is answered as it was the first time, others (and outdated ones) with
   // what is released now.
   Clock AnswerTo(Incarnation worker, const wire::ClockRequest& request, Clock released) const;

@@ -177,6 +177,11 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
     return;
   }
   Clock before = released_clock();
+  if (clocks_.LeaveForHello(worker, request)) {
+    DiscardHeld(worker, effects);
+    AfterClocks(before, effects);
+    before = released_clock();
+  }
   if (clocks_.Awaits() && request.kind == wire::ClockRequest::Kind::kHello) {
     clocks_.Hear(worker, request.stamp.epoch);
     AfterClocks(before, effects);
@@ -187,15 +192,16 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
       return;
     }
   }
-  if (clocks_.Announce(worker, request, before) && !clocks_.IsLive(worker)) {
-    for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
-      if (!held.wanted) continue;
-      RefusePush(held.call.token, absl::AbortedError("the worker has parked"), effects);
-    }
-  }
+  if (clocks_.Announce(worker, request, before) && !clocks_.IsLive(worker)) DiscardHeld(worker, effects);
   AfterClocks(before, effects);
   effects->clocks.push_back(
       {token, absl::OkStatus(), clocks_.AnswerTo(worker, request, released_clock())});
+}
+
+void ShardGroup::DiscardHeld(Incarnation worker, ShardEffects* effects) {
+  for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
+    if (held.wanted) RefusePush(held.call.token, absl::AbortedError("the worker has parked"), effects);
+  }
 }
 
 void ShardGroup::JoinAt(Incarnation worker, uint64_t order, Clock clock, ShardEffects* effects) {

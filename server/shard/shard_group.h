@@ -242,6 +242,7 @@ class ShardGroup {
     }
   }
   void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);
+  void DiscardHeld(Incarnation worker, ShardEffects* effects);  // of one that has parked
   void PushAtOnce(PushCall call, ShardEffects* effects);
   void PushForClock(PushCall call, ShardEffects* effects);
   // Fills touched_; keys of shards that are not ours leave the selection (the call then owns it).

@@ -190,7 +190,7 @@ absl::Status ShardGroup::Follow(Incarnation sender, Epoch epoch, const wire::Fil
     for (const auto& table : tables_) table->shard(local).Clear();
     sessions_.Load(local, record.header);
     if (options_.synchronous) replica.applied = record.header.clock();
-    highest_clock_ = std::max(highest_clock_, record.header.highest_clock());
+    highest_clock_ = std::max({highest_clock_, record.header.highest_clock(), record.header.clock()});
     replica.begun = true;
   }
   // Without its beginning it is of a fill that was given up; the primary must not count on its end.

@@ -133,7 +133,7 @@ void ClusterHarness::Send(const Request& request, Reply reply) {
   const int copies = random_.Unit() < options_.duplicate ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     const TimeMs delay = i == 0 ? Delay() : Delay() * 20;
-    After(delay, [this, request, reply] {
+    At(std::max(now_ + delay, paused_until_), [this, request, reply] {
       if (before_call) before_call(calls_);
       ++calls_;
       if (!core_) return;
@@ -473,7 +473,8 @@ bool ClusterHarness::RunUntil(const std::function<bool()>& done, TimeMs limit_ms
       if (queue.empty()) events_.erase(events_.begin());
       event();
     } else {
-      next_tick_ = now_ + kTickMs;
+      next_tick_ = std::max(now_ + kTickMs, paused_until_);
+      if (now_ < paused_until_) continue;
       if (core_) Apply(core_->Tick(now_));
     }
   }

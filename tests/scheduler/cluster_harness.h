@@ -88,6 +88,8 @@ class ClusterHarness {
   // Crash: what was not persisted is lost. Start: from the store.
   void CrashScheduler() { core_.reset(); }
   void StartScheduler();
+  // It sleeps: what arrives meanwhile is taken when it wakes.
+  void PauseScheduler(TimeMs ms) { paused_until_ = now_ + ms; }
 
   // Until every living member has heard of the end; false when that does not come in time.
   bool RunToEnd(TimeMs limit_ms = 600'000);
@@ -147,6 +149,7 @@ class ClusterHarness {
   Random random_;
   TimeMs now_ = 0;
   TimeMs next_tick_ = 0;
+  TimeMs paused_until_ = 0;
   std::map<TimeMs, std::deque<std::function<void()>>> events_;
   std::vector<std::unique_ptr<FakeMember>> members_;
   std::map<CallToken, Reply> pending_;

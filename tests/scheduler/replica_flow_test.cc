@@ -237,6 +237,15 @@ TEST_CASE("a server that others do not reach is dead once it was silent for some
     REQUIRE(cluster.RunUntil([&] { return !lives(); }));
     CHECK(cluster.HasEvent("workers have not reached it"));
   }
+  SECTION("what the scheduler slept through is not time in which workers did not reach it") {
+    cluster.member(3).unreachable = cluster.member(4).unreachable = {victim};
+    cluster.RunFor(500);
+    cluster.PauseScheduler(4000);
+    cluster.RunFor(5500);
+    CHECK(lives());
+    cluster.RunFor(2500);
+    CHECK_FALSE(lives());
+  }
   SECTION("one that names itself or a worker is not believed") {
     cluster.Kill(1);
     cluster.member(1).unreachable = {victim};

@@ -116,6 +116,7 @@ class Checker {
   virtual void OnSchedulerStart(TimeMs now, uint64_t term) {}
   virtual void OnSchedulerTick(TimeMs now) {}
   virtual void OnHeard(TimeMs now, Incarnation member) {}
+  virtual void OnHeartbeat(TimeMs now, const HeartbeatRequest& request) {}
   virtual void OnPersist(TimeMs now, const SchedulerState& state) {}
   virtual void OnReply(TimeMs now, const SchedulerReply& reply, Incarnation to) {}
   // A manifest is written: the checkpoint is complete.

@@ -49,26 +49,29 @@ class Process {
 
   int id() const { return id_; }
   bool up() const { return up_; }
-  bool paused() const { return paused_; }
+  bool paused() const { return pauses_ > 0; }
   uint64_t life() const { return life_; }
-  TimeMs now() const { return loop_->now(); }
+  // By its own clock, which may be ahead of others' clocks all the time.
+  TimeMs now() const { return loop_->now() + skew_; }
+  void SetSkew(TimeMs skew_ms) { skew_ = skew_ms; }
 
   void After(TimeMs delay_ms, EventLoop::Event event) {
-    loop_->At(now() + delay_ms, [this, life = life_, event = std::move(event)]() mutable {
+    loop_->At(loop_->now() + delay_ms, [this, life = life_, event = std::move(event)]() mutable {
       Take(life, std::move(event));
     });
   }
-  void Pause() { paused_ = true; }
+  // It runs again when each Pause had its Resume.
+  void Pause() { ++pauses_; }
   void Resume() {
-    if (!paused_) return;
-    paused_ = false;
+    if (pauses_ == 0 || --pauses_ > 0) return;
     std::vector<std::pair<uint64_t, EventLoop::Event>> backlog = std::exchange(backlog_, {});
     for (auto& [life, event] : backlog) Take(life, std::move(event));
   }
 
  protected:
   void Stop() {
-    up_ = paused_ = false;
+    up_ = false;
+    pauses_ = 0;
     ++life_;
     backlog_.clear();
   }
@@ -77,7 +80,7 @@ class Process {
  private:
   void Take(uint64_t life, EventLoop::Event event) {
     if (!up_ || life != life_) return;
-    if (paused_) {
+    if (paused()) {
       backlog_.emplace_back(life, std::move(event));
     } else {
       event();
@@ -87,7 +90,8 @@ class Process {
   EventLoop* const loop_;
   const int id_;
   bool up_ = false;
-  bool paused_ = false;
+  int pauses_ = 0;
+  TimeMs skew_ = 0;
   uint64_t life_ = 0;
   std::vector<std::pair<uint64_t, EventLoop::Event>> backlog_;
 };

@@ -92,6 +92,9 @@ const char* NameOf(Fault::Kind kind) {
     case Fault::kCutServerScheduler: return "cut_server_sched";
     case Fault::kServerJoin: return "server_join";
     case Fault::kLoseShard: return "lose_shard";
+    case Fault::kServerDrain: return "server_drain";
+    case Fault::kSchedulerChange: return "scheduler_change";
+    case Fault::kSlowDisk: return "slow_disk";
   }
   return "?";
 }
@@ -114,7 +117,9 @@ std::string Plan::Describe() const {
       "seed ", seed, ": staleness ", synchronous ? "0" : bounded ? absl::StrCat(staleness) : "inf", ", ",
       servers, " servers of ", strands, " strands, ", replicas, " replicas, ", workers, " workers, ", shards, " shards, ", epochs,
       " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
-      ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow);
+      ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow,
+      ", clocks differ by ", clock_skew_ms_max);
+  if (cut_at_step > 0) absl::StrAppend(&out, ", drain cut at ", cut_at_step, " of ", cut_victim);
   for (const Fault& f : faults) {
     absl::StrAppend(&out, "\n  ", f.at, " ms: ", NameOf(f.kind), " of ", f.target, "/", f.server, " for ",
                     f.length_ms, " ms, moment ", f.moment);
@@ -185,6 +190,99 @@ Plan MakeReplicatedPlan(uint64_t seed) {
   AddServerFaults(1 + random.Below(5), random, &plan);
   if (random.Below(10) == 0) plan.faults.back().kind = Fault::kLoseShard;
   return plan;
+}
+
+Plan MakeElasticPlan(uint64_t seed) {
+  Plan plan = MakeReplicatedPlan(seed);
+  Random random(Mix64(seed ^ 0x656c6173));
+  plan.rows += 60;
+  if (random.Below(2) == 0) plan.clock_skew_ms_max = 1'000'000;
+  const auto add = [&](Fault::Kind kind, uint64_t most) {
+    for (uint64_t count = random.Below(most + 1); count > 0; --count) {
+      Fault fault;
+      fault.kind = kind;
+      fault.at = 100 + static_cast<TimeMs>(random.Below(random.Below(3) == 0 ? 5500 : 1900));
+      fault.length_ms = 20 + static_cast<TimeMs>(random.Below(2000));
+      fault.target = static_cast<uint32_t>(random.Below(64));
+      fault.server = static_cast<uint32_t>(random.Below(64));
+      fault.moment = static_cast<uint32_t>(random.Below(3));
+      plan.faults.push_back(fault);
+    }
+  };
+  add(Fault::kServerDrain, 2);
+  add(Fault::kServerJoin, 2);
+  add(Fault::kSchedulerChange, 2);
+  add(Fault::kSlowDisk, 1);
+  for (size_t i = 1; i < plan.faults.size(); ++i) {  // several at once
+    if (random.Below(3) == 0) plan.faults[i].at = plan.faults[random.Below(i)].at + static_cast<TimeMs>(random.Below(3));
+  }
+  std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+  return plan;
+}
+
+Plan MakeMigrationPlan(uint64_t seed, uint64_t step, uint32_t victim) {
+  Plan plan = MakeQuietPlan(seed, 3, 1 + static_cast<uint32_t>(seed % 2));
+  plan.synchronous = seed % 3 == 0;
+  plan.staleness = plan.synchronous ? 0 : 2;
+  plan.shards = 8;
+  plan.checkpoints = false;
+  plan.replicas = 2;
+  plan.workers = 2;
+  plan.rows = 300;
+  Fault drain;
+  drain.kind = Fault::kServerDrain;
+  drain.at = 250;
+  drain.server = static_cast<uint32_t>(seed);
+  plan.faults = {drain};
+  plan.cut_at_step = step;
+  plan.cut_victim = victim;
+  return plan;
+}
+
+Plan MakeExactPlan(uint64_t seed) {
+  Plan plan = MakeFailoverPlan(seed);
+  Random random(Mix64(seed ^ 0x65786163));
+  plan.synchronous = random.Below(3) == 0;
+  plan.staleness = plan.synchronous ? 0 : 1 + random.Below(3);
+  plan.shards = 1u << random.Below(5);
+  for (Fault& fault : plan.faults) {
+    if (random.Below(4) == 0) fault.kind = random.Below(2) == 0 ? Fault::kServerDrain : Fault::kServerJoin;
+  }
+  return plan;
+}
+
+Plan OnlyFaults(const Plan& plan, const std::vector<size_t>& kept, bool quiet) {
+  Plan out = plan;
+  out.faults.clear();
+  for (const size_t i : kept) {
+    if (i < plan.faults.size()) out.faults.push_back(plan.faults[i]);
+  }
+  if (quiet) {
+    out.network.drop = out.network.duplicate = out.network.slow = 0;
+    out.strand_lag_ms_max = out.clock_skew_ms_max = 0;
+  }
+  return out;
+}
+
+ShrunkPlan Shrink(const Plan& plan, const std::function<bool(const Plan&)>& fails) {
+  ShrunkPlan out{plan, {}, false};
+  for (size_t i = 0; i < plan.faults.size(); ++i) out.kept.push_back(i);
+  const auto attempt = [&](const std::vector<size_t>& kept, bool quiet) {
+    Plan smaller = OnlyFaults(plan, kept, quiet);
+    if (!fails(smaller)) return false;
+    out = {std::move(smaller), kept, quiet};
+    return true;
+  };
+  attempt(out.kept, true);
+  for (bool smaller = true; smaller;) {
+    smaller = false;
+    for (size_t i = 0; i < out.kept.size() && !smaller; ++i) {
+      std::vector<size_t> kept = out.kept;
+      kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(i));
+      smaller = attempt(kept, out.quiet);
+    }
+  }
+  return out;
 }
 
 Plan MakeFailoverPlan(uint64_t seed) {

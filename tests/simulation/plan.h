@@ -2,6 +2,7 @@
 // What one simulated run is made of, all of it from a seed: the cluster, the job, the network, the faults.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,10 @@ struct Fault {
     kCutServerScheduler,
     kServerJoin,
     kLoseShard,        // but this one: all copies of a shard that are in sync. The job must fail, and say so
+    kServerDrain,      // by command; once it is drained it must be empty, and ends
+    kSchedulerChange,  // a standby leads; moment 0: the old one has died, 1: it sleeps for length_ms, 2: it goes on
+                       // for a while and does not know
+    kSlowDisk,         // of the scheduler, for length_ms
   };
   Kind kind = kWorkerCrash;
   TimeMs at = 0;
@@ -38,7 +43,7 @@ struct Fault {
   // not sent.
   uint32_t moment = 0;
 
-  bool OfServer() const { return kind >= kServerCrash; }
+  bool OfServer() const { return kind >= kServerCrash && kind <= kServerDrain; }
 };
 const char* NameOf(Fault::Kind kind);
 
@@ -69,6 +74,11 @@ struct Plan {
   bool rate_changes = false;   // a plateau that always bites
   TimeMs step_ms_max = 20;     // of computing
   TimeMs strand_lag_ms_max = 0;
+  TimeMs clock_skew_ms_max = 0;  // between processes
+  // While a server is drained, after so many messages of it (0: never): crashes 0 that server, 1 one that is being
+  // filled, 2 the scheduler.
+  uint64_t cut_at_step = 0;
+  uint32_t cut_victim = 0;
   TimeMs lease_ms = 3000;
   float stall_timeout_s = 4;
   NetworkFaults network;
@@ -85,11 +95,28 @@ struct Plan {
 Plan MakePlan(uint64_t seed);
 // MakePlan's cluster with copies of its shards, without checkpoints, and servers that fail.
 Plan MakeReplicatedPlan(uint64_t seed);
+// That, with more of them at the same time: servers are drained and come under load, the scheduler changes or has a
+// slow disk, clocks differ.
+Plan MakeElasticPlan(uint64_t seed);
+// A drain under load, cut at a step.
+Plan MakeMigrationPlan(uint64_t seed, uint64_t step, uint32_t victim);
 // The run after `before` was killed: of other processes, without faults but the network's.
 Plan MakeResumePlan(const Plan& before);
 // Synchronous, without faults; the same work for any placement.
 Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands);
 // As that, replicated, with faults of servers alone.
 Plan MakeFailoverPlan(uint64_t seed);
+// As that at any staleness, with drains and joins: no worker fails, so each row is pushed once.
+Plan MakeExactPlan(uint64_t seed);
+
+// A failing plan with as few faults as still make it fail, found by leaving them out one after the other.
+struct ShrunkPlan {
+  Plan plan;
+  std::vector<size_t> kept;  // of the plan's faults
+  bool quiet = false;        // without the network's faults, lags and skews
+};
+ShrunkPlan Shrink(const Plan& plan, const std::function<bool(const Plan&)>& fails);
+// What is left of a plan: ShrunkPlan.kept and .quiet.
+Plan OnlyFaults(const Plan& plan, const std::vector<size_t>& kept, bool quiet);
 
 }  // namespace tidegate::simulation

@@ -11,7 +11,8 @@
 namespace tidegate::simulation {
 namespace {
 
-constexpr TimeMs kSilentMs = 500;  // two heartbeat intervals and a half
+constexpr TimeMs kSilentMs = 500;     // two heartbeat intervals and a half
+constexpr TimeMs kReportGapMs = 650;  // three, and a tick
 
 class SchedulerChecker final : public Checker {
  public:
@@ -23,6 +24,13 @@ class SchedulerChecker final : public Checker {
     ticked_ = now;
   }
   void OnHeard(TimeMs now, Incarnation member) override { heard_[member] = now; }
+  void OnHeartbeat(TimeMs now, const HeartbeatRequest& request) override {
+    for (const Incarnation server : request.unreachable()) {
+      Reports& reports = reports_[server].try_emplace(request.incarnation(), Reports{now, now}).first->second;
+      if (now - reports.last > kReportGapMs) reports.first = now;
+      reports.last = now;
+    }
+  }
 
   void OnPersist(TimeMs now, const SchedulerState& state) override {
     if (state.term() < stored_.term() || state.last_incarnation() < stored_.last_incarnation()) {
@@ -57,7 +65,7 @@ class SchedulerChecker final : public Checker {
   void Check(TimeMs now, const HeartbeatResponse& response, Incarnation to) {
     CheckTerm(now, response.term());
     // Servers may be told of the end later than workers.
-    if (response.phase() >= FINISHED && response.phase() != stored_.phase()) {
+    if (response.phase() >= FINISHED && response.phase() != stored_.phase() && !IsDrained(to)) {
       Fail(now, "the end of the job is told, but not stored");
     }
     if (response.has_routing()) {
@@ -144,12 +152,9 @@ class SchedulerChecker final : public Checker {
     const TimeMs since = std::max(heard_[member], excused_);
     if (now - since > plan_->lease_ms) return;
     if (plan_->replicated() && record.member().role() == SERVER) {
-      // Reported as unreachable, or another process has its address.
-      if (now - since > kSilentMs) return;
-      const bool cut = std::any_of(plan_->faults.begin(), plan_->faults.end(),
-                                   [](const Fault& f) { return f.kind == Fault::kCutServers; });
-      if (cut) return;  // one of two servers that cannot reach each other is given up
-      for (const MemberRecord& other : state.members()) {
+      if (now - since > kSilentMs && IsReported(now, member)) return;
+      if (MostWorkersMiss(now, member, state)) return;
+      for (const MemberRecord& other : state.members()) {  // another process has its address
         if (other.member().incarnation() > member && other.member().address() == record.member().address()) return;
       }
     }
@@ -158,11 +163,43 @@ class SchedulerChecker final : public Checker {
                            plan_->lease_ms, " ms"));
   }
 
+  struct Reports {
+    TimeMs first, last;  // that a member does not reach a server, without a gap
+  };
+
+  bool IsReported(TimeMs now, Incarnation server) const {
+    const auto by = reports_.find(server);
+    return by != reports_.end() && std::any_of(by->second.begin(), by->second.end(), [&](const auto& report) {
+      return now - report.second.last <= kReportGapMs;
+    });
+  }
+
+  bool MostWorkersMiss(TimeMs now, Incarnation server, const SchedulerState& state) const {
+    size_t workers = 0, missing = 0;
+    const auto by = reports_.find(server);
+    for (const MemberRecord& record : state.members()) {
+      if (record.member().role() != WORKER || record.state() != MemberRecord::ACTIVE) continue;
+      ++workers;
+      if (by == reports_.end()) continue;
+      const auto report = by->second.find(record.member().incarnation());
+      if (report == by->second.end() || now - report->second.last > kReportGapMs) continue;
+      missing += now - std::max(report->second.first, excused_) > plan_->lease_ms ? 1 : 0;
+    }
+    return missing * 2 > workers;
+  }
+
   const MemberRecord* FindMember(Incarnation member) const {
     for (const MemberRecord& record : stored_.members()) {
       if (record.member().incarnation() == member) return &record;
     }
     return nullptr;
+  }
+  // It may end, and no table names it.
+  bool IsDrained(Incarnation member) const {
+    const MemberRecord* record = FindMember(member);
+    const auto& servers = stored_.routing().servers();
+    return record != nullptr && record->draining() &&
+           std::none_of(servers.begin(), servers.end(), [&](const Member& m) { return m.incarnation() == member; });
   }
   uint64_t Nonce(Incarnation member) const {
     const MemberRecord* record = FindMember(member);
@@ -177,6 +214,7 @@ class SchedulerChecker final : public Checker {
   std::set<std::pair<Incarnation, uint64_t>> told_;
   std::set<Incarnation> incarnations_;
   std::set<Incarnation> dead_;
+  std::map<Incarnation, std::map<Incarnation, Reports>> reports_;  // server, by whom
   std::map<uint64_t, std::string> tables_;
 };
 

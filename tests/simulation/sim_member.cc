@@ -23,7 +23,7 @@ void SimMember::Join(uint64_t nonce, const std::string& address) {
     }
     incarnation_ = response.incarnation();
     join_ = response;
-    world_->trace->Line(now(), "joined", {{"process", id()}, {"as", static_cast<int64_t>(incarnation_)}});
+    world_->trace->Line(world_->now(), "joined", {{"process", id()}, {"as", static_cast<int64_t>(incarnation_)}});
     OnJoined();
   });
 }

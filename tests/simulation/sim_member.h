@@ -18,7 +18,9 @@ class SimMember : public Process {
   Incarnation incarnation() const { return incarnation_; }
 
  protected:
-  SimMember(World* world, int id, Role role) : Process(world->loop, id), world_(world), role_(role) {}
+  SimMember(World* world, int id, Role role) : Process(world->loop, id), world_(world), role_(role) {
+    SetSkew(world->SkewOf(id));
+  }
 
   // Begins a new session: joins as a new incarnation.
   void Join(uint64_t nonce, const std::string& address);
@@ -62,6 +64,7 @@ class SimMember : public Process {
   void TakeHeartbeat(const HeartbeatRequest& request, const HeartbeatResponse& response);
 
   const Role role_;
+  SimScheduler* scheduler_ = nullptr;  // that it takes for the leader
   uint64_t session_ = 0;
   JoinResponse join_;
   Incarnation incarnation_ = 0;
@@ -79,7 +82,8 @@ void SimMember::Call(const Request& request,
                      std::function<void(const absl::Status&, const Response&)> done) {
   auto answered = std::make_shared<bool>(false);
   auto bytes = std::make_shared<const std::string>(request.SerializeAsString());
-  SimScheduler* scheduler = world_->scheduler;
+  if (scheduler_ == nullptr) scheduler_ = world_->scheduler;
+  SimScheduler* scheduler = scheduler_;
   const auto take = [this, session = session_, answered, done](const absl::Status& status,
                                                                const std::string& reply) {
     if (*answered || session != session_) return;
@@ -105,6 +109,7 @@ void SimMember::Call(const Request& request,
   Later(kTimeoutMs, [this, answered, request, done] {
     if (*answered) return;
     *answered = true;
+    scheduler_ = world_->scheduler;  // perhaps another one leads
     Later(kBackoffMs, [this, request, done] { Call<Response>(request, done); });
   });
 }

@@ -1,6 +1,7 @@
 #include "tests/simulation/sim_scheduler.h"
 
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
@@ -12,6 +13,7 @@ namespace {
 
 constexpr TimeMs kTickMs = 50;
 constexpr TimeMs kManifestMs = 5;
+constexpr uint64_t kSlowMsMax = 250;
 
 SchedulerOptions OptionsOf(const Plan& plan) {
   SchedulerOptions options;
@@ -57,15 +59,17 @@ SchedulerOptions OptionsOf(const Plan& plan) {
 
 }  // namespace
 
-SimScheduler::SimScheduler(World* world, int id)
-    : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)) {
+SimScheduler::SimScheduler(World* world, int id, SimStore* store)
+    : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)), store_(store),
+      random_(Mix64(world->plan->seed * 64 + static_cast<uint64_t>(id))) {
+  SetSkew(world->SkewOf(id));
   const auto& complete = world->disk->complete;
-  if (complete.empty()) return;
+  if (complete.empty() || !store->state.empty()) return;
   std::vector<StoredCheckpoint> stored;
   for (const auto& [number, order] : complete) stored.push_back({order.directory, order.manifest});
   const auto state = ResumeFrom(stored, options_);
   TG_CHECK(state.ok()) << state.status();
-  disk_ = state->SerializeAsString();
+  store->state = state->SerializeAsString();
 }
 
 void SimScheduler::AskForCheckpoint() {
@@ -73,27 +77,40 @@ void SimScheduler::AskForCheckpoint() {
   Receive(SaveCheckpointRequest(), 0, [](const absl::Status&, const SchedulerResponse&) {});
 }
 
+void SimScheduler::Drain(Incarnation server) {
+  if (core_ == nullptr || paused()) return;
+  DrainRequest request;
+  request.set_server(absl::StrCat(server));
+  Receive(request, 0, [](const absl::Status&, const SchedulerResponse&) {});
+}
+
 SchedulerState SimScheduler::stored() const {
   SchedulerState state;
-  TG_CHECK(state.ParseFromString(disk_));
+  TG_CHECK(state.ParseFromString(store_->state));
   return state;
 }
 
 void SimScheduler::Boot() {
-  if (up()) return;
+  if (!up() && !world_->scheduler->leads()) TakeOver();
+}
+
+void SimScheduler::TakeOver() {
+  if (up()) Crash();
   Begin();
+  leader_ = ++store_->leader;
+  world_->scheduler = this;
   auto core = ClusterState::Create(options_, stored());
   TG_CHECK(core.ok()) << core.status();
   core_ = *std::move(core);
   const uint64_t term = stored().term() + 1;
-  world_->trace->Line(now(), "scheduler_up", {{"term", static_cast<int64_t>(term)}});
-  world_->checkers->Tell(&Checker::OnSchedulerStart, now(), term);
+  world_->trace->Line(world_->now(), "scheduler_up", {{"term", static_cast<int64_t>(term)}});
+  world_->checkers->Tell(&Checker::OnSchedulerStart, world_->now(), term);
   Apply(core_->Start(now()));
   TickLoop();
 }
 
 void SimScheduler::Crash() {
-  world_->trace->Line(now(), "scheduler_down", {});
+  world_->trace->Line(world_->now(), "scheduler_down", {});
   Stop();
   core_.reset();
   pending_.clear();
@@ -102,40 +119,67 @@ void SimScheduler::Crash() {
 
 void SimScheduler::TickLoop() {
   After(kTickMs, [this] {
-    world_->checkers->Tell(&Checker::OnSchedulerTick, now());
+    if (leads()) world_->checkers->Tell(&Checker::OnSchedulerTick, world_->now());
     Apply(core_->Tick(now()));
     if (up()) TickLoop();
   });
 }
 
 void SimScheduler::Apply(SchedulerEffects effects) {
+  if (!effects.persist || world_->now() >= slow_until_) return Finish(effects, world_->now());
+  Pause();
+  const TimeMs took = 1 + static_cast<TimeMs>(random_.Below(kSlowMsMax));
+  world_->loop->At(world_->now() + took, [this, at = world_->now(), of_life = life(), late = std::make_shared<SchedulerEffects>(std::move(effects))] {
+    if (!up() || life() != of_life) return;
+    Finish(*late, at);
+    Resume();
+  });
+}
+
+void SimScheduler::Finish(const SchedulerEffects& effects, TimeMs decided_at) {
+  if (effects.persist && !leads()) {  // refused; it ends, and nothing of this is said
+    world_->trace->Line(world_->now(), "deposed", {});
+    return Crash();
+  }
   const bool crash = armed_ && effects.persist;
   if (!(crash && before_) && effects.persist) {
-    disk_ = core_->Durable().SerializeAsString();
-    world_->checkers->Tell(&Checker::OnPersist, now(), core_->Durable());
+    store_->state = core_->Durable().SerializeAsString();
+    world_->checkers->Tell(&Checker::OnPersist, decided_at, core_->Durable());
   }
   if (crash) {
-    world_->loop->At(now() + down_ms_, [this] { Boot(); });
+    world_->loop->At(world_->now() + down_ms_, [this] { Boot(); });
     Crash();
     return;
   }
   if (effects.manifest) {
     world_->disk->complete[effects.manifest->manifest.number()] = *effects.manifest;
-    world_->checkers->Tell(&Checker::OnManifest, now(), *effects.manifest);
+    world_->checkers->Tell(&Checker::OnManifest, world_->now(), *effects.manifest);
     After(kManifestMs, [this] { Apply(core_->ManifestWritten(now(), absl::OkStatus())); });
   }
   for (const SchedulerReply& reply : effects.replies) {
     auto found = pending_.extract(reply.token);
     if (found.empty()) {
-      world_->report->Fail("scheduler", now(), absl::StrCat("token ", reply.token, " is answered twice"));
+      world_->report->Fail("scheduler", world_->now(), absl::StrCat("token ", reply.token, " is answered twice"));
       return;
     }
-    world_->checkers->Tell(&Checker::OnReply, now(), reply, found.mapped().from);
+    Tell(reply, found.mapped().from);
     found.mapped().answer(reply.status, reply.response);
   }
   for (const std::string& event : effects.events) {
-    world_->trace->Line(now(), event.c_str(), {});
+    world_->trace->Line(world_->now(), event.c_str(), {});
   }
+}
+
+void SimScheduler::Tell(const SchedulerReply& reply, Incarnation to) {
+  if (leads()) return world_->checkers->Tell(&Checker::OnReply, world_->now(), reply, to);
+  const uint64_t term = std::visit(
+      [](const auto& response) -> uint64_t {
+        if constexpr (requires { response.term(); }) return response.term();
+        return 0;
+      },
+      reply.response);
+  if (term < stored().term()) return;  // whoever knows the newer one drops it
+  world_->report->Fail("scheduler", world_->now(), "one that leads no more answers in the newest term");
 }
 
 }  // namespace tidegate::simulation

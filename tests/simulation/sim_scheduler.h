@@ -1,25 +1,40 @@
 #pragma once
-// The scheduler's core as a process with a disk that keeps what was stored, and nothing else, over a crash.
+// The scheduler's core as a process with a store that keeps what was stored, and nothing else, over a crash. Several
+// share a store: it takes the writes of the one that began to lead last, and of no other.
 
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
 
+#include "common/random.h"
 #include "scheduler/cluster_state.h"
 #include "tests/simulation/world.h"
 
 namespace tidegate::simulation {
+
+struct SimStore {
+  std::string state;
+  uint64_t leader = 0;  // counts those who began to lead
+};
 
 class SimScheduler final : public Process {
  public:
   // Called in the scheduler; carries the answer away.
   using Answer = std::function<void(const absl::Status&, const SchedulerResponse&)>;
 
-  SimScheduler(World* world, int id);
+  SimScheduler(World* world, int id, SimStore* store);
 
+  // Leads, unless another does.
   void Boot();
   void Crash();
+  // Leads, whoever else believes that it does.
+  void TakeOver();
+  bool leads() const { return up() && store_->leader == leader_; }
+  // As `tidegate drain` does.
+  void Drain(Incarnation server);
+  void SlowDisk(TimeMs length_ms) { slow_until_ = world_->now() + length_ms; }
   // As `tidegate checkpoint` does.
   void AskForCheckpoint();
   // The next time that something is to be stored.
@@ -31,7 +46,11 @@ class SimScheduler final : public Process {
 
   template <typename Request>
   void Receive(const Request& request, Incarnation from, Answer answer) {
-    if (from != 0) world_->checkers->Tell(&Checker::OnHeard, now(), from);
+    if (from != 0 && leads()) world_->checkers->Tell(&Checker::OnHeard, world_->now(), from);
+    if constexpr (std::is_same_v<Request, HeartbeatRequest>) {
+      if (leads()) world_->checkers->Tell(&Checker::OnHeartbeat, world_->now(), request);
+      if (request.in_sync_size() > 0) world_->DrainStep();
+    }
     const CallToken token = ++last_token_;
     pending_[token] = {from, std::move(answer)};
     Apply(core_->Handle(now(), token, request));
@@ -47,10 +66,15 @@ class SimScheduler final : public Process {
   };
   void TickLoop();
   void Apply(SchedulerEffects effects);
+  void Finish(const SchedulerEffects& effects, TimeMs decided_at);
+  void Tell(const SchedulerReply& reply, Incarnation to);
 
   World* const world_;
   SchedulerOptions options_;
-  std::string disk_;
+  SimStore* const store_;
+  uint64_t leader_ = 0;
+  TimeMs slow_until_ = 0;
+  Random random_;
   std::unique_ptr<ClusterState> core_;
   CallToken last_token_ = 0;
   std::map<CallToken, Pending> pending_;

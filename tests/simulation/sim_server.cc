@@ -74,6 +74,7 @@ void SimServer::RunCommand(const Command& command, std::function<void(CommandRes
 
 void SimServer::OnPhase(Phase phase, const std::string& message) {
   if (phase != FINISHED && phase != FAILED) return;
+  if (phase == FINISHED && world_->scheduler->stored().phase() < FINISHED) return EndDrained();
   // Whoever joins when the job is over is told so.
   const bool late = world_->plan->replicated() && world_->scheduler->stored().phase() == FINISHED;
   if (phase == FAILED && !late) world_->JobFailed("a server", message);
@@ -88,7 +89,7 @@ void SimServer::OnRejoin() {
     Crash();
     return Boot();
   }
-  world_->report->Fail("scheduler", now(), absl::StrCat("server ", incarnation(), " was removed"));
+  world_->report->Fail("scheduler", world_->now(), absl::StrCat("server ", incarnation(), " was removed"));
 }
 
 // ---- strands ----
@@ -121,7 +122,7 @@ GroupCall SimServer::Before(const Strand& strand) {
 }
 
 void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* call, GroupCall info) {
-  info.now = now();
+  info.now = world_->now();
   info.server = index_;
   info.incarnation = incarnation();
   info.routing = strand->routing.get();
@@ -136,7 +137,7 @@ void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* 
                          const std::vector<ShardId>& refused, uint64_t duplicates) {
     const auto it = open_.find(token);
     if (it == open_.end() || (it->second->pending >> strand->index & 1) == 0) {
-      world_->report->Fail("bounds", now(), "a call is answered twice by a strand");
+      world_->report->Fail("bounds", world_->now(), "a call is answered twice by a strand");
       return;
     }
     Open& open = *it->second;

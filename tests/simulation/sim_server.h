@@ -48,6 +48,7 @@ class SimServer final : public SimMember, private RowSink {
   // Which incarnation crashed last.
   Incarnation lost() const { return lost_; }
   size_t strands() const { return strands_.size(); }
+  Epoch epoch() const { return epoch_; }  // of the table that all strands have
   std::vector<const ShardGroup*> groups() const;
   uint64_t Digest() const;
   uint64_t ShardDigest(ShardId shard) const;
@@ -94,6 +95,9 @@ class SimServer final : public SimMember, private RowSink {
     uint64_t duplicate_rows = 0;
     std::vector<std::vector<std::byte>> rows;
   };
+
+  // It has been told that it is drained: it must be empty, ends, and never comes back.
+  void EndDrained();
 
   struct Writing;
   void ArmCut(const CutShards& cut, std::function<void()> done);

@@ -118,7 +118,7 @@ void SimServer::Restore(const RestoreTables& restore, Strand* strand) {
   for (const auto& [number, order] : disk.complete) {
     if (order.directory != restore.directory()) continue;
     if (disk.digest_at_cut.at(number) == disk.restored_digest) continue;
-    world_->report->Fail("checkpoint", now(), absl::StrCat("what is restored from ", order.directory,
+    world_->report->Fail("checkpoint", world_->now(), absl::StrCat("what is restored from ", order.directory,
                                                            " is not what its shards were at their cuts"));
   }
 }
@@ -141,7 +141,7 @@ void SimServer::ReceiveOld(std::string bytes) {
       s->group->Push({open->call.token, push, SelectionOf(*open, s->index), open}, &effects);
       const bool refused = effects.pushes.size() == 1 && !effects.pushes[0].status.ok();
       if (refused && s->group->Digest() == before) return;
-      world_->report->Fail("checkpoint", now(),
+      world_->report->Fail("checkpoint", world_->now(),
                            absl::StrCat("a push of generation ", push.stamp.generation, " is taken by server ", index_));
     });
   }

@@ -47,8 +47,8 @@ void SimServer::Boot() {
 }
 
 void SimServer::Crash() {
-  world_->trace->Line(now(), "server_down", {{"server", static_cast<int64_t>(incarnation())}});
-  world_->checkers->Tell(&Checker::OnServerGone, now(), incarnation());
+  world_->trace->Line(world_->now(), "server_down", {{"server", static_cast<int64_t>(incarnation())}});
+  world_->checkers->Tell(&Checker::OnServerGone, world_->now(), incarnation());
   lost_ = incarnation();
   EndSession();
   Stop();
@@ -66,6 +66,27 @@ void SimServer::Crash() {
   in_sync_.clear();
   refill_.clear();
   unreachable_.clear();
+}
+
+void SimServer::EndDrained() {
+  const RoutingTable table = world_->scheduler->stored().routing();
+  bool holds = false;
+  for (const auto* copies : {&table.primary(), &table.backups(), &table.joining()}) {
+    holds = holds || std::find(copies->begin(), copies->end(), incarnation()) != copies->end();
+  }
+  if (!holds && (taking_ || newest_ != routing_)) return Later(1, [this] { EndDrained(); });
+  for (const ShardGroup* group : groups()) {
+    const auto shards = group->shards();
+    holds = holds || std::any_of(shards.begin(), shards.end(), [](ShardId s) { return s != ShardMap::kVacant; });
+  }
+  if (holds) {
+    world_->report->Fail("drain", world_->now(), absl::StrCat("server ", incarnation(), " is drained, but has shards"));
+  }
+  world_->trace->Line(world_->now(), "drained", {{"server", static_cast<int64_t>(incarnation())}});
+  world_->cut_drain = nullptr;
+  Leave();
+  Crash();
+  ended_ = true;
 }
 
 void SimServer::OnJoined() {
@@ -87,6 +108,7 @@ void SimServer::OnJoined() {
 }
 
 void SimServer::OnRouting(const RoutingTable& table) {
+  world_->DrainStep();
   auto routing = Routing::FromProto(table);
   TG_CHECK(routing.ok()) << routing.status();
   newest_ = std::make_shared<const Routing>(*std::move(routing));
@@ -114,7 +136,7 @@ void SimServer::TakeRouting() {
         GroupCall info = Before(*strand);
         strand->shards = (*shards)[static_cast<size_t>(strand->index)];
         const absl::Status status = strand->group->SetRouting(*next, strand->shards, serves_from, &strand->effects);
-        TG_CHECK(status.ok()) << status;
+        if (!status.ok()) world_->report->Fail("replicas", world_->now(), std::string(status.message()));
         strand->routing = next;
         Deliver(strand, GroupCall::kRouting, nullptr, info);
       },
@@ -313,6 +335,7 @@ void SimServer::SendRecords(Incarnation server) {
 }
 
 void SimServer::TakeAnswer(Incarnation server, const ReplicaResponse& response) {
+  world_->DrainStep();
   Follower& follower = followers_.at(server);
   const Outbox::Outcome outcome = follower.outbox.Take(response, now());
   const int peer = PeerOf(kFollowerPeers, server);
@@ -346,7 +369,7 @@ void SimServer::TakeReplication(Strand* strand, const ShardEffects& effects) {
   }
   for (Incarnation server : to) SendRecords(server);
   for (const ReplicaInSync& replica : effects.in_sync) {
-    world_->trace->Line(now(), "in_sync", {{"shard", replica.shard}, {"server", static_cast<int64_t>(replica.server)}});
+    world_->trace->Line(world_->now(), "in_sync", {{"shard", replica.shard}, {"server", static_cast<int64_t>(replica.server)}});
     in_sync_[{replica.shard, replica.server}] = strand->routing->epoch();
   }
   for (ShardId shard : effects.diverged) refill_.insert(shard);
@@ -357,6 +380,7 @@ void SimServer::TakeReplication(Strand* strand, const ShardEffects& effects) {
 
 void SimServer::ReceiveReplica(std::shared_ptr<const std::string> bytes, ReplicaAnswer answer) {
   if (ended_ || strands_.empty()) return;
+  world_->DrainStep();
   auto parsed = wire::ParseReplicaRequest(std::as_bytes(std::span(*bytes)));
   TG_CHECK(parsed.ok()) << parsed.status();
   if (parsed->receiver != incarnation() || parsed->generation != world_->plan->generation) return;

@@ -39,15 +39,15 @@ void SimWorker::Boot() {
 }
 
 void SimWorker::Crash() {
-  world_->trace->Line(now(), "crash", {{"worker", static_cast<int64_t>(incarnation())}});
-  if (incarnation() != 0) world_->checkers->Tell(&Checker::OnWorkerGone, now(), incarnation(), true);
+  world_->trace->Line(world_->now(), "crash", {{"worker", static_cast<int64_t>(incarnation())}});
+  if (incarnation() != 0) world_->checkers->Tell(&Checker::OnWorkerGone, world_->now(), incarnation(), true);
   EndSession();
   Stop();
   ended_ = true;
 }
 
 void SimWorker::End(bool failed) {
-  world_->checkers->Tell(&Checker::OnWorkerGone, now(), incarnation(), failed);
+  world_->checkers->Tell(&Checker::OnWorkerGone, world_->now(), incarnation(), failed);
   Leave();
   EndSession();
   ended_ = true;
@@ -58,8 +58,8 @@ void SimWorker::End(bool failed) {
 void SimWorker::OnRejoin() {
   if (ended_) return;
   if (incarnation() != 0) {
-    world_->trace->Line(now(), "rejoins", {{"was", static_cast<int64_t>(incarnation())}});
-    world_->checkers->Tell(&Checker::OnWorkerGone, now(), incarnation(), true);
+    world_->trace->Line(world_->now(), "rejoins", {{"was", static_cast<int64_t>(incarnation())}});
+    world_->checkers->Tell(&Checker::OnWorkerGone, world_->now(), incarnation(), true);
   }
   tracker_.reset();
   agent_.reset();
@@ -85,7 +85,7 @@ void SimWorker::OnJoined() {
   Call<DeclareTablesResponse>(declare, [this](const absl::Status& status, const DeclareTablesResponse&) {
     if (!status.ok()) {
       if (absl::StrContains(status.message(), "rejoin")) return OnRejoin();
-      world_->report->Fail("progress", now(), absl::StrCat("DeclareTables: ", status.message()));
+      world_->report->Fail("progress", world_->now(), absl::StrCat("DeclareTables: ", status.message()));
       return;
     }
     declared_ = true;
@@ -175,7 +175,7 @@ void SimWorker::Acquire() {
   Call<AcquireWorkResponse>(
       agent_->Next().request, [this](const absl::Status& status, const AcquireWorkResponse& answer) {
         if (!status.ok()) {
-          world_->report->Fail("progress", now(), absl::StrCat("AcquireWork: ", status.message()));
+          world_->report->Fail("progress", world_->now(), absl::StrCat("AcquireWork: ", status.message()));
           return;
         }
         acting_ = false;
@@ -185,7 +185,7 @@ void SimWorker::Acquire() {
 }
 
 void SimWorker::StartWork(const Work& work) {
-  world_->trace->Line(now(), work.kind() == Work::EVAL ? "eval" : "train",
+  world_->trace->Line(world_->now(), work.kind() == Work::EVAL ? "eval" : "train",
                       {{"worker", static_cast<int64_t>(incarnation())},
                        {"lease", static_cast<int64_t>(work.lease())},
                        {"epoch", work.epoch()},
@@ -286,7 +286,7 @@ void SimWorker::StartPull(const std::shared_ptr<Slot>& slot) {
     rows.resize(keys.size() * WidthOf(table));
     tables.push_back({table, keys, rows});
   }
-  world_->checkers->Tell(&Checker::OnPullIssued, now(), pull);
+  world_->checkers->Tell(&Checker::OnPullIssued, world_->now(), pull);
   const Tracker::CallId call = slot->eval ? tracker_->PullForEvaluation(now(), tables)
                                           : tracker_->Pull(now(), slot->clock, pull.bound, tables);
   pulls_[call] = slot;
@@ -335,9 +335,9 @@ void SimWorker::Push(const Slot& slot) {
   for (const auto& [table, of_table] : keys) tables.push_back({table, of_table, values[table], {}});
   unacknowledged_.insert(slot.clock);
   newest_pushed_ = slot.clock;
-  world_->trace->Line(now(), "push", {{"worker", static_cast<int64_t>(push.worker)}, {"clock", push.clock},
+  world_->trace->Line(world_->now(), "push", {{"worker", static_cast<int64_t>(push.worker)}, {"clock", push.clock},
                                       {"rows", static_cast<int64_t>(push.rows.size())}});
-  world_->checkers->Tell(&Checker::OnPushIssued, now(), push);
+  world_->checkers->Tell(&Checker::OnPushIssued, world_->now(), push);
   pushes_[tracker_->Push(now(), slot.clock, push.weight, tables)] = {slot.clock, push.number};
   tracker_->EndClock(now(), slot.clock);
 }
@@ -349,7 +349,7 @@ void SimWorker::FinishWork() {
   }
   const WorkDone done = w.done;
   const Clock next = w.work.kind() == Work::EVAL ? agent_->clock() : w.next;
-  world_->checkers->Tell(&Checker::OnWorkDone, now(), incarnation(), w.work, done);
+  world_->checkers->Tell(&Checker::OnWorkDone, world_->now(), incarnation(), w.work, done);
   work_.reset();
   acting_ = false;
   agent_->OnWorkDone(done, next);
@@ -386,7 +386,7 @@ void SimWorker::ArmTimer() {
 
 void SimWorker::Transmit(const Tracker::Send& send) {
   if (const auto* push = std::get_if<wire::PushRequest>(&send.body)) {
-    world_->checkers->Tell(&Checker::OnPushSent, now(), incarnation(), push->sequence, push->clock);
+    world_->checkers->Tell(&Checker::OnPushSent, world_->now(), incarnation(), push->sequence, push->clock);
   }
   const auto known = server_index_.find(send.server);
   if (known == server_index_.end()) return;  // routing has moved on meanwhile
@@ -408,8 +408,8 @@ void SimWorker::Transmit(const Tracker::Send& send) {
         auto parsed = wire::ParseStreamResponse(std::as_bytes(std::span(*reply)));
         TG_CHECK(parsed.ok()) << parsed.status();
         if (const auto* refused = std::get_if<absl::Status>(&parsed->body)) {
-          world_->trace->Line(now(), "refused", {{"worker", static_cast<int64_t>(incarnation())}, {"call", static_cast<int64_t>(parsed->call)}});
-          world_->trace->Line(now(), refused->ToString().c_str(), {});
+          world_->trace->Line(world_->now(), "refused", {{"worker", static_cast<int64_t>(incarnation())}, {"call", static_cast<int64_t>(parsed->call)}});
+          world_->trace->Line(world_->now(), refused->ToString().c_str(), {});
         }
         tracker_->OnReply(now(), parsed->call, parsed->body);
         Flush();
@@ -447,14 +447,14 @@ void SimWorker::Completed(const Tracker::Completed& done) {
     if (absl::IsFailedPrecondition(done.status) && absl::StrContains(done.status.message(), "rejoin")) {
       return OnRejoin();
     }
-    world_->report->Fail("progress", now(), absl::StrCat("worker ", incarnation(), ": ",
+    world_->report->Fail("progress", world_->now(), absl::StrCat("worker ", incarnation(), ": ",
                                                          std::string(done.status.message())));
     return;
   }
   if (done.call == clock_call_) {
     clock_call_ = 0;
     acting_ = false;
-    world_->trace->Line(now(), agent_->Next().what == WorkerAgent::Do::kAnnounce ? "live" : "parked",
+    world_->trace->Line(world_->now(), agent_->Next().what == WorkerAgent::Do::kAnnounce ? "live" : "parked",
                         {{"worker", static_cast<int64_t>(incarnation())}, {"clock", done.clock}});
     if (agent_->Next().what == WorkerAgent::Do::kAnnounce) {
       agent_->OnAnnounced(done.clock);
@@ -466,7 +466,7 @@ void SimWorker::Completed(const Tracker::Completed& done) {
     const std::shared_ptr<Slot> slot = pull->second;
     pulls_.erase(pull);
     slot->pulled = true;
-    world_->checkers->Tell(&Checker::OnPullDone, now(), slot->pull);
+    world_->checkers->Tell(&Checker::OnPullDone, world_->now(), slot->pull);
     if (work_ != nullptr) Later(0, [this, run = work_->run] {
       if (work_ != nullptr && work_->run == run) Pump();
     });
@@ -479,8 +479,8 @@ void SimWorker::Completed(const Tracker::Completed& done) {
 
 void SimWorker::OnAcknowledged(Clock clock, uint64_t number) {
   unacknowledged_.erase(clock);
-  world_->trace->Line(now(), "acked", {{"worker", static_cast<int64_t>(incarnation())}, {"clock", clock}});
-  world_->checkers->Tell(&Checker::OnPushAcknowledged, now(), incarnation(), number);
+  world_->trace->Line(world_->now(), "acked", {{"worker", static_cast<int64_t>(incarnation())}, {"clock", clock}});
+  world_->checkers->Tell(&Checker::OnPushAcknowledged, world_->now(), incarnation(), number);
   if (work_ == nullptr) return;
   Later(0, [this, run = work_->run] {
     if (work_ != nullptr && work_->run == run) Pump();

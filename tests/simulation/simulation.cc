@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/stable_hash.h"
 #include "tests/simulation/checker.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/sim_scheduler.h"
@@ -23,6 +24,8 @@ constexpr int kWorkersMax = 24;
 constexpr size_t kServersMax = 8;
 constexpr TimeMs kResetMs = 5;      // until a crash is seen at the other ends of its streams
 constexpr TimeMs kRecoverMs = 800;
+constexpr TimeMs kDeposedMs = 300;  // until a scheduler knows that another leads
+constexpr TimeMs kCutDownMs = 500;
 
 class Simulation {
  public:
@@ -39,13 +42,13 @@ class Simulation {
     world_.report = &report_;
     world_.disk = disk;
     AddCheckers(&plan_, &report_, disk, &checkers_);
-    scheduler_ = std::make_unique<SimScheduler>(&world_, 1);
-    world_.scheduler = scheduler_.get();
+    for (int id : {1, 2}) schedulers_.push_back(std::make_unique<SimScheduler>(&world_, id, &store_));
+    world_.scheduler = schedulers_[0].get();
     for (uint32_t i = 0; i < plan_.servers; ++i) NewServer();
   }
 
   Outcome Run() {
-    scheduler_->Boot();
+    schedulers_[0]->Boot();
     for (auto& server : servers_) {
       loop_.At(static_cast<TimeMs>(random_.Below(20)), [s = server.get()] { s->Boot(); });
     }
@@ -56,7 +59,7 @@ class Simulation {
       deadline = std::max(deadline, fault.at + fault.length_ms);
     }
     for (TimeMs at : plan_.checkpoints_asked) {
-      loop_.At(at, [this] { scheduler_->AskForCheckpoint(); });
+      loop_.At(at, [this] { scheduler()->AskForCheckpoint(); });
     }
     SendOldPushes();
     deadline += kProgressMs;
@@ -73,6 +76,9 @@ class Simulation {
   }
 
  private:
+  // Who leads, or led last.
+  SimScheduler* scheduler() const { return world_.scheduler; }
+
   SimServer* NewServer() {
     const int index = static_cast<int>(servers_.size());
     servers_.push_back(std::make_unique<SimServer>(&world_, 10 + index, index));
@@ -137,7 +143,7 @@ class Simulation {
 
   // Whether every shard has a copy in sync, by what the scheduler has stored, on a healthy server besides this one.
   bool MaySpare(const SimServer& victim) const {
-    const SchedulerState state = scheduler_->stored();
+    const SchedulerState state = scheduler()->stored();
     const RoutingTable& table = state.routing();
     if (table.epoch() == 0 || state.tables().empty()) return false;
     std::set<Incarnation> healthy;
@@ -157,7 +163,7 @@ class Simulation {
 
   // It may be about to be promoted, so that shards are led by all servers alike. A promotion leaves one copy in sync.
   bool MayBePromoted(const SimServer& server) const {
-    const SchedulerState state = scheduler_->stored();
+    const SchedulerState state = scheduler()->stored();
     std::map<Incarnation, int> leads;
     int most = 0;
     for (Incarnation primary : state.routing().primary()) most = std::max(most, ++leads[primary]);
@@ -167,7 +173,7 @@ class Simulation {
   }
 
   void LoseShard(const Fault& fault) {
-    const SchedulerState state = scheduler_->stored();
+    const SchedulerState state = scheduler()->stored();
     const RoutingTable& table = state.routing();
     if (table.epoch() == 0 || state.tables().empty() || state.phase() >= FINISHED) return;
     const int shard = static_cast<int>(fault.target % plan_.shards);
@@ -203,6 +209,7 @@ class Simulation {
       if (fault.moment != 1) network_.CutOneWay(server->id(), other->id(), end);
       return;
     }
+    if (fault.kind == Fault::kServerDrain) return Drain(server);
     if (!IsSafe(*server) || server->ended() || !MaySpare(*server) || MayBePromoted(*server)) return;
     trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", server->id()}});
     // Afterwards the scheduler may take a while to hear of it again.
@@ -216,8 +223,56 @@ class Simulation {
         server->Pause();
         return loop_.At(end, [server] { server->Resume(); });
       default:
-        return network_.Cut(server->id(), scheduler_->id(), end);
+        return network_.Cut(server->id(), scheduler()->id(), end);
     }
+  }
+
+  void ChangeScheduler(uint32_t moment, TimeMs end) {
+    SimScheduler* old = scheduler();
+    SimScheduler* next = schedulers_[old == schedulers_[0].get() ? 1 : 0].get();
+    if (moment == 0) old->Crash();
+    if (moment == 1) {
+      old->Pause();
+      loop_.At(end, [old] { old->Resume(); });
+    }
+    next->TakeOver();
+    // It hears that its lease has run out.
+    old->After(kDeposedMs, [old] {
+      if (!old->leads()) old->Crash();
+    });
+  }
+
+  // ---- drains ----
+
+  void Drain(SimServer* server) {
+    if (!server->up() || server->ended() || server->epoch() == 0) return;
+    trace_.Line(loop_.now(), "server_drain", {{"of", server->id()}});
+    scheduler()->Drain(server->incarnation());
+    world_.cut_drain = [this, server] {
+      if (plan_.cut_at_step > 0) CutDrain(server);
+    };
+  }
+
+  void CutDrain(SimServer* drained) {
+    if (plan_.cut_victim == 2) {
+      scheduler()->Crash();
+      return loop_.At(loop_.now() + kCutDownMs, [s = scheduler()] { s->Boot(); });
+    }
+    SimServer* victim = drained;
+    if (plan_.cut_victim == 1) {
+      victim = nullptr;
+      const SchedulerState state = scheduler()->stored();
+      for (const uint64_t joining : state.routing().joining()) {
+        for (auto& server : servers_) {
+          if (joining != 0 && server->incarnation() == joining) victim = server.get();
+        }
+      }
+    }
+    if (victim == nullptr || !victim->up() || victim->ended()) return;
+    trace_.Line(loop_.now(), "cut", {{"of", victim->id()}});
+    victim->Crash();
+    loop_.At(loop_.now() + kResetMs, [this, victim] { TellOfCrash(victim); });
+    loop_.At(loop_.now() + kCutDownMs, [victim] { victim->Boot(); });
   }
 
   void TellOfCrash(const SimServer* server) {
@@ -236,8 +291,10 @@ class Simulation {
     }
     SimWorker* worker = TargetOf(fault);
     SimServer* server = servers_[fault.server % servers_.size()].get();
-    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause;
-    if (of_scheduler ? scheduler_->paused() || !scheduler_->up() : worker == nullptr && fault.kind != Fault::kWorkerJoin) {
+    const bool of_scheduler = fault.kind == Fault::kSchedulerCrash || fault.kind == Fault::kSchedulerPause ||
+                              fault.kind == Fault::kSchedulerChange || fault.kind == Fault::kSlowDisk;
+    SimScheduler* scheduler = this->scheduler();
+    if (of_scheduler ? scheduler->paused() || !scheduler->up() : worker == nullptr && fault.kind != Fault::kWorkerJoin) {
       return;
     }
     const TimeMs end = loop_.now() + fault.length_ms;
@@ -253,16 +310,20 @@ class Simulation {
       case Fault::kWorkerJoin:
         return AddWorker(loop_.now());
       case Fault::kSchedulerCrash:
-        if (fault.moment != 0) return scheduler_->CrashAtPersist(fault.moment == 1, fault.length_ms);
-        scheduler_->Crash();
-        return loop_.At(end, [this] { scheduler_->Boot(); });
+        if (fault.moment != 0) return scheduler->CrashAtPersist(fault.moment == 1, fault.length_ms);
+        scheduler->Crash();
+        return loop_.At(end, [scheduler] { scheduler->Boot(); });
       case Fault::kSchedulerPause:
-        scheduler_->Pause();
-        return loop_.At(end, [this] { scheduler_->Resume(); });
+        scheduler->Pause();
+        return loop_.At(end, [scheduler] { scheduler->Resume(); });
+      case Fault::kSchedulerChange:
+        return ChangeScheduler(fault.moment, end);
+      case Fault::kSlowDisk:
+        return scheduler->SlowDisk(fault.length_ms);
       case Fault::kCutWorkerServer:
         return network_.Cut(worker->id(), server->id(), end);
       case Fault::kCutWorkerScheduler:
-        return network_.Cut(worker->id(), scheduler_->id(), end);
+        return network_.Cut(worker->id(), scheduler->id(), end);
       case Fault::kDisconnect:
         return worker->Disconnect(static_cast<int>(fault.server % servers_.size()));
       default:
@@ -277,7 +338,7 @@ class Simulation {
   }
 
   std::string Why() const {
-    const SchedulerState state = scheduler_->stored();
+    const SchedulerState state = scheduler()->stored();
     std::string out = absl::StrCat("phase ", Phase_Name(state.phase()), ", epoch ", state.epoch(), ", ",
                                    state.current().done_size(), " splits done, ",
                                    state.current().leases_size(), " leased; not ended:");
@@ -299,7 +360,41 @@ class Simulation {
     out.trace_hash = trace_.hash();
     out.events = loop_.ran();
     out.digest = Digest();
+    out.sums = Sums();
+    out.drain_steps = world_.drain_steps;
     return out;
+  }
+
+  // The first copy of a shard that is there, its primary before others; null: none.
+  const SimServer* HolderOf(const RoutingTable& table, int shard) const {
+    std::vector<Incarnation> copies = {table.primary(shard)};
+    const int slots = static_cast<int>(table.backup_slots());
+    for (int slot = 0; slot < slots; ++slot) copies.push_back(table.backups(shard * slots + slot));
+    for (Incarnation copy : copies) {
+      for (const auto& server : servers_) {
+        if (server->incarnation() == copy && server->strands() > 0) return server.get();
+      }
+    }
+    return nullptr;
+  }
+
+  uint64_t Sums() const {
+    const SchedulerState state = scheduler()->stored();
+    int log2_shards = 0;
+    while ((1 << log2_shards) < state.routing().primary_size()) ++log2_shards;
+    uint64_t sums = 0;
+    for (Key key = 0; key < kKeys && state.routing().primary_size() > 0; ++key) {
+      const int shard = static_cast<int>(ShardOfHash(PlacementHash(kSparse, key), log2_shards));
+      const SimServer* holder = HolderOf(state.routing(), shard);
+      if (holder == nullptr) return 0;
+      for (const ShardGroup* group : holder->groups()) {
+        if (group->tables() == 0 || group->table(kSparse).LocalOfKey(key) == TableGroup::kNotLocal) continue;
+        float values[kSparseWidth];
+        group->table(kSparse).Gather(PackedSpan<Key>(&key, 1), {}, FLOAT32, {}, std::as_writable_bytes(std::span(values)).data());
+        for (uint32_t j = 0; j < kSumDim; ++j) sums = Mix64(sums ^ static_cast<uint64_t>(values[j]));
+      }
+    }
+    return sums;
   }
 
   uint64_t Digest() const {
@@ -308,17 +403,9 @@ class Simulation {
       for (const auto& server : servers_) sum += server->Digest();
       return sum;
     }
-    const SchedulerState state = scheduler_->stored();
-    const int slots = static_cast<int>(state.routing().backup_slots());
+    const SchedulerState state = scheduler()->stored();
     for (int shard = 0; shard < state.routing().primary_size(); ++shard) {
-      std::vector<Incarnation> copies = {state.routing().primary(shard)};
-      for (int slot = 0; slot < slots; ++slot) copies.push_back(state.routing().backups(shard * slots + slot));
-      const SimServer* holder = nullptr;  // the primary may have died just before the end
-      for (Incarnation copy : copies) {
-        for (const auto& server : servers_) {
-          if (holder == nullptr && server->incarnation() == copy && server->strands() > 0) holder = server.get();
-        }
-      }
+      const SimServer* holder = HolderOf(state.routing(), shard);  // the primary may have died just before the end
       if (holder != nullptr) sum += holder->ShardDigest(static_cast<ShardId>(shard));
     }
     return sum;
@@ -332,7 +419,8 @@ class Simulation {
   Report report_;
   Checkers checkers_;
   World world_;
-  std::unique_ptr<SimScheduler> scheduler_;
+  SimStore store_;
+  std::vector<std::unique_ptr<SimScheduler>> schedulers_;  // the second is a standby
   std::vector<std::unique_ptr<SimServer>> servers_;
   std::vector<std::unique_ptr<SimWorker>> workers_;
   int booting_ = 0;

@@ -18,6 +18,8 @@ struct Outcome {
   uint64_t trace_hash = 0;
   uint64_t events = 0;
   uint64_t digest = 0;  // of all tables at the end
+  uint64_t sums = 0;    // of the sums in the rows: the same for any number of servers and shards
+  uint64_t drain_steps = 0;
 };
 
 // `trace`: where to write what happens; null: nowhere.

@@ -1,6 +1,8 @@
 // The cluster over many seeds; the seeds that once failed; the same run twice; the same work on other
 // layouts.
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -13,34 +15,27 @@ namespace {
 
 #ifdef __SANITIZE_ADDRESS__
 constexpr uint64_t kReplicatedSeeds = 40;
+constexpr uint64_t kStepStride = 40;
 constexpr uint64_t kSeeds = 200;  // ten times slower, and the contracts are held without it
 #else
 constexpr uint64_t kReplicatedSeeds = 40;
+constexpr uint64_t kStepStride = 9;
 constexpr uint64_t kSeeds = 2000;  // at least what a planted bug may take
 #endif
 
-void RequireOk(uint64_t seed) {
-  const Plan plan = MakePlan(seed);
+void RequireOk(const Plan& plan) {
   const Outcome outcome = Run(plan);
   INFO(plan.Describe());
   INFO("checker \"" << outcome.checker << "\" at " << outcome.at << " ms: " << outcome.text);
-  INFO("replay: bazel run //tests/simulation -- --seed=" << seed << " --trace");
   REQUIRE(outcome.ok);
 }
 
 TEST_CASE("every contract holds over many simulated clusters") {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) RequireOk(seed);
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) RequireOk(MakePlan(seed));
 }
 
 TEST_CASE("every contract holds over many replicated clusters whose servers fail") {
-  for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) {
-    const Plan plan = MakeReplicatedPlan(seed);
-    const Outcome outcome = Run(plan);
-    INFO(plan.Describe());
-    INFO("checker \"" << outcome.checker << "\" at " << outcome.at << " ms: " << outcome.text);
-    INFO("replay: bazel run //tests/simulation -- --replicated --seed=" << seed << " --trace");
-    REQUIRE(outcome.ok);
-  }
+  for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) RequireOk(MakeReplicatedPlan(seed));
 }
 
 TEST_CASE("at staleness 0 failures of servers leave no trace in the bits") {
@@ -59,18 +54,74 @@ TEST_CASE("at staleness 0 failures of servers leave no trace in the bits") {
   }
 }
 
+TEST_CASE("every contract holds where servers are drained and come, schedulers change and clocks differ") {
+  for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) RequireOk(MakeElasticPlan(seed));
+}
+
+TEST_CASE("a drain may be cut at any step") {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const uint64_t steps = Run(MakeMigrationPlan(seed, 0, 0)).drain_steps;
+    REQUIRE(steps > 50);
+    for (uint64_t step = seed; step <= steps; step += kStepStride) {
+      for (uint32_t victim = 0; victim < 3; ++victim) RequireOk(MakeMigrationPlan(seed, step, victim));
+    }
+  }
+}
+
+TEST_CASE("sums of integers end alike with and without faults, replicas, servers and shards") {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    const Plan failing = MakeExactPlan(seed);
+    const Outcome other = Run(failing);
+    INFO(failing.Describe());
+    INFO("checker \"" << other.checker << "\" at " << other.at << " ms: " << other.text);
+    REQUIRE(other.ok);
+    Plan plain = failing;
+    plain.faults.clear();
+    plain.replicas = plain.servers = plain.strands = plain.shards = 1;
+    plain.message_limit_bytes = 1 << 20;
+    const Outcome one = Run(plain);
+    REQUIRE(one.ok);
+    REQUIRE(one.sums != 0);
+    REQUIRE(other.sums == one.sums);
+  }
+}
+
+TEST_CASE("a failing plan is shrunk to the faults that make it fail") {
+  const Plan plan = MakeElasticPlan(3);
+  REQUIRE(plan.faults.size() > 2);
+  const auto fails = [](const Plan& p) {
+    const auto& f = p.faults;
+    return std::any_of(f.begin(), f.end(), [](const Fault& fault) { return fault.kind == Fault::kServerCrash; }) &&
+           p.network.delay_ms_max > 0;
+  };
+  REQUIRE(fails(plan));
+  const ShrunkPlan shrunk = Shrink(plan, fails);
+  CHECK(shrunk.quiet);
+  REQUIRE(shrunk.plan.faults.size() == 1);
+  CHECK(shrunk.plan.faults[0].kind == Fault::kServerCrash);
+  CHECK(OnlyFaults(plan, shrunk.kept, true).Describe() == shrunk.plan.Describe());
+  const ShrunkPlan noisy = Shrink(plan, [&](const Plan& p) { return p.network.drop == plan.network.drop; });
+  CHECK(noisy.quiet == (plan.network.drop == 0));
+  CHECK(noisy.kept.empty());
+}
+
 TEST_CASE("seeds that once failed pass") {
   std::ifstream file("tests/simulation/regression_seeds.txt");
   REQUIRE(file.good());
-  std::string word;
+  std::string word, plans;
   int seeds = 0;
   while (file >> word) {
     if (word[0] == '#') {
       std::getline(file, word);
-      continue;
+    } else if (std::isdigit(static_cast<unsigned char>(word[0])) == 0) {
+      plans = word;
+    } else {
+      const uint64_t seed = std::stoull(word);
+      INFO(plans << " " << seed);
+      REQUIRE((plans == "single" || plans == "replicated" || plans == "elastic"));
+      RequireOk(plans == "single" ? MakePlan(seed) : plans == "replicated" ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed));
+      ++seeds;
     }
-    RequireOk(std::stoull(word));
-    ++seeds;
   }
   REQUIRE(seeds > 0);
 }

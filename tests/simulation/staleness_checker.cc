@@ -112,7 +112,7 @@ class StalenessChecker final : public Checker {
       switch (request.kind) {
         case wire::ClockRequest::Kind::kHello:
           state.live = true;
-          state.clock = call.released_before;
+          state.clock = call.effects->clocks[0].min_clock;
           break;
         case wire::ClockRequest::Kind::kTick:
           CheckTick(call.now, worker, request.clock);

@@ -1,6 +1,9 @@
 #pragma once
 // What the processes of one run share.
 
+#include <functional>
+
+#include "common/random.h"
 #include "tests/simulation/checker.h"
 #include "tests/simulation/event_loop.h"
 #include "tests/simulation/network.h"
@@ -24,9 +27,21 @@ struct World {
   SimDisk* disk = nullptr;
   bool loss_expected = false;       // the last copies of a shard have died
   bool lost = false;                // and the job has failed for it
+  uint64_t drain_steps = 0;         // messages while a server is drained
+  std::function<void()> cut_drain;  // at plan->cut_at_step; none while none is
   std::vector<SimServer*> servers;  // by index; a server's address is its index
 
   TimeMs now() const { return loop->now(); }
+  // A message of a move has arrived.
+  void DrainStep() {
+    if (cut_drain != nullptr && ++drain_steps == plan->cut_at_step) loop->At(now(), cut_drain);
+  }
+  // That of a process, by its number.
+  TimeMs SkewOf(int id) const {
+    if (plan->clock_skew_ms_max == 0) return 0;
+    return static_cast<TimeMs>(Random(Mix64(plan->seed * 512 + static_cast<uint64_t>(id)))
+                                   .Below(static_cast<uint64_t>(plan->clock_skew_ms_max)));
+  }
   void JobFailed(const std::string& who, const std::string& why) {
     if (loss_expected && why.find("lost") != std::string::npos) {
       lost = true;

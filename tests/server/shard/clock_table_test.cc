@@ -79,6 +79,21 @@ TEST_CASE("announcements that come late or twice change nothing") {
   CHECK(clocks.AnswerTo(1, hello, 8) == 8);
 }
 
+TEST_CASE("a newer Hello of a live worker holds nobody up before it is counted") {
+  ClockTable clocks;
+  for (Incarnation worker : {1, 2}) clocks.Announce(worker, Request(Kind::kHello, 3), -1);
+  clocks.Announce(1, Request(Kind::kTick, 4, 6), -1);
+  CHECK_FALSE(clocks.LeaveForHello(2, Request(Kind::kHello, 3)));  // a retry
+  CHECK_FALSE(clocks.LeaveForHello(2, Request(Kind::kTick, 4, 1)));
+  CHECK_FALSE(clocks.LeaveForHello(7, Request(Kind::kHello, 4)));
+  CHECK(clocks.Minimum() == -1);
+  CHECK(clocks.LeaveForHello(2, Request(Kind::kHello, 4)));
+  CHECK(clocks.Minimum() == 6);
+  CHECK_FALSE(clocks.LeaveForHello(2, Request(Kind::kHello, 4)));
+  CHECK(clocks.Announce(2, Request(Kind::kHello, 4), clocks.Minimum()));
+  CHECK(clocks.AnswerTo(2, Request(Kind::kHello, 4), 0) == 6);
+}
+
 TEST_CASE("JoinAt lifts the worker whose Hello it belongs to") {
   ClockTable clocks;
   const wire::ClockRequest hello = Request(Kind::kHello, 4);

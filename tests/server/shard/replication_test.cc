@@ -249,6 +249,50 @@ TEST_CASE("a promoted server releases no clock before all workers have said how 
   CHECK(harness.group(kB).released_clock() == 9);
 }
 
+TEST_CASE("a joiner whose Hello the dead primary never had begins above what that released") {
+  for (const bool hello_while_awaited : {false, true}) {
+    ReplicaHarness harness(Async(), OneTable(), 3);
+    harness.SetAllReplicas(kA, {kB});
+    harness.NextEpoch();
+    harness.PublishToAll();
+    harness.Announce(kA, 1, 0, Kind::kHello);
+    for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 0, Kind::kHello);
+    harness.Announce(kA, 1, 1, Kind::kTick, 5);
+    CHECK(harness.group(kA).released_clock() == 5);
+    harness.SetAllReplicas(kB, {});
+    const Epoch epoch = harness.NextEpoch(true);
+    harness.table().set_worker_set_version(1);
+    REQUIRE(harness.Publish(kB).ok());
+    if (hello_while_awaited) {
+      const CallToken early = harness.Announce(kB, 2, 1, Kind::kHello, 0, epoch);
+      CHECK(harness.Answer(early).status.code() == absl::StatusCode::kUnavailable);
+    }
+    harness.Announce(kB, 1, 2, Kind::kTick, 5, epoch);
+    if (hello_while_awaited) CHECK(harness.group(kB).released_clock() == 5);
+    const CallToken hello = harness.Announce(kB, 2, 1, Kind::kHello, 0, epoch);
+    REQUIRE(harness.Answer(hello).status.ok());
+    CHECK(harness.Answer(hello).min_clock == 5);
+  }
+}
+
+TEST_CASE("a replica that is filled knows the clock that its primary had released, whatever was pushed") {
+  ReplicaHarness harness(Async(), OneTable(), 3);
+  Start(harness, {});
+  for (Incarnation worker : {1, 2}) harness.Announce(kA, worker, 1, Kind::kTick, 8);
+  harness.SetAllReplicas(kA, {}, kB);
+  harness.NextEpoch();
+  harness.PublishToAll();
+  while (harness.FillStep(kA, 1 << 20)) {
+  }
+  harness.Settle();
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB).ok());
+  for (Incarnation worker : {1, 2}) harness.Announce(kB, worker, 2, Kind::kPark, 0, epoch);
+  CHECK(harness.group(kB).released_clock() == 8);
+}
+
 TEST_CASE("a worker that the promoted server never heard counts by its tick, a parked one does not") {
   ReplicaHarness harness(Async(), OneTable(), 3);
   harness.SetAllReplicas(kA, {kB});
