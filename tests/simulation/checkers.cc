@@ -24,7 +24,7 @@ void AddCheckers(const Plan* plan, Report* report, SimDisk* disk, Checkers* chec
   }
   checkers->Add(MakeStalenessChecker(plan, report, ledger));
   checkers->Add(MakeWorkChecker(plan, report, ledger, disk));
-  if (!plan->replicated()) checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));
+  checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));
   checkers->Add(MakeSchedulerChecker(plan, report));
   checkers->Add(MakeBoundsChecker(plan, report));
   checkers->Add(std::move(holder));

@@ -1,6 +1,9 @@
 // Every shard's cut holds the pushes of all work that the checkpoint calls done, and is made at its clock.
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "common/stable_hash.h"
 #include "tests/simulation/ledger.h"
 #include "tests/simulation/sim_disk.h"
 
@@ -17,6 +20,7 @@ class CheckpointChecker final : public Checker {
   }
 
   void OnGroupCall(const GroupCall& call) override {
+    if (plan_->replicated()) return;  // the replica checker says what is in them
     Armed& armed = armed_[call.where()];
     if (call.kind == GroupCall::kCut) armed = {call.order, call.clock, call.released_before, false};
     if (armed.number == 0 || armed.taken || !call.group->cut().IsOpen(armed.number)) return;
@@ -71,6 +75,7 @@ class CheckpointChecker final : public Checker {
       if (push.epoch != epoch) continue;
       bool everywhere = true;
       for (const auto& [where, cut] : cuts_[number]) everywhere = everywhere && cut.contains(id);
+      if (plan_->replicated()) everywhere = InEveryShard(number, id, push);
       for (uint64_t row = push.rows.begin; everywhere && row < push.rows.end; ++row) in[row] = true;
     }
     for (uint64_t row = rows.begin; row < rows.end; ++row) {
@@ -79,6 +84,19 @@ class CheckpointChecker final : public Checker {
       return Fail(now, absl::StrCat(order.directory, " calls row ", row, " of epoch ", epoch,
                                     " done, but no push with it is in every shard's cut"));
     }
+  }
+
+  bool InEveryShard(uint64_t number, const PushId& id, const PushIssued& push) const {
+    int log2_shards = 0;
+    while ((1u << log2_shards) < plan_->shards) ++log2_shards;
+    return std::all_of(push.gradients.begin(), push.gradients.end(), [&](const auto& gradient) {
+      const RowAt& row = gradient.first;
+      const auto cut = ledger_->cuts.find({number, ShardOfHash(PlacementHash(row.first, row.second), log2_shards)});
+      if (cut == ledger_->cuts.end()) return false;
+      if (plan_->synchronous) return cut->second.clock >= push.clock;
+      const auto content = cut->second.content.find(row);
+      return content != cut->second.content.end() && content->second.contains(id);
+    });
   }
 
   bool BeforeRestore(uint32_t epoch, uint64_t row) const {

@@ -29,6 +29,12 @@ struct Ledger {
   std::vector<std::pair<Incarnation, Clock>> applied_now;
   // Staleness 0: whose contributions an update held, by clock.
   std::map<std::pair<int, int>, std::map<Clock, std::set<Incarnation>>> contributors;
+  // Replicated, by checkpoint and shard: what its cut holds.
+  struct ShardInCut {
+    Clock clock = 0;
+    std::map<RowAt, std::set<std::pair<Incarnation, uint64_t>>> content;  // staleness > 0: of pushes
+  };
+  std::map<std::pair<uint64_t, ShardId>, ShardInCut> cuts;
   bool workers_failed = false;
 
   // False: the worker has a push of this clock under way.

@@ -197,6 +197,8 @@ Plan MakeElasticPlan(uint64_t seed) {
   Random random(Mix64(seed ^ 0x656c6173));
   plan.rows += 60;
   if (random.Below(2) == 0) plan.clock_skew_ms_max = 1'000'000;
+  plan.checkpoints = random.Below(2) == 0;
+  if (plan.checkpoints) plan.checkpoint_every_clocks = 2 + random.Below(12);
   const auto add = [&](Fault::Kind kind, uint64_t most) {
     for (uint64_t count = random.Below(most + 1); count > 0; --count) {
       Fault fault;

@@ -3,6 +3,7 @@
 // every copy that may be promoted, then and for ever; copies are equal at equal places of a log.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/stable_hash.h"
@@ -68,6 +69,7 @@ class ReplicaChecker final : public Checker {
       copies_.at({call.incarnation, shard}).applied = call.group->AppliedClock(shard);
     }
     RememberLog(call);
+    FollowCut(call);
   }
 
   void OnEnd(TimeMs now) override {
@@ -221,6 +223,19 @@ class ReplicaChecker final : public Checker {
     }
   }
 
+  void FollowCut(const GroupCall& call) {
+    uint64_t& armed = armed_[{call.incarnation, call.strand}];
+    if (call.kind == GroupCall::kCut) armed = call.order;
+    if (armed == 0 || !call.group->cut().IsOpen(armed)) return;
+    const uint64_t number = std::exchange(armed, 0);
+    const auto shards = call.group->shards();
+    for (uint32_t local = 0; local < shards.size(); ++local) {
+      if (shards[local] == ShardMap::kVacant || !call.group->Leads(shards[local])) continue;
+      ledger_->cuts[{number, shards[local]}] = {call.group->cut().Header(local).clock(),
+                                                copies_.at({call.incarnation, shards[local]}).content};
+    }
+  }
+
   std::vector<float> Gather(const ShardGroup& group, const RowAt& row) const {
     std::vector<float> values(WidthOf(row.first));
     const Key key = row.second;
@@ -331,6 +346,7 @@ class ReplicaChecker final : public Checker {
   std::vector<Content> acknowledged_;  // by shard
   Clock highest_acknowledged_ = -1;
   std::map<LogId, LogPlace> log_;
+  std::map<std::pair<Incarnation, int>, uint64_t> armed_;  // cuts, by server and strand
   std::vector<std::pair<RowAt, PushId>> applied_now_;  // by the push that is being looked at
 };
 

@@ -33,7 +33,10 @@ struct SimServer::Writing {
   CommandResult result;
   std::function<void(CommandResult)> done;
   size_t strand = 0;
-  uint32_t local = 0;
+  bool listed = false;           // what the strand leads, by local index:
+  std::vector<uint32_t> locals;
+  size_t at = 0;                 // in them
+  uint32_t local() const { return locals[at]; }
   TableId table = 0;
   int stage = 0;  // 0: list, 1: order, 2: next
   std::vector<Key> keys;
@@ -56,15 +59,28 @@ void SimServer::WriteOn(const std::shared_ptr<Writing>& w) {
   Strand* strand = &strands_[w->strand];
   RunOn(strand, kControl, [this, w, strand] {
     ShardCut& cut = strand->group->cut();
-    if (w->local == strand->shards.size()) {
+    const uint64_t number = w->command.number();
+    if (!w->listed) {
+      w->locals.clear();
+      const auto shards = strand->group->shards();
+      for (uint32_t local = 0; local < shards.size(); ++local) {
+        if (shards[local] != ShardMap::kVacant && strand->group->Leads(shards[local])) w->locals.push_back(local);
+      }
+      if (cut.IsArmed(number) && !w->locals.empty()) return Later(kCutPollMs, [this, w] { WriteOn(w); });
+      w->listed = true;
+      w->at = 0;
+    }
+    if (w->at == w->locals.size()) {
       ++w->strand;
-      w->local = 0;
+      w->listed = false;
       return WriteOn(w);
     }
-    if (!cut.IsOpen(w->command.number())) {
-      return Later(kCutPollMs, [this, w] { WriteOn(w); });
+    if (!cut.IsOpen(number)) {
+      w->result.set_code(static_cast<uint32_t>(absl::StatusCode::kFailedPrecondition));
+      w->result.set_error("the cut was given up");
+      return w->done(w->result);
     }
-    if (w->table == 0 && w->stage == 0) w->header = cut.Header(w->local);
+    if (w->table == 0 && w->stage == 0) w->header = cut.Header(w->local());
     StepOfCut(&cut, w.get());
     WriteOn(w);
   });
@@ -73,22 +89,22 @@ void SimServer::WriteOn(const std::shared_ptr<Writing>& w) {
 void SimServer::StepOfCut(ShardCut* cut, Writing* w) {
   if (w->stage == 0) {
     w->sections.emplace_back();
-    w->keys = cut->ListKeys(w->local, w->table);
+    w->keys = cut->ListKeys(w->local(), w->table);
     std::sort(w->keys.begin(), w->keys.end());
     w->stage = 1;
     return;
   }
   if (w->stage == 1) {
-    cut->SetOrder(w->local, w->table, std::move(w->keys));
+    cut->SetOrder(w->local(), w->table, std::move(w->keys));
     w->stage = 2;
     return;
   }
   uint64_t rows = 0;
-  if (cut->Next(w->local, w->table, kChunkBytes, &w->sections.back(), &rows)) return;
+  if (cut->Next(w->local(), w->table, kChunkBytes, &w->sections.back(), &rows)) return;
   w->stage = 0;
   if (++w->table < catalog_->size()) return;
   w->table = 0;
-  ++w->local;
+  ++w->at;
   world_->disk->shards[absl::StrCat(w->command.directory(), "/", w->command.name())][w->header.shard()] =
       std::exchange(w->sections, {});
   CheckpointFile* file = w->result.add_files();
