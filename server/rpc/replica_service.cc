@@ -16,7 +16,7 @@
 namespace tidegate {
 namespace {
 
-constexpr int kReaders = 2;
+constexpr int kReaders = 1;  // never caught in a strand's work; a second one would be woken with it by every message
 constexpr size_t kUnreadMax = 10000;  // answers that could not be merged
 
 struct Environment {

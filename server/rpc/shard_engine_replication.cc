@@ -45,10 +45,16 @@ void ShardEngine::RunMail(ShardEngine* engine, Lane* lane) {
   for (;;) {
     {
       std::unique_lock lock(lane->mail_mutex);
-      lane->mail_came.wait(lock, [&] { return lane->mail_ends || !lane->mail.empty(); });
+      // Behind a task that runs for long one is enough: it takes all that has come until then.
+      lane->mail_came.wait(lock, [&] { return lane->mail_ends || (!lane->mail.empty() && !lane->mail_queued); });
       if (lane->mail_ends) return;
+      lane->mail_queued = true;
     }
     lane->strand.Run([engine, lane] {
+      {
+        std::lock_guard lock(lane->mail_mutex);
+        lane->mail_queued = false;
+      }
       engine->Prepare(*lane);
       engine->Deliver(*lane);
     });
