@@ -51,6 +51,15 @@ std::string ClusterState::FolderOf(const SavingRecord& saving) const {
   return absl::StrCat(options_.checkpoint_directory, "/", saving.name());
 }
 
+// Servers write a shard whole where they do not know what changed since: after a promotion, or after this base was followed by
+// one that failed. The job's result and the best epoch's checkpoint stand for themselves.
+const CheckpointRecord* ClusterState::BaseOf(const SavingRecord& saving) const {
+  const CheckpointRecord* newest = NewestCheckpoint();
+  const bool result = saving.best() || (state_.phase() != TRAINING && state_.last_epoch());
+  if (newest == nullptr || result || newest->folder() == state_.restored_from()) return nullptr;
+  return ChainLength(state_.checkpoints(), *newest) < options_.job.train().checkpoint().full_every() ? newest : nullptr;
+}
+
 void ClusterState::BeginCheckpoint(TimeMs now, Clock cut_clock, SchedulerEffects* effects) {
   const bool after_epoch = state_.phase() != TRAINING;
   state_.set_last_checkpoint(state_.last_checkpoint() + 1);
@@ -80,6 +89,7 @@ void ClusterState::BeginCheckpoint(TimeMs now, Clock cut_clock, SchedulerEffects
   Command command;
   command.mutable_cut_shards()->set_number(saving->number());
   command.mutable_cut_shards()->set_clock(cut_clock);
+  if (const CheckpointRecord* base = BaseOf(*saving)) command.mutable_cut_shards()->set_base(base->number());
   SendCommand(std::move(command), saving->mutable_command());
   manifest_ordered_ = false;
   effects->persist = true;
@@ -107,10 +117,16 @@ bool ClusterState::AdvanceCheckpoint(TimeMs now, SchedulerEffects* effects) {
   }
   if (!saving->cut()) {
     saving->set_cut(true);
+    const uint64_t base = saving->command().command().cut_shards().base();
     Command command;
     command.mutable_write_checkpoint()->set_directory(options_.checkpoint_directory);
     command.mutable_write_checkpoint()->set_name(saving->name());
     command.mutable_write_checkpoint()->set_number(saving->number());
+    for (const CheckpointRecord& record : state_.checkpoints()) {
+      if (record.number() != base) continue;
+      command.mutable_write_checkpoint()->set_base(base);
+      command.mutable_write_checkpoint()->set_base_folder(record.folder().substr(record.folder().rfind('/') + 1));
+    }
     SendCommand(std::move(command), saving->mutable_command());
     return true;
   }
@@ -125,7 +141,10 @@ void ClusterState::OrderManifest(SchedulerEffects* effects) {
   ManifestOrder order;
   order.directory = FolderOf(saving);
   CheckpointManifest* m = &order.manifest;
-  m->set_format(1);
+  const WriteCheckpoint& written = saving.command().command().write_checkpoint();
+  m->set_format(written.base() == 0 ? 1 : 2);
+  m->set_base(written.base());
+  m->set_base_folder(written.base_folder());
   m->set_version(options_.version);
   m->set_job_config(job_bytes_);
   m->set_generation(state_.generation());
@@ -167,7 +186,8 @@ SchedulerEffects ClusterState::ManifestWritten(TimeMs now, const absl::Status& s
   record->set_epoch(saving.progress().epoch());
   record->set_clock(saving.progress().max_clock() - 1);
   record->set_best(saving.best());
-  Event(now, absl::StrCat("checkpoint ", record->folder(), " is complete"), &effects);
+  record->set_base(saving.command().command().write_checkpoint().base());
+  Event(now, absl::StrCat("checkpoint ", record->folder(), " is complete", record->base() == 0 ? "" : ", incremental"), &effects);
   TakeStock(&effects);
   if (state_.phase() == SAVING && saving.progress().phase() == SAVING) AfterSaving(now, &effects);
   return Finish(now, std::move(effects));

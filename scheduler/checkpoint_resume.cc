@@ -99,6 +99,7 @@ absl::StatusOr<SchedulerState> ResumeFrom(const std::vector<StoredCheckpoint>& s
     record->set_epoch(checkpoint.manifest.progress().epoch());
     record->set_clock(checkpoint.manifest.clock());
     record->set_best(checkpoint.manifest.best());
+    record->set_base(checkpoint.manifest.base());
     if (record->best() || state.best_epoch() == 0) state.set_checkpoint(record->folder());
   }
   if (state.checkpoint().empty()) state.set_checkpoint(from.folder);

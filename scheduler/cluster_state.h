@@ -300,6 +300,8 @@ class ClusterState {
   // At staleness 0 the next group waits until every server knows of the cut.
   bool AwaitsCut() const { return state_.has_saving() && !state_.saving().cut(); }
   std::string FolderOf(const SavingRecord& saving) const;
+  // The one that this builds on; nullptr: it is full.
+  const CheckpointRecord* BaseOf(const SavingRecord& saving) const;
   void BeginCheckpoint(TimeMs now, Clock cut_clock, SchedulerEffects* effects);
   bool AdvanceCheckpoint(TimeMs now, SchedulerEffects* effects);
   void OrderManifest(SchedulerEffects* effects);

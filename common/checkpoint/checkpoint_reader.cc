@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint/shard_merge.h"
 #include "common/stable_hash.h"
 
 namespace tidegate {
@@ -39,12 +40,15 @@ absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string
 
 }  // namespace
 
-absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& files,
-                                                        const std::string& directory) {
+absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& files, const std::string& directory) {
   auto manifest = ReadManifest(files, directory);
   if (!manifest.ok()) return manifest.status();
-  if (absl::Status s = CheckManifest(*manifest, directory); !s.ok()) return s;
-  for (const CheckpointFile& file : manifest->files()) {
+  return OpenLink(files, directory, *std::move(manifest));
+}
+
+absl::StatusOr<CheckpointReader> CheckpointReader::OpenLink(FileSystem& files, const std::string& directory, CheckpointManifest manifest) {
+  if (absl::Status s = CheckManifest(manifest, directory); !s.ok()) return s;
+  for (const CheckpointFile& file : manifest.files()) {
     const std::string path = JoinPath(directory, file.name());
     auto size = files.Size(path);
     if (!size.ok()) {
@@ -56,12 +60,41 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& files,
                                               file.bytes()));
     }
   }
-  CheckpointReader reader(files, directory, *std::move(manifest));
+  CheckpointReader reader(files, directory, std::move(manifest));
   reader.tables_.assign(reader.manifest_.tables().begin(), reader.manifest_.tables().end());
+  reader.file_of_.resize(reader.manifest_.shards());
+  for (int i = 0; i < reader.manifest_.files_size(); ++i) reader.file_of_[reader.manifest_.files(i).shard()] = i;
+  if (reader.manifest_.base() != 0) {
+    auto base = OpenBase(files, directory, reader.manifest_);
+    if (!base.ok()) return base.status();
+    reader.base_ = *std::move(base);
+  }
   return reader;
 }
 
-absl::StatusOr<ShardFile> CheckpointReader::Read(int index) const {
+absl::StatusOr<std::shared_ptr<const CheckpointReader>> CheckpointReader::OpenBase(FileSystem& files, const std::string& directory,
+                                                                                   const CheckpointManifest& manifest) {
+  const auto folder = BaseFolder(directory, manifest);
+  if (!folder.ok()) return folder.status();
+  const auto broken = [&](std::string_view why) {
+    return absl::DataLossError(absl::StrCat(directory, " builds on ", *folder, ": ", std::string(why)));
+  };
+  auto base = ReadManifest(files, *folder);
+  if (!base.ok()) return broken(std::string(base.status().message()));
+  const auto checksum = ManifestChecksum(files, *folder);
+  if (!checksum.ok()) return broken(std::string(checksum.status().message()));
+  bool same = base->number() == manifest.base() && *checksum == manifest.base_manifest_xxh3() && base->shards() == manifest.shards() &&
+              base->tables_size() == manifest.tables_size();
+  for (int i = 0; same && i < base->tables_size(); ++i) {
+    same = base->tables(i).SerializeAsString() == manifest.tables(i).SerializeAsString();
+  }
+  if (!same) return broken(absl::StrCat("its MANIFEST is not the one of checkpoint ", manifest.base(), " that was there"));
+  auto reader = OpenLink(files, *folder, *std::move(base));
+  if (!reader.ok()) return broken(std::string(reader.status().message()));
+  return std::make_shared<const CheckpointReader>(*std::move(reader));
+}
+
+absl::StatusOr<ShardFile> CheckpointReader::ReadOwn(int index) const {
   const CheckpointFile& expected = manifest_.files(index);
   const std::string path = JoinPath(directory_, expected.name());
   auto bytes = files_->Read(path, expected.bytes());
@@ -77,6 +110,29 @@ absl::StatusOr<ShardFile> CheckpointReader::Read(int index) const {
                                             file->header().shards(), ", not ", expected.shard()));
   }
   return file;
+}
+
+absl::StatusOr<ShardFile> CheckpointReader::Read(int index) const {
+  // Newest first, until one is full.
+  std::vector<ShardFile> chain;
+  const uint32_t shard = manifest_.files(index).shard();
+  for (const CheckpointReader* link = this;; link = link->base_.get()) {
+    auto file = link->ReadOwn(link->file_of_[shard]);
+    if (!file.ok()) return file.status();
+    chain.push_back(*std::move(file));
+    if (!chain.back().incremental()) break;
+    if (link->base_ == nullptr) {
+      return absl::DataLossError(absl::StrCat(chain.back().name(), " is damaged: it is incremental, and its manifest names no base"));
+    }
+  }
+  ShardFile merged = std::move(chain.back());
+  chain.pop_back();
+  for (; !chain.empty(); chain.pop_back()) {
+    auto next = MergeShardFiles(merged, chain.back(), tables_);
+    if (!next.ok()) return next.status();
+    merged = *std::move(next);
+  }
+  return merged;
 }
 
 absl::Status CheckpointReader::VisitAllRows(

@@ -1,5 +1,6 @@
 #include "common/checkpoint/manifest.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -63,11 +64,46 @@ absl::StatusOr<CheckpointManifest> ParseManifest(std::string_view bytes, const s
   if (!manifest.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
     return absl::DataLossError(absl::StrCat(name, " is no checkpoint manifest"));
   }
-  if (manifest.format() != kCheckpointFormat) {
-    return absl::FailedPreconditionError(absl::StrCat(name, " has format ", manifest.format(),
-                                                      ", this version reads ", kCheckpointFormat));
+  if (manifest.format() != kCheckpointFormat && manifest.format() != kIncrementalFormat) {
+    return absl::FailedPreconditionError(absl::StrCat(name, " has format ", manifest.format(), ", this version reads ",
+                                                      kCheckpointFormat, " and ", kIncrementalFormat));
+  }
+  if ((manifest.base() != 0) != (manifest.format() == kIncrementalFormat) || (manifest.base() != 0 && manifest.base() >= manifest.number())) {
+    return absl::DataLossError(absl::StrCat(name, " is damaged: checkpoint ", manifest.number(), " of format ", manifest.format(),
+                                            " builds on ", manifest.base()));
   }
   return manifest;
+}
+
+absl::StatusOr<std::string> BaseFolder(const std::string& directory, const CheckpointManifest& manifest) {
+  const std::string& name = manifest.base_folder();
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos || name.find('\0') != std::string::npos) {
+    return absl::DataLossError(absl::StrCat(directory, "/", kName, ": \"", name, "\" is no name of a folder to build on"));
+  }
+  std::string_view path = directory;
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  const std::string_view last = slash == std::string_view::npos ? path : path.substr(slash + 1);
+  if (last == "." || last == "..") return JoinPath(path, absl::StrCat("../", name));
+  if (slash == std::string_view::npos) return name;
+  return JoinPath(path.substr(0, std::max<size_t>(slash, 1)), name);
+}
+
+absl::StatusOr<uint64_t> ManifestChecksum(FileSystem& files, const std::string& directory) {
+  const auto bytes = files.Read(JoinPath(directory, kName), kMaxBytes);
+  if (!bytes.ok()) return bytes.status();
+  return StableHash(*bytes);
+}
+
+absl::Status WriteLinkedManifest(FileSystem& files, const std::string& directory, CheckpointManifest manifest) {
+  if (manifest.base() != 0) {
+    const auto base = BaseFolder(directory, manifest);
+    if (!base.ok()) return base.status();
+    const auto checksum = ManifestChecksum(files, *base);
+    if (!checksum.ok()) return checksum.status();
+    manifest.set_base_manifest_xxh3(*checksum);
+  }
+  return WriteManifest(files, directory, manifest);
 }
 
 }  // namespace tidegate

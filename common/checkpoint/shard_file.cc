@@ -11,6 +11,7 @@ namespace tidegate {
 namespace {
 
 constexpr std::string_view kMagic = "TGSHARD1";
+constexpr std::string_view kIncrementalMagic = "TGSHARD2";
 constexpr uint32_t kRowRecord = 0;
 constexpr uint32_t kCounterRecord = 1;
 constexpr size_t kRecordHead = sizeof(Key) + sizeof(uint32_t);
@@ -70,8 +71,12 @@ bool DecodeRow(const TableSpec& table, const char* row, std::vector<float>* valu
 
 }  // namespace
 
-std::string EncodeShardFileHead(const ShardFileHeader& header) {
-  std::string out(kMagic);
+Key ShardFile::removed(size_t index, size_t i) const {
+  return Load<Key>(bytes_.data() + offsets_[index] + header_.sections(static_cast<int>(index)).bytes() + i * sizeof(Key));
+}
+
+std::string EncodeShardFileHead(const ShardFileHeader& header, bool incremental) {
+  std::string out(incremental ? kIncrementalMagic : kMagic);
   const std::string body = header.SerializeAsString();
   const uint32_t size = static_cast<uint32_t>(body.size());
   out.append(reinterpret_cast<const char*>(&size), sizeof(size));
@@ -86,7 +91,9 @@ absl::StatusOr<ShardFile> ShardFile::Parse(std::string bytes, std::span<const Ta
   const std::string& b = file.bytes_;
   const size_t head = kMagic.size() + sizeof(uint32_t);
   if (b.size() < head) return Damaged(name, absl::StrCat("only ", b.size(), " bytes"));
-  if (std::string_view(b).substr(0, kMagic.size()) != kMagic) {
+  const std::string_view magic = std::string_view(b).substr(0, kMagic.size());
+  file.incremental_ = magic == kIncrementalMagic;
+  if (magic != kMagic && !file.incremental_) {
     return absl::DataLossError(absl::StrCat(name, " is no shard file of a checkpoint"));
   }
   const uint32_t header_bytes = Load<uint32_t>(b.data() + kMagic.size());
@@ -103,10 +110,17 @@ absl::StatusOr<ShardFile> ShardFile::Parse(std::string bytes, std::span<const Ta
     }
     file.offsets_.push_back(offset);
     offset += section.bytes();
+    if (section.removed() > 0 && !file.incremental_) return Damaged(name, "it is not incremental, and names removed keys");
+    if (section.removed() > (b.size() - offset) / sizeof(Key)) {
+      return Damaged(name, absl::StrCat("truncated in the removed keys of section ", i));
+    }
+    offset += section.removed() * sizeof(Key);
   }
   if (offset != b.size()) return Damaged(name, "bytes after its last section");
   return file;
 }
+
+bool IsRow(std::string_view record) { return Load<uint32_t>(record.data() + sizeof(Key)) == kRowRecord; }
 
 absl::Status VisitRecords(const ShardFile& file, size_t section_index, const RecordVisitor& visit) {
   const ShardSection& section = file.header().sections(static_cast<int>(section_index));
@@ -132,7 +146,7 @@ absl::Status VisitRows(const ShardFile& file, size_t section_index, const TableS
   uint64_t rows = 0;
   absl::Status bad;
   absl::Status status = VisitRecords(file, section_index, [&](Key key, std::string_view record) {
-    if (!bad.ok() || Load<uint32_t>(record.data() + sizeof(Key)) != kRowRecord) return;
+    if (!bad.ok() || !IsRow(record)) return;
     if (!DecodeRow(table, record.data() + kRecordHead, &values)) {
       bad = Damaged(file.name(), absl::StrCat("table \"", table.name(), "\", key ", key,
                                               ": a value that is not finite"));

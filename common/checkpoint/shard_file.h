@@ -1,6 +1,7 @@
 #pragma once
 // A shard's file in a checkpoint (docs/formats.md), little endian:
 //   "TGSHARD1" | header length u32 | ShardFileHeader | the tables' sections, in order, without gaps
+// or "TGSHARD2": incremental (shard_merge.h), with the keys of `removed`, rising, u64 each, after each section's records.
 // A section is a list of records, by rising key:
 //   key u64 | kind u32 | kind 0: a row of row_bytes; kind 1: u32, samples of a key not admitted yet
 // A row: 16 bytes of counters | values of each part (float32 or bfloat16, padded to 4 bytes) | optimizer
@@ -27,7 +28,7 @@ namespace tidegate {
 inline constexpr size_t kCheckpointRowHeaderBytes = 16;
 
 // Everything in front of the sections.
-std::string EncodeShardFileHead(const ShardFileHeader& header);
+std::string EncodeShardFileHead(const ShardFileHeader& header, bool incremental = false);
 
 class ShardFile {
  public:
@@ -36,20 +37,28 @@ class ShardFile {
                                          const std::string& name);
 
   const ShardFileHeader& header() const { return header_; }
+  // Holds only what changed since the file that it builds on.
+  bool incremental() const { return incremental_; }
+  // The records of a section, as they lie in it.
   std::string_view section(size_t index) const {
     return std::string_view(bytes_).substr(offsets_[index], header_.sections(static_cast<int>(index)).bytes());
   }
+  Key removed(size_t index, size_t i) const;
   const std::string& name() const { return name_; }
 
  private:
   std::string bytes_;
   std::string name_;
   ShardFileHeader header_;
+  bool incremental_ = false;
   std::vector<size_t> offsets_;
 };
 
 // A whole record, its key in front.
 using RecordVisitor = std::function<void(Key key, std::string_view record)>;
+
+// Whether a record is a row; else it is a key that is not admitted yet.
+bool IsRow(std::string_view record);
 
 // The records of a section, in order, as they lie in it: only their lengths are checked.
 absl::Status VisitRecords(const ShardFile& file, size_t section, const RecordVisitor& visit);

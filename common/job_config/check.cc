@@ -213,6 +213,7 @@ class Checker {
     NotNegative("train.clip_worker_norm", t.clip_worker_norm());
     NotNegative("train.checkpoint.every_s", t.checkpoint().every_s());
     Range("train.checkpoint.keep", t.checkpoint().keep(), 1, true, 1e6, true);
+    Range("train.checkpoint.full_every", t.checkpoint().full_every(), 1, true, 1000, true);
     for (const InitFrom& init : t.init_from()) {
       if (init.export_().empty()) Problem("train.init_from.export is missing: the folder of an export (tidegate export)");
     }
@@ -269,7 +270,6 @@ class Checker {
       Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()), " with cluster.replicas ", c.replicas(),
               ": replicas above 1 go with SYNC, one copy with NONE; ASYNC is not in this version");
     }
-    if (config_.train().checkpoint().full_every() != 1) Problem("train.checkpoint.full_every: incremental checkpoints are not in this version");
   }
 
   const JobConfig& config_;

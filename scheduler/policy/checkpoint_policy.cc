@@ -1,6 +1,7 @@
 #include "scheduler/policy/checkpoint_policy.h"
 
 #include <algorithm>
+#include <set>
 
 namespace tidegate {
 
@@ -20,6 +21,17 @@ uint64_t ClocksToCheckpoint(const CheckpointConfig& config, Clock next_clock, Cl
   return passed >= config.every_clocks() ? config.every_clocks() : config.every_clocks() - passed;
 }
 
+uint32_t ChainLength(const google::protobuf::RepeatedPtrField<CheckpointRecord>& records, const CheckpointRecord& record) {
+  uint32_t length = 1;
+  uint64_t base = record.base();
+  for (int i = records.size() - 1; i >= 0 && base != 0; --i) {
+    if (records[i].number() != base) continue;
+    base = records[i].base();
+    ++length;
+  }
+  return length;
+}
+
 std::vector<CheckpointRecord> SupersededCheckpoints(
     const google::protobuf::RepeatedPtrField<CheckpointRecord>& records, uint32_t keep) {
   int best = -1;
@@ -28,8 +40,13 @@ std::vector<CheckpointRecord> SupersededCheckpoints(
   }
   const int kept_from = records.size() - static_cast<int>(std::clamp<uint32_t>(keep, 1, 1u << 30));
   std::vector<CheckpointRecord> out;
-  for (int i = 0; i < kept_from; ++i) {
-    if (i != best) out.push_back(records[i]);
+  std::set<uint64_t> bases;
+  for (int i = records.size() - 1; i >= 0; --i) {
+    if (i >= kept_from || i == best || bases.contains(records[i].number())) {
+      bases.insert(records[i].base());
+    } else {
+      out.push_back(records[i]);
+    }
   }
   return out;
 }

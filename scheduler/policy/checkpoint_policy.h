@@ -16,8 +16,11 @@ bool IsCheckpointDue(const CheckpointConfig& config, TimeMs since_last_ms, Clock
 // Clocks from `next_clock` to the next checkpoint by every_clocks; 0: there is none to come.
 uint64_t ClocksToCheckpoint(const CheckpointConfig& config, Clock next_clock, Clock last_clock);
 
-// Those to remove: all but the newest `keep` (at least one) and the newest of the best epoch. `records` rise
-// by number.
+// How many checkpoints a restore of this one reads: itself and what it builds on.
+uint32_t ChainLength(const google::protobuf::RepeatedPtrField<CheckpointRecord>& records, const CheckpointRecord& record);
+
+// Those to remove: all but the newest `keep` (at least one), the newest of the best epoch, and what these build on; falling, so
+// that none is left without its base. `records` rise by number.
 std::vector<CheckpointRecord> SupersededCheckpoints(
     const google::protobuf::RepeatedPtrField<CheckpointRecord>& records, uint32_t keep);
 

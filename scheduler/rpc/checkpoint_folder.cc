@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint/checkpoint_reader.h"
 #include "common/checkpoint/manifest.h"
 #include "common/logging.h"
 
@@ -30,6 +32,21 @@ bool HoldsOnlyShards(FileSystem& files, const std::string& folder) {
          });
 }
 
+// Leaves out the incremental ones whose chains are broken, and what is broken in chains.
+void RemoveBroken(FileSystem& files, CheckpointFolder* found) {
+  std::set<uint64_t> bases;
+  for (const StoredCheckpoint& c : found->complete) {
+    bases.insert(c.manifest.base());
+    found->last_number = std::max(found->last_number, c.manifest.number());
+  }
+  std::erase_if(found->complete, [&](const StoredCheckpoint& c) {
+    if (c.manifest.base() == 0 && !bases.contains(c.manifest.number())) return false;
+    const absl::Status status = CheckpointReader::Open(files, c.folder).status();
+    if (!status.ok()) found->broken.emplace_back(absl::StrCat(c.folder, " is passed over: ", status.message()));
+    return !status.ok();
+  });
+}
+
 }  // namespace
 
 absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::string& directory) {
@@ -52,6 +69,7 @@ absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::s
                                        " to resume from an earlier checkpoint, or start anew with --fresh"));
     }
   }
+  RemoveBroken(files, &found);
   std::stable_sort(found.complete.begin(), found.complete.end(), [](const auto& a, const auto& b) {
     return a.manifest.number() < b.manifest.number();
   });

@@ -13,8 +13,13 @@ namespace tidegate {
 struct CheckpointFolder {
   std::vector<StoredCheckpoint> complete;  // rising by number
   std::vector<std::string> half_written;   // folders without a manifest
+  std::vector<std::string> broken;         // why, of each that is left out: what it builds on is not whole
+  uint64_t last_number = 0;                // the highest, of broken ones too
 };
 
+// Incremental checkpoints are taken only with all that they build on: manifests and sizes of files are compared; and what is
+// built on is taken only whole.
+//
 // Looks at folders named epoch-NNNNN and clock-NNNNNNNNNNNN. DATA_LOSS or FAILED_PRECONDITION: a manifest
 // is damaged or of a newer version; the message says what to do.
 absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::string& directory);

@@ -85,17 +85,28 @@ absl::StatusOr<SchedulerState> StateFromCheckpoints(FileSystem* files, const Sch
     return stored;
   }
   if (!found.ok()) return found.status();
+  for (const std::string& why : found->broken) TG_LOG(WARNING) << why;
   const std::string in_progress = JoinPath(core.checkpoint_directory, stored.saving().name());
   for (const std::string& folder : found->half_written) {
     if (stored.has_saving() && folder == in_progress) continue;
     TG_LOG(INFO) << "removes " << folder << ": a checkpoint that was not completed";
     RemoveCheckpoint(*files, folder);
   }
-  if (stored.format() != 0 || found->complete.empty()) return stored;
-  if (!fresh) return ResumeFrom(found->complete, core);
+  if (stored.format() != 0) return stored;
+  if (found->complete.empty()) {
+    stored.set_last_checkpoint(found->last_number);
+    if (found->broken.empty() || fresh) return stored;
+    return absl::DataLossError(absl::StrCat("no checkpoint in ", core.checkpoint_directory, " is whole: ", found->broken.back(),
+                                            "; bring that back, or start anew with --fresh"));
+  }
+  if (!fresh) {
+    auto state = ResumeFrom(found->complete, core);
+    if (state.ok()) state->set_last_checkpoint(found->last_number);
+    return state;
+  }
   TG_LOG(WARNING) << "--fresh: starts anew beside " << found->complete.size() << " checkpoints of an earlier run in "
                   << core.checkpoint_directory;
-  stored.set_last_checkpoint(found->complete.back().manifest.number());
+  stored.set_last_checkpoint(found->last_number);
   return stored;
 }
 
@@ -255,6 +266,7 @@ absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem*
 absl::StatusOr<ClusterState*> RestoreJob(FileSystem* files, Job* job) {
   auto found = FindCheckpoints(*files, job->home.checkpoints);
   if (!found.ok()) return found.status();
+  for (const std::string& why : found->broken) TG_LOG(WARNING) << why;
   SchedulerOptions options = job->options;
   options.generation = std::max(NewGeneration(), job->core->Durable().generation() + 1);
   options.started_unix_ms = UnixMs();

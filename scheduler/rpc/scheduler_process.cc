@@ -240,7 +240,7 @@ std::optional<int> SchedulerProcess::Lead(Job begun, Turn* turn, Front* front) {
     if (absl::Status s = leads(); !s.ok()) return s;
     const absl::Status made = files_->CreateDirectories(order.directory);
     if (!made.ok()) return made;
-    return WriteManifest(*files_, order.directory, order.manifest);
+    return WriteLinkedManifest(*files_, order.directory, order.manifest);
   };
   hooks.remove_checkpoint = [this, leads](const std::string& folder) {
     if (leads().ok()) RemoveCheckpoint(*files_, folder);

@@ -36,16 +36,19 @@ class Writer {
   absl::StatusOr<ShardImage> Take(ShardId shard) {
     ShardImage image;
     std::vector<uint32_t> row_bytes;
-    if (absl::Status s = WaitForCut(shard, &image.header, &row_bytes); !s.ok()) return s;
+    if (absl::Status s = WaitForCut(shard, &image, &row_bytes); !s.ok()) return s;
     for (TableId table = 0; table < row_bytes.size(); ++table) {
       std::string& bytes = image.sections.emplace_back();
       uint64_t rows = 0;
-      if (absl::Status s = TakeTable(shard, table, &bytes, &rows); !s.ok()) return s;
+      std::vector<Key> removed;
+      if (absl::Status s = TakeTable(shard, table, &bytes, &rows, &removed); !s.ok()) return s;
       ShardSection* section = image.header.add_sections();
       section->set_table(table);
       section->set_rows(rows);
       section->set_row_bytes(row_bytes[table]);
       section->set_bytes(bytes.size());
+      section->set_removed(removed.size());
+      bytes.append(reinterpret_cast<const char*>(removed.data()), removed.size() * sizeof(Key));
     }
     return image;
   }
@@ -65,13 +68,14 @@ class Writer {
     return status;
   }
 
-  absl::Status WaitForCut(ShardId shard, ShardFileHeader* header, std::vector<uint32_t>* row_bytes) {
+  absl::Status WaitForCut(ShardId shard, ShardImage* image, std::vector<uint32_t>* row_bytes) {
     for (;;) {
       bool open = false;
       absl::Status status = Visit(shard, [&](const View& view, ShardGroup& group) {
         open = view.open;
         if (!open) return;
-        *header = view.cut->Header(view.local);
+        image->header = view.cut->Header(view.local);
+        image->incremental = view.cut->IsIncremental(view.local);
         for (TableId id = 0; id < group.tables(); ++id) {
           row_bytes->push_back(group.table(id).layout().row_bytes());
         }
@@ -81,13 +85,17 @@ class Writer {
     }
   }
 
-  absl::Status TakeTable(ShardId shard, TableId table, std::string* bytes, uint64_t* rows) {
+  absl::Status TakeTable(ShardId shard, TableId table, std::string* bytes, uint64_t* rows, std::vector<Key>* removed) {
     std::vector<Key> keys;
     absl::Status status = Visit(shard, [&](const View& view, ShardGroup&) {
+      *removed = view.cut->TakeRemoved(view.local, table);
       keys = view.cut->ListKeys(view.local, table);
     });
     if (!status.ok()) return status;
-    std::sort(keys.begin(), keys.end());
+    for (std::vector<Key>* list : {&keys, removed}) {
+      std::sort(list->begin(), list->end());
+      list->erase(std::unique(list->begin(), list->end()), list->end());
+    }
     status = Visit(shard, [&](const View& view, ShardGroup&) {
       view.cut->SetOrder(view.local, table, std::move(keys));
     });

@@ -22,7 +22,7 @@ absl::StatusOr<CheckpointFile> WriteShardImage(FileSystem& files, const std::str
     size += bytes.size();
     return (*file)->Append(bytes);
   };
-  if (absl::Status s = append(EncodeShardFileHead(image.header)); !s.ok()) return s;
+  if (absl::Status s = append(EncodeShardFileHead(image.header, image.incremental)); !s.ok()) return s;
   for (size_t i = 0; i < image.sections.size(); ++i) {
     if (absl::Status s = append(image.sections[i]); !s.ok()) return s;
     result.set_rows(result.rows() + image.header.sections(static_cast<int>(i)).rows());

@@ -12,7 +12,8 @@ namespace tidegate {
 
 struct ShardImage {
   ShardFileHeader header;
-  std::vector<std::string> sections;
+  bool incremental = false;
+  std::vector<std::string> sections;  // records; then the keys removed, u64 each
 };
 
 // Durable on OK. The result's name is relative to `directory`, which exists.

@@ -224,6 +224,7 @@ absl::Status ServerProcess::Impl::Configure() {
     job.staleness = std::min(staleness->bound, kClockLimit);
   }
   job.message_limit_bytes = config.cluster().message_limit_bytes();
+  job.log_touched = config.train().checkpoint().full_every() > 1;
   job.durable = config.cluster().durability() == ClusterConfig::SYNC;
   engine_.Configure(job);
   Replication::Options replication;
@@ -318,7 +319,7 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::RunCommand(
       return std::vector<CheckpointFile>();
     case Command::kCutShards:
       cut_armed_ = command.cut_shards().number();
-      engine_.ArmCut(cut_armed_, command.cut_shards().clock());
+      engine_.ArmCut(cut_armed_, command.cut_shards().clock(), command.cut_shards().base());
       return std::vector<CheckpointFile>();
     case Command::kSetLearningRate:
       engine_.SetLearningRateScale(command.set_learning_rate().scale());
@@ -372,7 +373,7 @@ absl::StatusOr<std::vector<CheckpointFile>> ServerProcess::Impl::WriteCheckpoint
   // From here on the folder holds no checkpoint, whatever an earlier job left there.
   if (absl::Status s = files_->Remove(JoinPath(directory, "MANIFEST")); !s.ok()) return s;
   if (cut_armed_ != command.number() || command.number() == 0) {
-    engine_.ArmCut(command.number(), kNoBound);
+    engine_.ArmCut(command.number(), kNoBound, command.base());
   }
   cut_armed_ = 0;
   CutSource source;

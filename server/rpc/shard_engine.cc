@@ -65,6 +65,7 @@ void ShardEngine::Configure(const JobOptions& job) {
     options.budget = &budget_;
     options.self = job_.incarnation;
     options.durable = job_.durable;
+    options.log_touched = job_.log_touched;
     RowSink* const sink = this;
     lane.group = std::make_unique<ShardGroup>(options, sink);
   });
@@ -145,8 +146,8 @@ void ShardEngine::Sweep(Clock clock) {
   OnEveryLane([&](Lane& lane) { lane.group->Sweep(clock, &lane.effects); });
 }
 
-void ShardEngine::ArmCut(uint64_t number, Clock clock) {
-  OnEveryLane([&](Lane& lane) { lane.group->ArmCut(number, clock); });
+void ShardEngine::ArmCut(uint64_t number, Clock clock, uint64_t base) {
+  OnEveryLane([&](Lane& lane) { lane.group->ArmCut(number, clock, base); });
 }
 
 void ShardEngine::DropCut(uint64_t number) {

@@ -61,6 +61,7 @@ class ShardEngine final : private RowSink {
     LearningRateSchedule schedule;
     std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t message_limit_bytes = 64 << 20;
+    bool log_touched = false;        // incremental checkpoints are made
     bool durable = false;            // pushes are acknowledged when all backups have them
   };
   struct TableStatistics {
@@ -105,7 +106,7 @@ class ShardEngine final : private RowSink {
   void SetLearningRateScale(float scale);
   void Sweep(Clock clock);
   // Checkpoints: every strand's next cut (server/shard/shard_cut.h); forgets the cut of this number.
-  void ArmCut(uint64_t number, Clock clock);
+  void ArmCut(uint64_t number, Clock clock, uint64_t base);
   void DropCut(uint64_t number);
   // After a restore's rows: pulls are released by `clock`.
   void Resume(Clock clock, float learning_rate_scale);

@@ -8,10 +8,11 @@
 
 namespace tidegate {
 
-void ShardCut::Arm(uint64_t number, Clock clock) {
+void ShardCut::Arm(uint64_t number, Clock clock, uint64_t base) {
   *this = ShardCut();
   state_ = State::kArmed;
   number_ = number;
+  base_ = base;
   clock_ = clock;
 }
 
@@ -20,11 +21,12 @@ void ShardCut::Drop(uint64_t number) {
 }
 
 void ShardCut::Begin(const TableGroups* tables, const ShardMap& shards, const Sessions& sessions,
-                     Clock released, Clock highest) {
+                     Clock released, Clock highest, TouchedSince* since) {
   TG_CHECK(state_ == State::kArmed) << "cut " << number_;
   state_ = State::kOpen;
   tables_ = tables;
   parts_.resize(shards.shards().size() * tables->size());
+  incremental_.assign(shards.shards().size(), 0);
   for (ShardId shard : shards.shards()) {
     const uint32_t local = static_cast<uint32_t>(headers_.size());
     ShardFileHeader& header = headers_.emplace_back();
@@ -33,6 +35,7 @@ void ShardCut::Begin(const TableGroups* tables, const ShardMap& shards, const Se
       continue;
     }
     parts_left_ += tables->size();
+    if (since != nullptr) BeginTouched(local, since);
     header.set_shard(shard);
     header.set_shards(1u << shards.log2_shards());
     header.set_clock(released);
@@ -40,6 +43,24 @@ void ShardCut::Begin(const TableGroups* tables, const ShardMap& shards, const Se
     sessions.AppendRecords(local, &header);
   }
   if (parts_left_ == 0) *this = ShardCut();
+}
+
+void ShardCut::BeginTouched(uint32_t local, TouchedSince* since) {
+  since->resize(std::max<size_t>(since->size(), local + 1));
+  bool known = base_ != 0 && (*since)[local] == base_;
+  for (TableId id = 0; id < tables_->size(); ++id) {
+    Part& part = At(local, id);
+    part.touched = (*tables_)[id]->shard(local).TakeTouched();
+    known = known && !part.touched.unknown;
+  }
+  for (TableId id = 0; id < tables_->size(); ++id) {
+    Part& part = At(local, id);
+    part.incremental = known;
+    if (known) part.removed = std::move(part.touched.removed);
+    if (!known) part.touched = TouchedRows();
+  }
+  incremental_[local] = known ? 1 : 0;
+  (*since)[local] = number_;
 }
 
 bool ShardCut::IsGivenOut(const Part& part, Key key) const {
@@ -61,6 +82,7 @@ void ShardCut::BeforeWrite(TableId id, PackedSpan<Key> keys, std::span<const uin
     if (local >= headers_.size()) return;  // came after the cut
     Part& part = At(local, id);
     if (IsGivenOut(part, key)) return;
+    if (part.incremental && !table.shard(local).WasTouched(part.touched, key)) return;
     const auto [record, added] = part.saved.try_emplace(key);
     if (added) table.shard(local).AppendRows(std::span(&key, 1), &record->second);
   };
@@ -79,13 +101,18 @@ void ShardCut::Freeze(uint32_t local, TableId id) {
   Part& part = At(local, id);
   if (part.stage == Part::kFrozen || part.stage == Part::kDone) return;
   const ShardTable& table = (*tables_)[id]->shard(local);
-  if (part.stage == Part::kPending) part.keys = table.SortedKeys();
+  if (part.stage == Part::kPending) {
+    part.keys = KeysOf(part, table);
+    std::sort(part.keys.begin(), part.keys.end());
+    part.keys.erase(std::unique(part.keys.begin(), part.keys.end()), part.keys.end());
+  }
   for (; part.next < part.keys.size(); ++part.next) {
     AppendRecord(part, table, part.keys[part.next], &part.frozen, &part.frozen_rows);
   }
   part.stage = Part::kFrozen;
   part.keys = {};
   part.saved = {};
+  part.touched = {};
 }
 
 void ShardCut::AppendRecord(const Part& part, const ShardTable& table, Key key, std::string* out,
@@ -102,9 +129,19 @@ void ShardCut::AppendRecord(const Part& part, const ShardTable& table, Key key, 
   if (kind == 0) ++*rows;
 }
 
+std::vector<Key> ShardCut::KeysOf(const Part& part, const ShardTable& table) const {
+  if (!part.incremental) return table.Keys();
+  std::vector<Key> keys = table.TouchedKeys(part.touched);
+  // A counter may have become a row since the cut, which nothing says was touched before.
+  for (const auto& [key, record] : part.saved) {
+    if (!record.empty()) keys.push_back(key);
+  }
+  return keys;
+}
+
 std::vector<Key> ShardCut::ListKeys(uint32_t local, TableId id) {
   if (At(local, id).stage != Part::kPending) return {};
-  return (*tables_)[id]->shard(local).Keys();
+  return KeysOf(At(local, id), (*tables_)[id]->shard(local));
 }
 
 void ShardCut::SetOrder(uint32_t local, TableId id, std::vector<Key> sorted) {

@@ -103,14 +103,15 @@ void ShardGroup::SweepCrossed(Clock before, Clock after, std::span<const uint8_t
 
 // ---- checkpoints -----------------------------------------------------------
 
-void ShardGroup::ArmCut(uint64_t number, Clock clock) {
-  cut_.Arm(number, clock);
+void ShardGroup::ArmCut(uint64_t number, Clock clock, uint64_t base) {
+  cut_.Arm(number, clock, base);
   CutIfDue();
 }
 
 void ShardGroup::CutIfDue() {
   if (!cut_.DueAt(released_clock(), clocks_.AnyLive())) return;
-  cut_.Begin(&tables_, shard_map_, sessions_, released_clock(), highest_clock_);
+  cut_.Begin(&tables_, shard_map_, sessions_, released_clock(), highest_clock_,
+             options_.log_touched ? &touched_since_ : nullptr);
 }
 
 void ShardGroup::BeforeWrite(TableId id, const GradientBatch& batch) {

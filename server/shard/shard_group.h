@@ -62,6 +62,7 @@ class ShardGroup {
     MemoryBudget* budget = nullptr;  // shared by the strands; null: no limit
     Incarnation self = 0;            // own, by which routing says what is led here; 0: all shards are
     bool durable = false;            // pushes are acknowledged when all backups of their shards have them
+    bool log_touched = false;        // each cut may be the base of an incremental one
     size_t clock_record_bytes = 16 << 20;  // staleness 0: a clock's sums beyond it are cut by shard
     size_t log_window_bytes = 64 << 20;  // not acknowledged, per follower; beyond it pushes are refused
   };
@@ -90,8 +91,8 @@ class ShardGroup {
   void Sweep(Clock clock, ShardEffects* effects);
 
   // Checkpoints: cuts where the released clock first reaches `clock` (staleness 0: right after applying it
-  // and its sweeps), which may be now, or where no worker is live. One cut at a time.
-  void ArmCut(uint64_t number, Clock clock);
+  // and its sweeps), which may be now, or where no worker is live. One cut at a time. `base`: ShardCut.
+  void ArmCut(uint64_t number, Clock clock, uint64_t base = 0);
   ShardCut& cut() { return cut_; }
   const ShardCut& cut() const { return cut_; }
   // After the rows of a checkpoint were loaded, before any message: pulls are released by `clock`.
@@ -185,6 +186,7 @@ class ShardGroup {
   void ForgetShards(int log2_shards);
   void AddReplica(ShardId shard);
   void RemoveReplica(uint32_t local);
+  void StopTouchLog(uint32_t local);  // it is led no more: its next checkpoint here is full
   void ChangeFollowers(const Routing& routing);
   // Whether a shard has no successor any more, and stays.
   bool ChangeHandovers(const Routing& routing, ShardEffects* effects);
@@ -286,6 +288,7 @@ class ShardGroup {
   Clock highest_clock_ = -1;  // of applied pushes
   Sessions sessions_;
   ShardCut cut_;
+  TouchedSince touched_since_;
   ParkedPulls parked_;
   SyncAggregator aggregator_;
   std::vector<uint8_t> touched_;  // by local shard, of the call in work

@@ -92,6 +92,11 @@ absl::Status ShardGroup::CheckLed(const Routing& routing, std::span<const ShardI
   return absl::OkStatus();
 }
 
+void ShardGroup::StopTouchLog(uint32_t local) {
+  if (local < touched_since_.size()) touched_since_[local] = 0;
+  for (const auto& table : tables_) table->shard(local).StopTouchLog();
+}
+
 bool ShardGroup::LeadsSomewhere(const Routing& routing) const {
   return std::any_of(routing.servers().begin(), routing.servers().end(),
                      [this](const Routing::Server& server) { return server.incarnation == options_.self; });
@@ -107,6 +112,7 @@ void ShardGroup::ChangeShards(const Routing& routing, std::span<const ShardId> s
     const ShardId shard = shard_map_.shards()[local];
     if (shard == ShardMap::kVacant || !replicas_[local].led) continue;
     (*left)[local] = std::binary_search(shards.begin(), shards.end(), shard) && leads(shard) ? 0 : 1;
+    if ((*left)[local] != 0) StopTouchLog(local);
   }
   for (const ShardId shard : shards) {
     const bool fresh = !shard_map_.Has(shard);

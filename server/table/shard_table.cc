@@ -42,6 +42,7 @@ std::byte* ShardTable::AddSlab(uint32_t rows) {
   const size_t bytes = HeaderBytes(rows) + size_t{rows} * stride_;
   slab_blocks_.emplace_back(rows == slab_rows_ ? std::max(kSlabBytes, bytes) : bytes);
   last_slab_rows_ = rows;
+  log_.MakeRoom((slabs_.size() + 1) << slab_shift_);
   return slab_blocks_.back().data() + HeaderBytes(rows);
 }
 
@@ -72,10 +73,11 @@ ShardTable::RowId ShardTable::AllocateRow() {
 void ShardTable::FreeRow(RowId row) {
   std::memcpy(RowAt(row), &free_rows_, sizeof(RowId));
   free_rows_ = row;
+  log_.RowFreed(row);
 }
 
 uint64_t ShardTable::BytesUsed() const {
-  uint64_t bytes = index_.BytesUsed() + slabs_.capacity() * (sizeof(MemoryBlock) + sizeof(std::byte*));
+  uint64_t bytes = index_.BytesUsed() + log_.bytes() + slabs_.capacity() * (sizeof(MemoryBlock) + sizeof(std::byte*));
   for (const MemoryBlock& block : slab_blocks_) bytes += block.size();
   return bytes;
 }
@@ -107,6 +109,7 @@ ShardTable::RowId ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Cl
         ++unadmitted_;
       }
       index_.CounterAt(slot) = total;
+      log_.Counter(key, unadmitted_);
       return kNoRow;
     }
   }
@@ -122,6 +125,7 @@ ShardTable::RowId ShardTable::Admit(uint64_t hash, Key key, uint32_t samples, Cl
   const uint32_t stored = StoredClock(clock);
   HeaderAt(row) = {.touches = total, .applications = 0, .first_clock = stored, .last_clock = stored};
   layout_->InitializeRow(key, RowAt(row));
+  log_.Row(row);
   return row;
 }
 
@@ -136,11 +140,13 @@ bool ShardTable::Erase(Key key) {
     --rows_;
   }
   index_.Erase(slot, [this](Key k) { return IndexHash(k); });
+  log_.Removed(key, rows_ + unadmitted_);
   return true;
 }
 
 void ShardTable::HalveCounters() {
   if (unadmitted_ == 0) return;
+  log_.AllCounters();
   std::vector<Key> gone;
   for (size_t slot = 0; slot < index_.slots(); ++slot) {
     if (index_.RowAt(slot) != kUnadmitted) continue;
@@ -184,6 +190,7 @@ void ShardTable::Clear() {
   free_rows_ = kNoRow;
   rows_ = unadmitted_ = 0;
   index_.Clear();
+  log_.Stop();
 }
 
 bool ShardTable::MayHalveCounters(uint64_t more) const {
@@ -197,6 +204,17 @@ std::vector<Key> ShardTable::Keys() const {
   keys.reserve(index_.size());
   for (size_t slot = 0; slot < index_.slots(); ++slot) {
     if (index_.RowAt(slot) != KeyIndex::kEmpty) keys.push_back(index_.KeyAt(slot));
+  }
+  return keys;
+}
+
+std::vector<Key> ShardTable::TouchedKeys(const TouchedRows& touched) const {
+  if (touched.unknown) return Keys();
+  std::vector<Key> keys = touched.counters;
+  for (size_t slot = 0; slot < index_.slots(); ++slot) {
+    const RowId row = index_.RowAt(slot);
+    if (row == KeyIndex::kEmpty) continue;
+    if (row == kUnadmitted ? touched.all_counters : touched.Has(row)) keys.push_back(index_.KeyAt(slot));
   }
   return keys;
 }

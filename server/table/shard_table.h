@@ -23,6 +23,7 @@
 #include "server/table/key_index.h"
 #include "server/table/memory_block.h"
 #include "server/table/row_layout.h"
+#include "server/table/touched_rows.h"
 
 namespace tidegate {
 
@@ -71,6 +72,20 @@ class alignas(64) ShardTable {
   uint64_t Sweep(Clock clock, std::vector<Key>* evicted);
   void Clear();
 
+  // --- what changed, for incremental checkpoints ---
+  // What changed since the last call, unknown at the first; from here on it is written down.
+  TouchedRows TakeTouched() { return log_.Begin(slabs_.size() << slab_shift_); }
+  void StopTouchLog() { log_.Stop(); }
+  // The row's values or header change.
+  void Touch(RowId row) { log_.Row(row); }
+  // Of keys that are here: whether the key was touched (also where it has no row).
+  bool WasTouched(const TouchedRows& touched, Key key) const {
+    const RowId row = Find(key);
+    return row == kNoRow || touched.Has(row);
+  }
+  // Those that were touched and may be here, in any order; some stand there twice.
+  std::vector<Key> TouchedKeys(const TouchedRows& touched) const;
+
   // All keys that have a row or a counter: as they lie, and rising.
   std::vector<Key> Keys() const;
   std::vector<Key> SortedKeys() const;
@@ -102,6 +117,7 @@ class alignas(64) ShardTable {
   absl::Status LoadRecord(std::span<const std::byte> bytes, size_t* offset);
 
   KeyIndex index_;
+  TouchLog log_;
   int log2_shards_;
   std::vector<std::byte*> slabs_;  // each slab's row 0; headers lie before it, in falling order of rows
   size_t stride_;

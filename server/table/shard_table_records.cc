@@ -92,6 +92,7 @@ absl::Status ShardTable::LoadRecord(std::span<const std::byte> bytes, size_t* of
   if (kind == kCounterRecord) {
     index_.CounterAt(Insert(key, kUnadmitted)) = Read<uint32_t>(body, 0);
     ++unadmitted_;
+    log_.Counter(key, unadmitted_);
     return absl::OkStatus();
   }
   const std::span<const std::byte> data = body.subspan(sizeof(RowHeader));
@@ -104,6 +105,7 @@ absl::Status ShardTable::LoadRecord(std::span<const std::byte> bytes, size_t* of
     }
   }
   const RowId row = AllocateRow();
+  log_.Row(row);
   Insert(key, row);
   HeaderAt(row) = Read<RowHeader>(body, 0);
   ++rows_;

@@ -122,6 +122,11 @@ class Run {
     Compare("", "push_adagrad",
             [&](size_t at) { array.ScatterSgd(index_.data() + at, wide.data()); },
             [&](size_t at) { group.Apply(BatchAt(at), {}); });
+    // As where incremental checkpoints are made.
+    for (uint32_t shard = 0; shard < group.shards(); ++shard) group.shard(shard).TakeTouched();
+    Compare("", "push_adagrad_logged",
+            [&](size_t at) { array.ScatterSgd(index_.data() + at, wide.data()); },
+            [&](size_t at) { group.Apply(BatchAt(at), {}); });
   }
 
  private:

@@ -298,6 +298,7 @@ ApplyResult TableGroup::Apply(const GradientBatch& batch, const UpdateArguments&
     ApplyRow(now.key, header, now.table->RowAt(row), gradient);
     header.applications = SaturatingAdd(header.applications, 1);
     header.last_clock = std::max(header.last_clock, clock);
+    now.table->Touch(row);
     ++result.applied;
   };
   InSteps<kWriteChunk>(Count(batch.keys, batch.positions), begin, look, work);

@@ -5,6 +5,7 @@
 
 #include "common/checkpoint/manifest.h"
 #include "common/checkpoint/shard_file.h"
+#include "common/checkpoint/shard_merge.h"
 #include "common/logging.h"
 #include "common/stable_hash.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -23,7 +24,7 @@ std::vector<TableSpec> Tables() {
   return tables;
 }
 
-std::string ShardSeed() {
+std::string ShardSeed(bool incremental = false) {
   ShardFileHeader header;
   header.set_shards(2);
   std::string sections;
@@ -40,8 +41,11 @@ std::string ShardSeed() {
     s->set_row_bytes(row_bytes);
     s->set_bytes(section.size());
     sections += section;
+    if (!incremental) continue;
+    s->set_removed(2);
+    for (uint64_t key = 2; key < 4; ++key) sections.append(reinterpret_cast<const char*>(&key), 8);
   }
-  return EncodeShardFileHead(header) + sections;
+  return EncodeShardFileHead(header, incremental) + sections;
 }
 
 }  // namespace
@@ -51,7 +55,12 @@ std::vector<std::string> FuzzSeeds() {
   tidegate::CheckpointManifest manifest;
   manifest.set_format(1);
   manifest.set_shards(2);
-  return {tidegate::ShardSeed(), manifest.SerializeAsString()};
+  const std::string full = manifest.SerializeAsString();
+  manifest.set_format(2);
+  manifest.set_number(3);
+  manifest.set_base(2);
+  manifest.set_base_folder("clock-2");
+  return {tidegate::ShardSeed(), tidegate::ShardSeed(true), full, manifest.SerializeAsString()};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -60,6 +69,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string bytes(reinterpret_cast<const char*>(data), size);
   auto file = ShardFile::Parse(bytes, tables, "input");
   if (file.ok()) {
+    static const ShardFile full = *ShardFile::Parse(ShardSeed(), tables, "full"), later = *ShardFile::Parse(ShardSeed(true), tables, "later");
+    const auto merged = file->incremental() ? MergeShardFiles(full, *file, tables) : MergeShardFiles(*file, later, tables);
+    for (int s = 0; merged.ok() && s < merged->header().sections_size(); ++s) {
+      TG_CHECK(VisitRecords(*merged, static_cast<size_t>(s), [](Key, std::string_view) {}).ok());
+    }
     for (int s = 0; s < file->header().sections_size(); ++s) {
       const TableSpec& table = tables[file->header().sections(s).table()];
       uint64_t rows = 0;

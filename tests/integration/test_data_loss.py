@@ -19,7 +19,7 @@ def lose(job, servers):
     return status
 
 
-@pytest.mark.parametrize("servers,flags,staleness", [(1, (), "4"), (2, TWO_COPIES, "0")])
+@pytest.mark.parametrize("servers,flags,staleness", [(1, (), "4"), (2, TWO_COPIES + ("--set=train.checkpoint.full_every=3",), "0")])
 def test_a_job_goes_on_from_its_newest_checkpoint_by_itself(local, tmp_path, servers, flags, staleness):
     job = start_training(local, tmp_path / "job.textproto", "--servers=%d" % servers, "--set=cluster.on_data_loss=RESTORE", *EVERY, *flags,
                          rows=400000, seconds=15, samples=20000, staleness=staleness)

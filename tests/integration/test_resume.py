@@ -13,6 +13,11 @@ from test_synchronous import GLOBAL_BATCH, write_exact_job
 THREADS = "--worker_arg=--compute_threads=1"
 
 
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    return checkpoint.load_stubs(tmp_path_factory.mktemp("stubs"))
+
+
 def complete(folder):
     """Complete checkpoints there, oldest first."""
     if not os.path.isdir(folder):
@@ -30,17 +35,19 @@ def kill_all(job):
     wait_for(lambda: not job.children(), "the children's end")
 
 
-def test_killed_and_run_again_at_staleness_0_ends_in_the_same_bits(local, tmp_path):
+@pytest.mark.parametrize("full_every", [1, 4])
+def test_killed_and_run_again_at_staleness_0_ends_in_the_same_bits(local, stubs, tmp_path, full_every):
     rows = 120 * GLOBAL_BATCH + 777
     config = write_exact_job(tmp_path / "job.textproto", rows, epochs=2,
                              optimizers=("momentum { lr: 0.05 }", "adam { lr: 0.01 }", "adam { lr: 0.001 }"))
-    flags = (THREADS, "--set=train.checkpoint.every_clocks=10", "--set=train.checkpoint.keep=2")
+    flags = (THREADS, "--set=train.checkpoint.every_clocks=10", "--set=train.checkpoint.keep=2", "--set=train.checkpoint.full_every=%d" % full_every)
     whole = local(config, *flags)
     assert whole.wait() == 0, whole.log()
 
     first = local(config, *flags)
     wait_for(lambda: len(complete(first.checkpoints)) >= 2, "two checkpoints")
     kill_all(first)
+    assert (full_every > 1) == any(checkpoint.manifest(stubs, c).base for c in complete(first.checkpoints))
     half_written = os.path.join(first.checkpoints, "clock-000000099999")
     os.makedirs(half_written)
     second = local(config, *flags, "--checkpoint_dir=" + first.checkpoints)
@@ -48,7 +55,7 @@ def test_killed_and_run_again_at_staleness_0_ends_in_the_same_bits(local, tmp_pa
     summary = second.summary()
     assert any("resumes from" in e for e in summary["events"]), summary["events"]
     assert not os.path.exists(half_written)
-    assert len(complete(first.checkpoints)) == 2
+    assert 2 <= len(complete(first.checkpoints)) <= 1 + full_every
     assert [e["samples"] for e in summary["epochs"]] == [rows, rows]
     assert [e["metrics"]["valid/click/auc"] for e in summary["epochs"]] == \
         [e["metrics"]["valid/click/auc"] for e in whole.summary()["epochs"]]
@@ -214,3 +221,33 @@ def test_a_resumed_two_tower_job_says_that_item_frequencies_begin_anew(tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         events = json.loads(summary.read_text())["events"]
         assert any("item frequencies of in-batch softmax anew" in e for e in events) == resumed, events
+
+
+def test_an_incremental_checkpoint_is_used_like_a_full_one_and_a_broken_one_is_passed_over(local, stubs, tmp_path):
+    rows = 200 * GLOBAL_BATCH
+    config = write_exact_job(tmp_path / "job.textproto", rows, epochs=1)
+    flags = (THREADS, "--set=train.checkpoint.every_clocks=10", "--set=train.checkpoint.full_every=2")
+    first = local(config, *flags)
+
+    def newest():
+        found = complete(first.checkpoints)
+        about = checkpoint.manifest(stubs, found[-1]) if found else None
+        return found[-1] if about is not None and about.base else None
+
+    wait_for(newest, "an incremental checkpoint")
+    kill_all(first)
+    incremental = [c for c in complete(first.checkpoints) if checkpoint.manifest(stubs, c).base][-1]
+    assert sum(map(len, checkpoint.rows(stubs, incremental).values())) > 0
+    exported = run("export", "--checkpoint=" + incremental, "--out=%s" % (tmp_path / "export"))
+    assert exported.returncode == 0, exported.stderr
+
+    damaged = os.path.join(incremental, sorted(n for n in os.listdir(incremental) if n.startswith("shard"))[0])
+    os.truncate(damaged, os.path.getsize(damaged) - 1)
+    for later in complete(first.checkpoints)[complete(first.checkpoints).index(incremental) + 1:]:
+        shutil.rmtree(later)
+    refused = run("export", "--checkpoint=" + incremental, "--out=%s" % (tmp_path / "export2"))
+    assert refused.returncode != 0 and damaged in refused.stderr
+    second = local(config, *flags, "--checkpoint_dir=" + first.checkpoints)
+    assert second.wait() == 0, second.log()
+    assert incremental + " is passed over: " + damaged in second.log()
+    assert any("resumes from" in e and incremental not in e for e in second.summary()["events"]), second.summary()["events"]

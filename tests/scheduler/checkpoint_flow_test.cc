@@ -268,5 +268,74 @@ TEST_CASE("a job that train.limit_steps ended is finished") {
   CHECK(ResumeFrom(Stored(whole.manifests().front()), OptionsOf(options))->phase() != FINISHED);
 }
 
+HarnessOptions Incremental(uint32_t full_every, uint32_t keep) {
+  HarnessOptions options;
+  options.epochs = 1;
+  options.splits = 300;
+  options.adjust = [=](SchedulerOptions* o) {
+    CheckpointConfig* checkpoint = o->job.mutable_train()->mutable_checkpoint();
+    checkpoint->set_every_clocks(10);
+    checkpoint->set_full_every(full_every);
+    checkpoint->set_keep(keep);
+  };
+  return options;
+}
+
+TEST_CASE("every full_every-th checkpoint is full, the others build on the one before; the job's result is full") {
+  ClusterHarness cluster(Incremental(3, 100));
+  REQUIRE(cluster.RunToEnd());
+  CheckComplete(cluster, 1);
+  const auto& made = cluster.manifests();
+  REQUIRE(made.size() > 7);
+  for (size_t i = 0; i < made.size(); ++i) {
+    INFO("checkpoint " << i);
+    const CheckpointManifest& m = made[i].manifest;
+    const bool full = i % 3 == 0 || i + 1 == made.size();
+    CHECK(m.base() == (full ? 0 : made[i - 1].manifest.number()));
+    CHECK(m.format() == (full ? 1 : 2));
+    CHECK(m.base_folder() == (full ? "" : made[i - 1].directory.substr(5)));
+    CHECK(cluster.stored().checkpoints(static_cast<int>(i)).base() == m.base());
+  }
+}
+
+TEST_CASE("a checkpoint that is built on stays while it is") {
+  ClusterHarness cluster(Incremental(4, 1));
+  std::set<std::string> there;
+  size_t made = 0, gone = 0;
+  REQUIRE(cluster.RunUntil([&] {
+    for (; gone < cluster.removed().size(); ++gone) there.erase(cluster.removed()[gone]);
+    for (; made < cluster.manifests().size(); ++made) {
+      const ManifestOrder& order = cluster.manifests()[made];
+      there.insert(order.directory);
+      if (order.manifest.base() != 0) CHECK(there.contains("ckpt/" + order.manifest.base_folder()));
+    }
+    CHECK(there.size() <= 5);
+    return cluster.stored().phase() == FINISHED;
+  }));
+  CHECK(gone > 4);
+}
+
+TEST_CASE("after one that failed the next builds on the last complete one, and a resumed job begins with a full one") {
+  HarnessOptions options = Incremental(100, 3);
+  ClusterHarness cluster(options);
+  REQUIRE(cluster.RunUntil([&] { return cluster.manifests().size() == 2; }));
+  cluster.member(0).disk_full = true;
+  REQUIRE(cluster.RunUntil([&] { return cluster.stored().checkpoint_failures() == 1; }));
+  cluster.member(0).disk_full = false;
+  REQUIRE(cluster.RunUntil([&] { return cluster.manifests().size() == 3; }));
+  CHECK(cluster.manifests()[2].manifest.base() == cluster.manifests()[1].manifest.number());
+
+  std::vector<StoredCheckpoint> stored;
+  for (const ManifestOrder& order : cluster.manifests()) stored.push_back({order.directory, order.manifest});
+  auto state = ResumeFrom(stored, OptionsOf(options));
+  REQUIRE(state.ok());
+  CHECK(state->checkpoints(2).base() == cluster.manifests()[1].manifest.number());
+  options.resumed = *state;
+  ClusterHarness resumed(options);
+  REQUIRE(resumed.RunUntil([&] { return resumed.manifests().size() == 2; }));
+  CHECK(resumed.manifests()[0].manifest.base() == 0);
+  CHECK(resumed.manifests()[1].manifest.base() == resumed.manifests()[0].manifest.number());
+}
+
 }  // namespace
 }  // namespace tidegate

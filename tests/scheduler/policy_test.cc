@@ -149,12 +149,33 @@ TEST_CASE("the newest checkpoints stay, and the best epoch's") {
     for (const CheckpointRecord& record : SupersededCheckpoints(state.checkpoints(), keep)) out.push_back(record.number());
     return out;
   };
-  CHECK(superseded(2) == std::vector<uint64_t>{1, 2, 4});
-  CHECK(superseded(1) == std::vector<uint64_t>{1, 2, 4, 5});
+  CHECK(superseded(2) == std::vector<uint64_t>{4, 2, 1});
+  CHECK(superseded(1) == std::vector<uint64_t>{5, 4, 2, 1});
   CHECK(superseded(0) == superseded(1));
-  CHECK(superseded(4) == std::vector<uint64_t>{1, 2});
+  CHECK(superseded(4) == std::vector<uint64_t>{2, 1});
   CHECK(superseded(6).empty());
   CHECK(superseded(100).empty());
+}
+
+TEST_CASE("what a checkpoint that stays builds on stays, however old, and nothing else of its chain") {
+  SchedulerState state;
+  const std::vector<uint64_t> bases = {0, 1, 2, 0, 4, 5, 6};  // of 1 to 7
+  for (uint64_t number = 1; number <= bases.size(); ++number) {
+    CheckpointRecord* record = state.add_checkpoints();
+    record->set_number(number);
+    record->set_base(bases[number - 1]);
+    record->set_best(number == 2);
+  }
+  std::vector<uint64_t> out;
+  for (const CheckpointRecord& record : SupersededCheckpoints(state.checkpoints(), 1)) out.push_back(record.number());
+  CHECK(out == std::vector<uint64_t>{3});
+  CHECK(ChainLength(state.checkpoints(), state.checkpoints(0)) == 1);
+  CHECK(ChainLength(state.checkpoints(), state.checkpoints(2)) == 3);
+  CHECK(ChainLength(state.checkpoints(), state.checkpoints(6)) == 4);
+  state.mutable_checkpoints(1)->set_best(false);
+  out.clear();
+  for (const CheckpointRecord& record : SupersededCheckpoints(state.checkpoints(), 1)) out.push_back(record.number());
+  CHECK(out == std::vector<uint64_t>{3, 2, 1});
 }
 
 TEST_CASE("keep LAST saves only the epoch that ends the job") {

@@ -18,11 +18,13 @@ class FakeStore final : public StateStore {
     if (deposed) return absl::AbortedError("another one leads");
     if (broken) return absl::InternalError("disk is full");
     last_incarnation = state.last_incarnation();
+    generation = state.generation();
     return absl::OkStatus();
   }
   std::atomic<bool> broken{false};
   std::atomic<bool> deposed{false};
   std::atomic<uint64_t> last_incarnation{0};
+  std::atomic<uint64_t> generation{0};
 };
 
 struct Fixture {
@@ -185,6 +187,91 @@ TEST_CASE("a store that fails at the start keeps the loop from starting") {
   Fixture f;
   f.store.broken = true;
   CHECK_FALSE(f.loop->Start().ok());
+}
+
+// A job of one server, with a checkpoint.
+SchedulerState OneServer() {
+  SchedulerState state;
+  state.set_format(1);
+  state.set_generation(5);
+  state.set_lr_scale(1);
+  state.set_phase(TRAINING);
+  state.set_epoch(1);
+  state.set_last_incarnation(1);
+  Member* server = state.add_members()->mutable_member();
+  server->set_role(SERVER);
+  server->set_incarnation(1);
+  server->set_address("host:1");
+  RoutingTable* table = state.mutable_routing();
+  table->set_epoch(1);
+  table->set_shards(1);
+  table->add_primary(1);
+  table->add_shard_epoch(1);
+  *table->add_servers() = *server;
+  CheckpointRecord* checkpoint = state.add_checkpoints();
+  checkpoint->set_number(1);
+  checkpoint->set_folder("ck/clock-000000000004");
+  checkpoint->set_clock(3);
+  return state;
+}
+
+TEST_CASE("a core that lost shards is replaced before anything of it is stored or said, or fails with the reason") {
+  const bool restores = GENERATE(true, false);
+  FakeStore store;
+  RealClock clock;
+  SchedulerOptions options;
+  options.synchronous = false;
+  options.train_splits.resize(1);
+  options.train_splits[0].set_end(1);
+  options.heartbeat_interval_ms = 10'000;
+  options.lease_ms = 60'000;
+  options.checkpoint_directory = "ck";
+  options.job.mutable_cluster()->set_on_data_loss(ClusterConfig::RESTORE);
+  auto core = *ClusterState::Create(options, OneServer());
+  std::unique_ptr<ClusterState> next;
+  SchedulerLoop::Hooks hooks;
+  hooks.write_manifest = [](const ManifestOrder&) { return absl::OkStatus(); };
+  hooks.restore = [&](const ClusterState& lost) -> absl::StatusOr<ClusterState*> {
+    if (!restores) return absl::DataLossError("it is damaged");
+    SchedulerOptions with = options;
+    with.restores = lost.NextRestore();
+    SchedulerState state;
+    state.set_format(1);
+    state.set_generation(6);
+    state.set_last_incarnation(lost.Durable().last_incarnation());
+    state.set_restored_from("ck/clock-000000000004");
+    next = *ClusterState::Create(with, state);
+    return next.get();
+  };
+  SchedulerLoop loop(core.get(), &store, &clock, hooks);
+  REQUIRE(loop.Start(2).ok());
+  const auto ignore = [](const absl::Status&, SchedulerResponse) {};
+  loop.Submit(Worker(7), ignore);
+  HeartbeatRequest beat;
+  beat.set_incarnation(2);
+  beat.set_seen_term(1);
+  beat.set_generation(5);
+  beat.set_routing_epoch(1);
+  loop.Submit(beat, ignore);
+  std::promise<std::pair<absl::Status, SchedulerResponse>> promise;  // of a call that waits for news
+  loop.Submit(beat, [&](const absl::Status& s, SchedulerResponse r) { promise.set_value({s, std::move(r)}); });
+  LeaveRequest leave;
+  leave.set_incarnation(1);
+  loop.Submit(leave, ignore);
+  const auto [status, response] = promise.get_future().get();
+  if (restores) {
+    CHECK(absl::IsUnavailable(status));
+    CHECK(loop.Durable().generation() == 6);
+    CHECK(loop.Status().restores_total() == 1);
+    CHECK(loop.Status().phase() == STARTING);
+  } else {
+    REQUIRE(status.ok());
+    CHECK(std::get<HeartbeatResponse>(response).phase() == FAILED);
+    CHECK_THAT(loop.Status().message(), Catch::Contains("it is damaged"));
+    CHECK(loop.Durable().generation() == 5);
+  }
+  CHECK(store.generation == loop.Durable().generation());
+  loop.Stop();
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ TEST_CASE("a shard file that contradicts itself is refused by name") {
   std::vector<std::string> bad = {
       "",
       "TGSHARD",
-      "TGSHARD2" + good.substr(8),
+      "TGSHARD3" + good.substr(8),
       good.substr(0, good.size() - 1),
       good + "x",
       ShardBytes(section, 3),
@@ -160,7 +160,7 @@ TEST_CASE("a manifest round-trips, and a changed or cut one is refused") {
     flipped[i] ^= 1;
     CHECK(absl::IsDataLoss(ParseManifest(flipped, "m").status()));
   }
-  folder.manifest.set_format(kCheckpointFormat + 1);
+  folder.manifest.set_format(kIncrementalFormat + 1);
   REQUIRE(WriteManifest(files, "c", folder.manifest).ok());
   CHECK(absl::IsFailedPrecondition(ReadManifest(files, "c").status()));
 }

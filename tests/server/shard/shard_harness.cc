@@ -50,6 +50,7 @@ ShardHarness::ShardHarness(const Options& options, std::vector<TableSpec> specs)
   group_options.max_workers = options.max_workers;
   group_options.schedule = options.schedule;
   group_options.budget = &budget_;
+  group_options.log_touched = options.log_touched;
   for (int strand = 0; strand < options.strands; ++strand) {
     groups_.push_back(std::make_unique<ShardGroup>(group_options, this));
   }

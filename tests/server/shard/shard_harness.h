@@ -73,6 +73,7 @@ class ShardHarness final : public RowSink {
     size_t max_parked_per_worker = 16;
     size_t max_workers = 4096;
     LearningRateSchedule schedule;
+    bool log_touched = false;
   };
 
   ShardHarness(const Options& options, std::vector<TableSpec> specs);
