@@ -62,6 +62,7 @@ std::string Json(const ChaosResult& result, const absl::Status& status) {
                              .Integer("first_ack_ms", injection.first_ms)
                              .Integer("all_acks_ms", injection.recovery_ms)
                              .Integer("elsewhere_ms", injection.elsewhere_ms)
+                             .Integer("gap_ms", injection.gap_ms)
                              .Build());
   }
   return JsonObject()
@@ -163,7 +164,8 @@ Command ChaosCommand() {
            Ranged({"shards", "N", "a power of two; each worker has one push to each under way"}, 1, 64),
            {"minutes", "M", "for how long"},
            Ranged({"fault_count", "N", "so many faults, however long it takes (default: by --minutes)"}, 1, 1'000'000),
-           {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler, all (of these);\n"
+           {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler,\n"
+            "                              restart-server, all (of these);\n"
             "                              as root also cut-pair, cut-one-way, isolate-server, isolate-scheduler, network (all four)"},
            Ranged({"lease_ms", "MS", "how long a silent member counts as alive"}, 100, 600'000),
            Ranged({"heartbeat_interval_ms", "MS", "how often members report"}, 10, 60'000),

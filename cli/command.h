@@ -38,6 +38,7 @@ Command TopCommand();
 Command CheckpointCommand();
 Command DrainCommand();
 Command RestoreCommand();
+Command RestartCommand();
 Command EvaluateCommand();
 Command PredictCommand();
 Command ExportCommand();

@@ -55,7 +55,7 @@ int RunDrain(const Arguments& arguments) {
     return kUsage;
   }
   const StatusClient client(FLAGS_scheduler);
-  const auto begun = client.Drain(arguments.positional[0], kCallMs);
+  const auto begun = client.Drain(arguments.positional[0], /*restart=*/false, kCallMs);
   absl::Status status = begun.status();
   if (status.ok()) status = WaitForEmpty(client, begun->incarnation(), FLAGS_wait);
   if (!status.ok()) {

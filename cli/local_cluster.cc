@@ -19,12 +19,13 @@
 #include "absl/strings/str_cat.h"
 #include "cli/status_text.h"
 #include "common/clock.h"
+#include "common/exit_codes.h"
 
 namespace tidegate::cli {
 namespace {
 
 constexpr int kRestartsMax = 5;         // of the scheduler
-constexpr int kServerRestartsMax = 20;  // of all servers
+constexpr int kServerRestartsMax = 20;  // of all servers, after deaths
 constexpr int kStatusPeriodMs = 500;
 constexpr int kPollMs = 100;
 constexpr int kStopSchedulerMs = 3000;
@@ -296,18 +297,21 @@ void LocalCluster::OnMemberEnd(ChildProcess* process) {
   terminal_->EndOutput(process->name());
   if (IsWorker(process->name())) --workers_alive_;
   if (process->exit_status() == 0) return;
-  endings_.push_back(process->name() + ": " + process->Ending());
+  const bool meant = process->exit_status() == kExitRestart && !IsWorker(process->name());
+  if (!meant) endings_.push_back(process->name() + ": " + process->Ending());
   if (stops_ > 0 || ended_) return;
   const std::string error = LastError(process->name());
-  deaths_.push_back({process->name(), process->Ending() + (error.empty() ? "" : ": ") + error, Now()});
+  deaths_.push_back({process->name(), process->Ending() + (error.empty() ? "" : ": ") + error, Now(), meant});
 }
 
 bool LocalCluster::StartAgain(const Death& death) {
-  if (!options_.restart_servers || IsWorker(death.name) || server_restarts_ >= kServerRestartsMax) return false;
+  if (!options_.restart_servers || IsWorker(death.name)) return false;
+  if (!death.meant && server_restarts_ >= kServerRestartsMax) return false;
   auto process = ChildProcess::Start(death.name, server_argv_.at(death.name));
   if (!process.ok()) return false;
-  ++server_restarts_;
-  terminal_->Say(absl::StrCat("tidegate: ", death.name, " ended: ", death.why, "; starting it again, empty"));
+  server_restarts_ += death.meant ? 0 : 1;
+  terminal_->Say(absl::StrCat("tidegate: ", death.name, death.meant ? " is empty" : " ended: ", death.meant ? "" : death.why, "; starting it again",
+                              death.meant ? "" : ", empty"));
   members_.push_back(*std::move(process));
   return true;
 }

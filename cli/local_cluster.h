@@ -91,6 +91,7 @@ class LocalCluster {
     std::string name;
     std::string why;
     int64_t at_ms = 0;
+    bool meant = false;  // by `tidegate restart`
   };
   absl::Status StartScheduler();
   absl::Status WaitForAddress();

@@ -69,9 +69,10 @@ absl::StatusOr<uint64_t> StatusClient::SaveCheckpoint(int timeout_ms) const {
   return response.number();
 }
 
-absl::StatusOr<DrainResponse> StatusClient::Drain(const std::string& server, int timeout_ms) const {
+absl::StatusOr<DrainResponse> StatusClient::Drain(const std::string& server, bool restart, int timeout_ms) const {
   DrainRequest request;
   request.set_server(server);
+  request.set_restart(restart);
   DrainResponse response;
   const absl::Status s = impl_->Call(&SchedulerService::Stub::Drain, request, &response, timeout_ms);
   if (!s.ok()) return s;

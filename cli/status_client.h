@@ -22,8 +22,8 @@ class StatusClient {
   absl::StatusOr<GetRoutingResponse> Routing(int timeout_ms) const;
   // The number of the checkpoint that will be made.
   absl::StatusOr<uint64_t> SaveCheckpoint(int timeout_ms) const;
-  // `server`: number, name or address.
-  absl::StatusOr<DrainResponse> Drain(const std::string& server, int timeout_ms) const;
+  // `server`: number, name or address. `restart`: its process ends with kExitRestart (common/exit_codes.h).
+  absl::StatusOr<DrainResponse> Drain(const std::string& server, bool restart, int timeout_ms) const;
   absl::StatusOr<RestoreJobResponse> Restore(int timeout_ms) const;
   absl::Status Stop(const std::string& reason, int timeout_ms) const;
 

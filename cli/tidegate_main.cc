@@ -43,7 +43,7 @@ int Flushed(int status) {
 }
 
 int Run(std::vector<std::string> words) {
-  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), CheckpointCommand(), DrainCommand(), RestoreCommand(), PlanCommand(), DataCommand(),
+  const std::vector<Command> commands = {LocalCommand(), StatusCommand(), TopCommand(), CheckpointCommand(), DrainCommand(), RestoreCommand(), RestartCommand(), PlanCommand(), DataCommand(),
                                          EvaluateCommand(), PredictCommand(), ExportCommand(), ExplainCommand(), CompareCommand(), GenCommand(), ConfigCommand(),
                                          ChaosCommand(), BenchCommand(), VersionCommand()};
   if (words.empty()) {

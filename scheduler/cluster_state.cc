@@ -334,6 +334,7 @@ SchedulerEffects ClusterState::Tick(TimeMs now) {
   CheckLoss(now, &effects);
   CheckLinks(now, &effects);
   AdvanceReplicas(now, &effects);
+  Rebalance(now, &effects);
   CheckStalls(now, &effects);
   CloseProgressive(options_.progressive_window_ms, &effects);
   return Finish(now, std::move(effects));

@@ -39,8 +39,10 @@
 #include "scheduler/failure_detector.h"
 #include "scheduler/membership.h"
 #include "scheduler/metrics_record.h"
+#include "scheduler/policy/rebalance.h"
 #include "scheduler/policy/replication.h"
 #include "scheduler/progressive_windows.h"
+#include "scheduler/shard_rates.h"
 #include "scheduler/work_queue.h"
 #include "scheduler/sync_plan.h"
 
@@ -68,6 +70,8 @@ struct SchedulerOptions {
   TimeMs lease_ms = 3000;
   // Primaries are levelled once no server came or went for so long: a promotion leaves its shard with one copy for a while.
   TimeMs level_after_ms = 10'000;
+  // With replicas: a server that has more than so many times the mean of rows per second gives some of its shards away; 0: never.
+  double rebalance_load = 0;
   int64_t started_unix_ms = 0;       // the wall clock at Start, for people
   // Steps between two meetings with the scheduler at staleness 0: the first group's; later ones adapt to
   // last a second or more, up to the maximum.
@@ -254,7 +258,7 @@ class ClusterState {
   std::vector<ReplicaServer> ReplicaServers(TimeMs now) const;
   ReplicationOptions PlanOptions(TimeMs now) const;
   bool MayLevel(TimeMs now) const {
-    return options_.level_after_ms > 0 && now - servers_changed_at_ >= options_.level_after_ms;
+    return options_.level_after_ms > 0 && now - servers_changed_at_ >= options_.level_after_ms && rebalanced_at_ < servers_changed_at_;
   }
   void PlaceFirst(TimeMs now);
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
@@ -266,6 +270,11 @@ class ClusterState {
   void AdvanceReplicas(TimeMs now, SchedulerEffects* effects);
   bool IsDrained(const MemberRecord& member) const;
   void FillReplicaStatus(GetStatusResponse* status) const;
+  // load_flow.cc
+  void TakeShardLoads(TimeMs now, Incarnation server, ServerLoad* load);
+  bool MayRebalance(TimeMs now) const;
+  void Rebalance(TimeMs now, SchedulerEffects* effects);
+  void TellTooHot(TimeMs now, const RebalancePlan& plan, SchedulerEffects* effects);
   // Members whose lease ran out, and servers that others do not reach.
   std::vector<Removal> FindDead(TimeMs now, SchedulerEffects* effects);
   // Each shard that the server leads has a backup that is heard of.
@@ -374,6 +383,14 @@ class ClusterState {
   TimeMs planned_at_ = 0;
   TimeMs servers_changed_at_ = 0;  // one came, went or lost a copy
   bool levelled_ = false;          // planned since then, with primaries levelled
+  // Loads: when shards were moved for theirs, and what was told.
+  ShardRates shard_rates_;
+  std::map<ShardId, TimeMs> moved_at_;
+  std::set<ShardId> told_too_hot_;
+  TimeMs looked_at_ = 0;
+  TimeMs rebalanced_at_ = -1;  // primaries are placed by load since then
+  int uneven_looks_ = 0;
+  bool rebalancing_ = false;
   bool settling_ = false;  // copies are being made or moved: an event says when that ends
   std::vector<ShardId> lost_;
   std::string loss_;       // for people

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/exit_codes.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/request_check.h"
 
@@ -46,7 +47,10 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   }
   detector_.Heard(incarnation, now);
   Soft& soft = soft_[incarnation];
-  if (request.has_server_load()) soft.server_load = request.server_load();
+  if (request.has_server_load()) {
+    soft.server_load = request.server_load();
+    TakeShardLoads(now, incarnation, &soft.server_load);
+  }
   if (request.has_worker_load()) {
     const WorkerLoad& load = request.worker_load();
     if (load.clock() != soft.worker_load.clock() ||
@@ -158,8 +162,10 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
                                               const MemberRecord& member) const {
   HeartbeatResponse response;
   response.set_phase(PhaseFor(member));
-  response.set_message(response.phase() == FINISHED && !Ended() ? "drained: its shards are on other servers"
-                                                                : state_.message());
+  response.set_message(state_.message());
+  if (response.phase() == FINISHED && !Ended()) {
+    response.set_message(std::string(member.restarting() ? kRestartPrefix : "drained: ") + "its shards are on other servers");
+  }
   if (state_.routing().epoch() > request.routing_epoch()) {
     *response.mutable_routing() = state_.routing();
   }

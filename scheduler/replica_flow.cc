@@ -271,10 +271,14 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const DrainRe
   }
   DrainResponse response;
   response.set_incarnation(found->member().incarnation());
+  if (found->restarting() != request.restart()) {
+    found->set_restarting(request.restart());
+    effects.persist = true;
+  }
   if (!found->draining()) {
     found->set_draining(true);
     replan_ = settling_ = true;
-    Event(now, absl::StrCat(DescribeMember(found->member()), " is drained by command: its shards move to ",
+    Event(now, absl::StrCat(DescribeMember(found->member()), request.restart() ? " is drained by command, to start again" : " is drained by command", ": its shards move to ",
                             Counted(others, "other server"),
                             others < Replicas() ? absl::StrCat(", fewer than cluster.replicas (", Replicas(), ")") : ""),
           &effects);

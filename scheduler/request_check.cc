@@ -58,6 +58,20 @@ absl::Status CheckLoad(const WorkerLoad& load) {
   return absl::OkStatus();
 }
 
+absl::Status CheckLoad(const ShardLoads& load, uint32_t shards) {
+  if (load.shard_size() != load.rows_total_size() || load.shard_size() != load.bytes_size()) {
+    return Bad("Heartbeat: server_load.shards has ", load.shard_size(), " shards, ", load.rows_total_size(), " counts of rows, ",
+               load.bytes_size(), " of bytes");
+  }
+  for (int i = 0; i < load.shard_size(); ++i) {
+    if (load.shard(i) >= shards) return Bad("Heartbeat: server_load of shard ", load.shard(i), " of ", shards);
+    if (load.rows_total(i) > kCountMax || load.bytes(i) > kCountMax) {
+      return Bad("Heartbeat: server_load counts ", load.rows_total(i), " rows and ", load.bytes(i), " bytes of shard ", load.shard(i));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckLoad(const ServerLoad& load) {
   if (load.tables_size() > kTablesMax || load.staleness_histogram_size() > kHistogramMax) {
     return Bad("Heartbeat: server_load has ", load.tables_size(), " tables, ",
@@ -108,6 +122,7 @@ absl::Status CheckHeartbeat(const HeartbeatRequest& request, Role role, uint32_t
     if (absl::Status s = CheckResult(result, shards); !s.ok()) return s;
   }
   if (absl::Status s = CheckLoad(request.worker_load()); !s.ok()) return s;
+  if (absl::Status s = CheckLoad(request.server_load().shards(), shards); !s.ok()) return s;
   return CheckLoad(request.server_load());
 }
 

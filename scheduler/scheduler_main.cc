@@ -26,6 +26,7 @@ DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(level_after, 0, "");
 DEFINE_int32(restore_wait_s, 0, "");
+DEFINE_double(rebalance_load, 0, "");
 DEFINE_int32(leader_ttl_s, 3, "");
 DEFINE_int32(etcd_timeout_s, 60, "");
 DEFINE_int32(etcd_compaction_s, 300, "");
@@ -59,7 +60,8 @@ Daemon SchedulerDaemon() {
             {Ranged({"heartbeat_interval_ms", "MS", "how long a heartbeat is held when there is no news"}, 10, kHourMs),
              Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs),
              Ranged({"restore_wait_s", "SECONDS", "cluster.on_data_loss: STOP: a job that lost shards stands still for so long, for `tidegate restore`, before it fails"}, 0, 7 * 86400),
-             Ranged({"level_after", "SECONDS", "with replicas: servers that lead few shards are given more once no server came or went for so long; 0: never"}, 0, 86400)}},
+             Ranged({"level_after", "SECONDS", "with replicas: servers that lead few shards are given more once no server came or went for so long; 0: never"}, 0, 86400),
+             {"rebalance_load", "X", "with replicas: a server with more than X times the mean of rows pulled and pushed gives shards to others; 0: never"}}},
            {"standbys: --state=etcd://HOST:PORT[,HOST:PORT...][/PREFIX] (default prefix: /tidegate), one prefix for each job",
             {Ranged({"leader_ttl_s", "SECONDS", "of the leader's lease in etcd: how long after its death another one leads"}, 1, 3600),
              Ranged({"etcd_timeout_s", "SECONDS", "without an answer of etcd's, at the start or while it stands by, then it gives up"}, 1, kHourMs / 1000),
@@ -76,6 +78,9 @@ absl::Status CheckFlags() {
   if (FLAGS_lease_ms < 4 * FLAGS_heartbeat_interval_ms) {
     return absl::InvalidArgumentError(absl::StrCat("--lease_ms=", FLAGS_lease_ms, " must be at least four times --heartbeat_interval_ms=",
                                                    FLAGS_heartbeat_interval_ms));
+  }
+  if (FLAGS_rebalance_load != 0 && !(FLAGS_rebalance_load >= 1.05 && FLAGS_rebalance_load <= 100)) {
+    return absl::InvalidArgumentError(absl::StrCat("--rebalance_load=", FLAGS_rebalance_load, " must be 0 or from 1.05 to 100"));
   }
   if (FLAGS_summary.empty()) return absl::OkStatus();
   const absl::Status writable = RealFileSystem().CheckWritableFile(FLAGS_summary);
@@ -105,6 +110,7 @@ int Main(int argc, char** argv) {
   options.lease_ms = FLAGS_lease_ms;
   options.level_after_ms = FLAGS_level_after * TimeMs{1000};
   options.restore_wait_ms = FLAGS_restore_wait_s * TimeMs{1000};
+  options.rebalance_load = FLAGS_rebalance_load;
   options.leader_ttl_s = FLAGS_leader_ttl_s;
   options.etcd_patience_ms = TimeMs{1000} * FLAGS_etcd_timeout_s;
   options.etcd_compaction_ms = TimeMs{1000} * FLAGS_etcd_compaction_s;

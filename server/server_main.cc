@@ -30,7 +30,8 @@ Daemon ServerDaemon() {
   return {"tidegate-server",
           "--scheduler=HOST:PORT",
           "Holds a part of the model of the scheduler's job. Exits 0 when the job is finished, 1 when it failed,\n"
-          "2 on bad flags or a port in use, 3 without a scheduler, 4 when given up, 128 + signal when stopped.",
+          "2 on bad flags or a port in use, 3 without a scheduler, 4 when given up, 5 when emptied by `tidegate restart`\n"
+          "(start it again), 128 + signal when stopped.",
           {MemberFlags(),
            {"its address",
             {{"listen", "HOST:PORT", "where to serve shards; port 0 picks a free one"},

@@ -97,6 +97,7 @@ absl::Status ChaosCluster::Launch(const std::string& name, std::vector<std::stri
   auto process = ChildProcess::Start(name, argv);
   if (!process.ok()) return process.status();
   endings_.erase(name);
+  exit_statuses_.erase(name);
   processes_[name] = *std::move(process);
   return absl::OkStatus();
 }
@@ -118,6 +119,7 @@ std::vector<std::string> ChaosCluster::Poll() {
     if (over) {
       ended.push_back(name);
       endings_[name] = process->Ending();
+      exit_statuses_[name] = process->exit_status();
     }
   }
   for (const std::string& name : ended) processes_.erase(name);
@@ -130,6 +132,13 @@ std::string ChaosCluster::Ending(const std::string& name) const {
   const auto it = endings_.find(name);
   return it == endings_.end() ? "" : it->second;
 }
+
+int ChaosCluster::ExitStatus(const std::string& name) const {
+  const auto it = exit_statuses_.find(name);
+  return it == exit_statuses_.end() ? -1 : it->second;
+}
+
+absl::Status ChaosCluster::Drain(const std::string& name) const { return status_->Drain(name, /*restart=*/true, kCallMs).status(); }
 
 absl::StatusOr<GetStatusResponse> ChaosCluster::Status() const { return status_->Get(kCallMs); }
 

@@ -42,6 +42,9 @@ class ChaosCluster {
   bool Running(const std::string& name) const;
   // How a process that has ended did so.
   std::string Ending(const std::string& name) const;
+  int ExitStatus(const std::string& name) const;  // -1: it has not ended
+  // Asks for its shards to be moved, and for its end with kExitRestart (common/exit_codes.h).
+  absl::Status Drain(const std::string& name) const;
   // Ends the job, then the processes.
   void Stop(int grace_s);
 
@@ -58,6 +61,7 @@ class ChaosCluster {
   std::unique_ptr<StatusClient> status_;
   std::map<std::string, std::unique_ptr<ChildProcess>> processes_;
   std::map<std::string, std::string> endings_;
+  std::map<std::string, int> exit_statuses_;
 };
 
 // Shards of which `primary` is the primary and, where it is not 0, `backup` is in sync.

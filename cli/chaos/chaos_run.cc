@@ -17,13 +17,14 @@
 #include "cli/chaos/accounting_worker.h"
 #include "cli/chaos/chaos_cluster.h"
 #include "common/clock.h"
+#include "common/exit_codes.h"
 #include "common/random.h"
 
 namespace tidegate::cli {
 namespace {
 
 constexpr ChaosFault kFaults[] = {ChaosFault::kKillServer,    ChaosFault::kPauseServer,  ChaosFault::kKillScheduler,
-                                  ChaosFault::kPauseScheduler, ChaosFault::kNoScheduler,  ChaosFault::kCutPair,
+                                  ChaosFault::kPauseScheduler, ChaosFault::kNoScheduler,  ChaosFault::kRestartServer, ChaosFault::kCutPair,
                                   ChaosFault::kCutOneWay,      ChaosFault::kIsolateServer, ChaosFault::kIsolateScheduler};
 constexpr std::chrono::milliseconds kPoll{10};
 constexpr TimeMs kInFlightMs = 20;     // what was acknowledged before a fault has arrived by then
@@ -57,6 +58,7 @@ class Chaos {
   absl::Status InjectAll();
   absl::Status Inject(ChaosFault fault);
   absl::Status OnServer(ChaosFault fault, ChaosInjection* injection);
+  absl::Status Restart(const std::string& name, const std::set<ShardId>& shards, ChaosInjection* injection);
   absl::Status OnScheduler(ChaosFault fault, ChaosInjection* injection);
   absl::Status OnLinks(ChaosFault fault, ChaosInjection* injection);
   absl::Status CutLinks(ChaosFault fault, const std::string& one, const std::string& other);
@@ -227,6 +229,7 @@ absl::Status Chaos::Inject(ChaosFault fault) {
     absl::StrAppend(&line, ": first push acknowledged after ", injection.first_ms, " ms, all its shards after ", injection.recovery_ms,
                     " ms; others paused for ", injection.elsewhere_ms, " ms at most");
   }
+  if (injection.gap_ms >= 0) absl::StrAppend(&line, ": ended empty; a push to one of its shards waited for ", injection.gap_ms, " ms at most");
   result_->injections.push_back(injection);
   status = WaitUntilWhole(NameOf(fault));
   options_.say(absl::StrCat(line, "; whole again after ", Now() - at, " ms"));
@@ -254,6 +257,7 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   injection->shards = static_cast<int>(shards->size());
   acknowledgements_.clear();
   const TimeMs at = Now();
+  if (fault == ChaosFault::kRestartServer) return Restart(name, *shards, injection);
   if (fault == ChaosFault::kKillServer) {
     held_down_.insert(name);
     cluster_->Signal(name, SIGKILL);
@@ -267,6 +271,33 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   if (recovered.ok()) recovered = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
   cluster_->Signal(name, SIGCONT);
   return recovered;
+}
+
+// Nothing is lost or waited for: others lead its shards before it ends.
+absl::Status Chaos::Restart(const std::string& name, const std::set<ShardId>& shards, ChaosInjection* injection) {
+  const TimeMs at = Now(), deadline = at + options_.heal_timeout_s * TimeMs{1000};
+  if (absl::Status s = cluster_->Drain(name); !s.ok()) return s;
+  held_down_.insert(name);
+  while (cluster_->Running(name)) {
+    if (Now() > deadline) return absl::DeadlineExceededError(absl::StrCat(name, " is not empty after ", options_.heal_timeout_s, " s"));
+    if (absl::Status s = Watch(); !s.ok()) return s;
+    std::this_thread::sleep_for(kPoll);
+  }
+  held_down_.erase(name);
+  if (cluster_->ExitStatus(name) != kExitRestart) return absl::InternalError(absl::StrCat(name, " ended: ", cluster_->Ending(name)));
+  if (absl::Status s = Sleep(kInFlightMs); !s.ok()) return s;
+  std::map<ShardId, TimeMs> last;
+  for (const ShardId shard : shards) last[shard] = at;
+  std::sort(acknowledgements_.begin(), acknowledgements_.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
+  for (const auto& ack : acknowledgements_) {
+    if (const auto it = last.find(ack.shard); it != last.end()) {
+      injection->gap_ms = std::max(injection->gap_ms, ack.at - it->second);
+      it->second = ack.at;
+    }
+  }
+  for (const auto& [shard, at_last] : last) injection->gap_ms = std::max(injection->gap_ms, Now() - at_last);
+  restart_at_[std::stoi(name.substr(name.find('/') + 1))] = Now() + static_cast<TimeMs>(random_.Below(kRestartMsMax));
+  return absl::OkStatus();
 }
 
 absl::Status Chaos::OnScheduler(ChaosFault fault, ChaosInjection* injection) {
@@ -374,6 +405,7 @@ const char* NameOf(ChaosFault fault) {
     case ChaosFault::kKillScheduler: return "kill-scheduler";
     case ChaosFault::kPauseScheduler: return "pause-scheduler";
     case ChaosFault::kNoScheduler: return "no-scheduler";
+    case ChaosFault::kRestartServer: return "restart-server";
     case ChaosFault::kCutPair: return "cut-pair";
     case ChaosFault::kCutOneWay: return "cut-one-way";
     case ChaosFault::kIsolateServer: return "isolate-server";
@@ -387,7 +419,7 @@ bool CutsLinks(ChaosFault fault) {
 }
 
 bool HitsServer(ChaosFault fault) {
-  return fault == ChaosFault::kKillServer || fault == ChaosFault::kPauseServer || fault == ChaosFault::kCutPair ||
+  return fault == ChaosFault::kKillServer || fault == ChaosFault::kPauseServer || fault == ChaosFault::kRestartServer || fault == ChaosFault::kCutPair ||
          fault == ChaosFault::kCutOneWay || fault == ChaosFault::kIsolateServer;
 }
 

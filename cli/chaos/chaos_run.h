@@ -19,6 +19,7 @@ enum class ChaosFault {
   kKillScheduler,   // kill -9; started again at once
   kPauseScheduler,  // SIGSTOP for two leases
   kNoScheduler,     // gone for five leases
+  kRestartServer,   // emptied as by `tidegate restart`, and started again
   // For two leases, and only where links can be cut (cli/chaos/fault_network.h):
   kCutPair,          // between a primary and one of its backups
   kCutOneWay,        // from one of the two to the other
@@ -57,6 +58,7 @@ struct ChaosInjection {
   TimeMs recovery_ms = -1;    // until a push to each of them was acknowledged; -1: not measured
   TimeMs first_ms = -1;       // until the first one was
   TimeMs elsewhere_ms = -1;   // the longest that no push was acknowledged by the other shards meanwhile
+  TimeMs gap_ms = -1;         // of a planned move: the longest that no push to one of its shards was acknowledged
 };
 struct ChaosResult {
   std::vector<ChaosInjection> injections;

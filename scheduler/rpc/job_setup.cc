@@ -155,6 +155,7 @@ absl::StatusOr<JobPlan> PlanJob(const SchedulerProcessOptions& options, FileSyst
   core.lease_ms = options.lease_ms;
   core.level_after_ms = options.level_after_ms;
   core.restore_wait_ms = options.restore_wait_ms;
+  core.rebalance_load = options.rebalance_load;
   plan.config = *std::move(config);
   return plan;
 }

@@ -23,6 +23,7 @@ struct SchedulerProcessOptions {
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
   TimeMs level_after_ms = 0;  // 0: never
+  double rebalance_load = 0;  // 0: never
   std::string metrics_host = "127.0.0.1";
   int metrics_port = 0;  // 0: any free one; negative: none
   std::string http_host = "127.0.0.1";

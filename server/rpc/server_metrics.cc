@@ -113,6 +113,11 @@ ServerLoad ToServerLoad(const ShardEngine::Statistics& statistics) {
   load.set_pushed_rows_total(statistics.shards.pushed_rows);
   load.set_refused_pushes_total(statistics.shards.pushes_refused() + statistics.refused.pushes);
   for (uint64_t count : statistics.shards.staleness) load.add_staleness_histogram(count);
+  for (const ShardLoad& shard : statistics.shard_loads) {
+    load.mutable_shards()->add_shard(shard.shard);
+    load.mutable_shards()->add_rows_total(shard.rows_total);
+    load.mutable_shards()->add_bytes(shard.bytes);
+  }
   return load;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/clock.h"
 #include "common/exit_codes.h"
 #include "common/job_config/job_config.h"
 #include "common/logging.h"
@@ -31,6 +32,7 @@ namespace tidegate {
 namespace {
 
 constexpr std::chrono::milliseconds kCutPoll{5};
+constexpr TimeMs kShardLoadsMs = 1000;  // between two reports of loads by shard
 
 int Executors(const ServerOptions& options) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -93,6 +95,7 @@ class ServerProcess::Impl {
     std::mutex mutex;
     ServerLoad newest;
     std::atomic<bool> collecting{false};
+    TimeMs shards_at = 0;  // of the newest with its shards; of whoever collects
   };
   const std::shared_ptr<Load> load_ = std::make_shared<Load>();
   ShardEngine engine_;
@@ -196,9 +199,8 @@ int ServerProcess::Impl::JoinAndServe() {
   }
   link_->Start();
   const Outcome outcome = WaitForEnd();
-  if (outcome.exit_code == kExitFinished) {
-    TG_LOG(INFO) << "the job is finished";
-  } else if (outcome.exit_code > 128 || WasStopped(outcome.reason)) {
+  const bool meant = outcome.exit_code == kExitFinished || outcome.exit_code == kExitRestart;
+  if (meant || outcome.exit_code > 128 || WasStopped(outcome.reason)) {
     TG_LOG(INFO) << outcome.reason;
   } else {
     TG_LOG(ERROR) << outcome.reason;
@@ -249,7 +251,7 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
   callbacks.routing = [this](const RoutingTable& table) { TakeRouting(table); };
   callbacks.workers = [this](const WorkerSet& workers) { engine_.SetWorkers(workers); };
   callbacks.phase = [this](Phase phase, const std::string& message) {
-    if (phase == FINISHED) End(kExitFinished, "finished");
+    if (phase == FINISHED) End(IsToRestart(message) ? kExitRestart : kExitFinished, message.empty() ? "the job is finished" : message);
     if (phase == FAILED) End(kExitFailed, WasStopped(message) ? message : "the job failed: " + message);
   };
   callbacks.lost = [this](const std::string& why) { End(kExitFailed, why); };
@@ -263,16 +265,22 @@ MemberLink::Callbacks ServerProcess::Impl::Callbacks() {
     replication_.FillHeartbeat(request);
     // A sign of life waits for no strand, however long its push: it carries the newest load there is.
     if (!load_->collecting.exchange(true)) {
-      engine_.CollectThen([load = load_](ShardEngine::Statistics statistics) {
+      const TimeMs now = RealClock().NowMs();
+      const bool with_shards = now - load_->shards_at >= kShardLoadsMs;
+      if (with_shards) load_->shards_at = now;
+      engine_.CollectThen(with_shards, [load = load_](ShardEngine::Statistics statistics) {
         {
           std::lock_guard lock(load->mutex);
-          load->newest = ToServerLoad(statistics);
+          ServerLoad next = ToServerLoad(statistics);
+          if (!next.has_shards() && load->newest.has_shards()) next.mutable_shards()->Swap(load->newest.mutable_shards());
+          load->newest = std::move(next);
         }
         load->collecting = false;
       });
     }
     std::lock_guard lock(load_->mutex);
     *request->mutable_server_load() = load_->newest;
+    load_->newest.clear_shards();  // said once
   };
   return callbacks;
 }

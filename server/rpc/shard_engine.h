@@ -81,6 +81,7 @@ class ShardEngine final : private RowSink {
     Clock released_clock = -1;  // the lowest over the strands
     uint64_t memory_used_bytes = 0;
     uint64_t led_shards = 0;         // of shard_count: those that this server is primary of
+    std::vector<ShardLoad> shard_loads;  // of these, where they were asked for
   };
   // A record of a primary's log on its way through the strands.
   struct IncomingRecord {
@@ -118,7 +119,7 @@ class ShardEngine final : private RowSink {
   uint32_t total_shards() const;  // of the job; 0 before routing
   Statistics Collect();
   // As Collect, without waiting for strands that are busy; `done` comes from one of them, or at once.
-  void CollectThen(std::function<void(Statistics)> done);
+  void CollectThen(bool with_shards, std::function<void(Statistics)> done);
 
   // --- replication; these return at once ---
   void SetHooks(ReplicationHooks hooks) { hooks_ = std::move(hooks); }
@@ -154,7 +155,7 @@ class ShardEngine final : private RowSink {
 
   std::shared_ptr<const View> view() const;
   void Publish(std::shared_ptr<const View> view);
-  static void AddStatistics(const Lane& lane, Statistics* total);
+  static void AddStatistics(const Lane& lane, bool with_shards, Statistics* total);
   void OnEveryLane(const std::function<void(Lane&)>& work);
   void OnLanes(uint64_t lanes, const std::function<void(Lane&)>& work);
   absl::Status Parse(ShardCall* call, MessageKind kind);

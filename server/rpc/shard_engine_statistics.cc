@@ -34,7 +34,7 @@ constexpr uint64_t ShardMetrics::*kRefusals[] = {
 
 }  // namespace
 
-void ShardEngine::AddStatistics(const Lane& lane, Statistics* total) {
+void ShardEngine::AddStatistics(const Lane& lane, bool with_shards, Statistics* total) {
   const ShardGroup& group = *lane.group;
   ShardMetrics metrics = group.metrics();
   for (const auto refusal : kRefusals) metrics.*refusal = lane.refusals.*refusal;
@@ -50,9 +50,10 @@ void ShardEngine::AddStatistics(const Lane& lane, Statistics* total) {
     total->tables[id].rows += group.rows(id);
     total->tables[id].bytes += group.table(id).BytesUsed();
   }
+  if (with_shards) group.AppendLoads(&total->shard_loads);
 }
 
-void ShardEngine::CollectThen(std::function<void(Statistics)> done) {
+void ShardEngine::CollectThen(bool with_shards, std::function<void(Statistics)> done) {
   struct Collection {
     std::mutex mutex;
     Statistics total;
@@ -73,10 +74,10 @@ void ShardEngine::CollectThen(std::function<void(Statistics)> done) {
   all->total.shard_count = current->own.size();
   all->total.led_shards = current->led.size();
   for (const auto& lane : lanes_) {
-    lane->strand.Run([all, lane = lane.get()] {
+    lane->strand.Run([all, with_shards, lane = lane.get()] {
       {
         std::lock_guard lock(all->mutex);
-        AddStatistics(*lane, &all->total);
+        AddStatistics(*lane, with_shards, &all->total);
         if (--all->left > 0) return;
       }
       all->done(std::move(all->total));
@@ -91,7 +92,7 @@ ShardEngine::Statistics ShardEngine::Collect() {
     std::optional<Statistics> total;
   };
   auto wait = std::make_shared<Wait>();
-  CollectThen([wait](Statistics total) {
+  CollectThen(/*with_shards=*/false, [wait](Statistics total) {
     std::lock_guard lock(wait->mutex);
     wait->total = std::move(total);
     wait->done.notify_one();

@@ -344,6 +344,16 @@ uint64_t ShardGroup::bytes() const {
   return bytes;
 }
 
+void ShardGroup::AppendLoads(std::vector<ShardLoad>* loads) const {
+  for (uint32_t local = 0; local < replicas_.size(); ++local) {
+    if (!replicas_[local].led) continue;
+    ShardLoad& load = loads->emplace_back();
+    load.shard = shard_map_.shards()[local];
+    load.rows_total = shard_rows_[local];
+    for (const auto& table : tables_) load.bytes += table->shard(local).BytesUsed();
+  }
+}
+
 void ShardGroup::ReportBytes() {
   if (options_.budget == nullptr) return;
   const uint64_t now = bytes() + aggregator_.reserved_bytes();

@@ -150,6 +150,8 @@ class ShardGroup {
   uint64_t rows() const;   // of shards that are led here
   uint64_t rows(TableId table) const;
   uint64_t bytes() const;  // of all replicas
+  // Of each shard that is led here.
+  void AppendLoads(std::vector<ShardLoad>* loads) const;
   size_t parked_pulls() const { return parked_.size(); }
   size_t held_pushes() const { return aggregator_.held(); }
   size_t sessions() const { return sessions_.size(); }
@@ -294,6 +296,8 @@ class ShardGroup {
   std::vector<uint8_t> touched_;  // by local shard, of the call in work
   std::vector<uint8_t> skip_;
   std::vector<uint8_t> led_;      // by local shard: all that are led
+  std::vector<uint64_t> shard_rows_;  // by local shard: pulled and pushed, about (ShardMap::CountRows)
+  size_t next_counted_ = 0;
   uint64_t reported_bytes_ = 0;
   ShardMetrics metrics_;
 };

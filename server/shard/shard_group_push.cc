@@ -51,6 +51,7 @@ std::vector<ShardId> ShardGroup::SelectOwned(Call* call) {
     const auto& table = call->request.tables[t];
     foreign += shard_map_.Touch(table.table, table.keys, call->selection.all,
                                 call->selection.Of(t), touched_);
+    shard_map_.CountRows(table.table, table.keys, call->selection.all, call->selection.Of(t), &next_counted_, shard_rows_);
   }
   if (foreign == 0) return refused;
   auto owned = std::make_shared<OwnedSelection>();

@@ -161,6 +161,7 @@ void ShardGroup::ForgetShards(int log2_shards) {
   shard_map_.Reset(log2_shards, {});
   replicas_.clear();
   for (auto* by_local : {&touched_, &skip_, &led_}) by_local->clear();
+  shard_rows_.clear();
   sessions_.SetShards(0);
   log_.Resize(0);
 }
@@ -172,10 +173,12 @@ void ShardGroup::AddReplica(ShardId shard) {
     touched_.push_back(0);
     skip_.push_back(0);
     led_.push_back(0);
+    shard_rows_.push_back(0);
     sessions_.SetShards(replicas_.size());
     log_.Resize(replicas_.size());
   }
   replicas_[local] = Replica();
+  shard_rows_[local] = 0;
   sessions_.Clear(local);
   for (const auto& table : tables_) table->AddShard(local, shard);
 }

@@ -48,4 +48,14 @@ uint64_t ShardMap::Touch(TableId table, PackedSpan<Key> keys, bool all,
   return foreign;
 }
 
+void ShardMap::CountRows(TableId table, PackedSpan<Key> keys, bool all, std::span<const uint32_t> positions, size_t* next,
+                         std::span<uint64_t> rows) const {
+  const size_t count = all ? keys.size() : positions.size();
+  for (; *next < count; *next += kCounted) {
+    const uint32_t local = led_[ShardOf(table, keys[all ? *next : positions[*next]])];
+    if (local != kNotLocal) rows[local] += kCounted;
+  }
+  *next -= count;
+}
+
 }  // namespace tidegate

@@ -41,6 +41,12 @@ class ShardMap {
   uint64_t Touch(TableId table, PackedSpan<Key> keys, bool all,
                  std::span<const uint32_t> positions, std::span<uint8_t> touched) const;
 
+  // Adds, for one in kCounted of these keys, kCounted to rows[local] of its led shard. `*next`: which key is the next one
+  // to count, carried from call to call, so that small messages count too. REQUIRES: rows has shards().size().
+  static constexpr size_t kCounted = 8;
+  void CountRows(TableId table, PackedSpan<Key> keys, bool all, std::span<const uint32_t> positions, size_t* next,
+                 std::span<uint64_t> rows) const;
+
  private:
   int log2_shards_ = 0;
   std::vector<uint32_t> replica_;  // by shard: local index

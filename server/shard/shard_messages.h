@@ -63,6 +63,11 @@ struct PullDone {
   TimeMs valid_until = std::numeric_limits<TimeMs>::max();
 };
 struct ShardMetrics;
+struct ShardLoad {
+  ShardId shard = 0;
+  uint64_t rows_total = 0;  // pulled and pushed since the shard is on this strand
+  uint64_t bytes = 0;       // in memory
+};
 struct PushDone {
   CallToken token = 0;
   absl::Status status;

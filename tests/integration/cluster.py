@@ -60,6 +60,11 @@ def wait_for(condition, what, timeout=60):
     raise AssertionError("waited %d s for %s" % (timeout, what))
 
 
+def status_of(scheduler):
+    done = run("status", "--scheduler=" + scheduler, "--json", "--timeout=2")
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
 def start_training(local, path, *flags, rows, seconds=2, samples=1, **job_fields):
     """A job of one epoch in the midst of training, with work for at least `seconds` left at the speed seen so far:
     on a machine that is too fast for `rows`, another one with more. job.rows has how many there are."""
@@ -113,10 +118,7 @@ class Local:
         return ""
 
     def status(self):
-        if not self.address():
-            return None
-        done = run("status", "--scheduler=" + self.address(), "--json", "--timeout=2")
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        return status_of(self.address()) if self.address() else None
 
     def wait_for_training(self, samples=1, timeout=60):
         """The status once so many samples are done; {} if the job ended before that was seen."""
@@ -154,3 +156,36 @@ class Local:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+class ByHand:
+    """Processes without `tidegate local`, which would end what does not end."""
+
+    def __init__(self, directory, config):
+        self.directory, self.config, self.address = directory, config, directory / "address"
+        self.processes = []
+
+    def start(self, binary, *flags):
+        with open(self.directory / ("log-%d" % len(self.processes)), "w") as log:
+            self.processes.append(subprocess.Popen([os.path.join(BIN, binary), "--metrics_port=-1", *flags], stdout=log,
+                                                   stderr=log, stdin=subprocess.DEVNULL))
+        return self.processes[-1]
+
+    def start_scheduler(self, *flags):
+        return self.start("tidegate-scheduler", "--config=" + self.config, "--address_file=%s" % self.address,
+                          "--state=%s" % (self.directory / "state"), *flags)
+
+    def start_member(self, binary, *flags):
+        wait_for(self.address.exists, "the scheduler's address")
+        return self.start(binary, "--scheduler=" + self.address.read_text().strip(), *flags)
+
+    def log_of(self, process):
+        return (self.directory / ("log-%d" % self.processes.index(process))).read_text()
+
+    def status(self):
+        return status_of(self.address.read_text().strip()) if self.address.exists() else None
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()

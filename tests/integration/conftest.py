@@ -29,6 +29,20 @@ def local(tmp_path):
         one.close()
 
 
+@pytest.fixture
+def by_hand(tmp_path):
+    """by_hand(**job) -> a cluster.ByHand, ended with the test."""
+    made = []
+
+    def make(**job):
+        made.append(cluster.ByHand(tmp_path, cluster.write_job(tmp_path / "job.textproto", **job)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
 @pytest.fixture(scope="session")
 def stubs(tmp_path_factory):
     """Generated Python clients of both services."""

@@ -31,6 +31,12 @@ def test_a_server_that_wakes_with_old_beliefs_serves_and_acknowledges_nothing(tm
     chaos(tmp_path, "--faults=pause-server", "--fault_count=2")
 
 
+def test_servers_are_restarted_one_by_one_and_no_update_is_lost(tmp_path):
+    result = chaos(tmp_path, "--faults=restart-server", "--fault_count=4", "--seed=4")
+    assert [i["fault"] for i in result["injections"]] == ["restart-server"] * 4
+    assert all(i["gap_ms"] >= 0 for i in result["injections"])
+
+
 def test_three_copies(tmp_path):
     chaos(tmp_path, "--faults=kill-server,pause-server", "--fault_count=3", "--servers=4", "--replicas=3", "--seed=9")
 

@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
 
 import pytest
-from cluster import BIN, start_training, wait_for, write_job
+from cluster import start_training, wait_for
 
 ROWS = 1500000
 
@@ -60,46 +59,6 @@ def test_a_worker_that_pauses_within_its_lease_stays_a_member(local, tmp_path):
     assert job.wait() == 0, job.log()
     assert job.summary()["samples"] == job.rows
     assert not any("dead" in e for e in job.summary()["events"])
-
-
-class ByHand:
-    """Processes without `tidegate local`, which would end what does not end."""
-
-    def __init__(self, directory, config):
-        self.directory, self.config, self.address = directory, config, directory / "address"
-        self.processes = []
-
-    def start(self, binary, *flags):
-        with open(self.directory / ("log-%d" % len(self.processes)), "w") as log:
-            self.processes.append(subprocess.Popen([os.path.join(BIN, binary), "--metrics_port=-1", *flags], stdout=log,
-                                                   stderr=log, stdin=subprocess.DEVNULL))
-        return self.processes[-1]
-
-    def start_scheduler(self, *flags):
-        return self.start("tidegate-scheduler", "--config=" + self.config, "--address_file=%s" % self.address,
-                          "--state=%s" % (self.directory / "state"), *flags)
-
-    def start_member(self, binary, *flags):
-        wait_for(self.address.exists, "the scheduler's address")
-        return self.start(binary, "--scheduler=" + self.address.read_text().strip(), *flags)
-
-    def log_of(self, process):
-        return (self.directory / ("log-%d" % self.processes.index(process))).read_text()
-
-
-@pytest.fixture
-def by_hand(tmp_path):
-    made = []
-
-    def make(**job):
-        made.append(ByHand(tmp_path, write_job(tmp_path / "job.textproto", **job)))
-        return made[-1]
-
-    yield make
-    for cluster in made:
-        for process in cluster.processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize("staleness", ["0", "4"])

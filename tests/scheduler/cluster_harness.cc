@@ -278,6 +278,14 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
     counts->set_weight_sum(static_cast<double>(m.samples));
     counts->set_loss_sum(0.5 * static_cast<double>(m.samples));
     if (m.work) *request.add_progress() = m.progress;
+  } else if (options_.shard_rate) {
+    ShardLoads* loads = request.mutable_server_load()->mutable_shards();
+    for (int shard = 0; shard < m.routing.primary_size(); ++shard) {
+      if (m.routing.primary(shard) != m.incarnation) continue;
+      loads->add_shard(static_cast<uint32_t>(shard));
+      loads->add_rows_total(static_cast<uint64_t>(options_.shard_rate(static_cast<uint32_t>(shard)) * static_cast<double>(now_) / 1000));
+      loads->add_bytes(0);
+    }
   }
   Call(member, life, request, kTimeoutMs,
        [this, &m, member, life](const absl::Status&, const SchedulerResponse& response) {

@@ -34,6 +34,7 @@ struct HarnessOptions {
   double drop = 0, duplicate = 0;
   TimeMs delay_ms_max = 2;
   uint64_t seed = 1;
+  std::function<double(uint32_t shard)> shard_rate;  // rows per second; empty: servers report no load
   std::function<void(SchedulerOptions*)> adjust;
 };
 

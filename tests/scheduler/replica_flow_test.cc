@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "common/exit_codes.h"
 #include "scheduler/policy/replication.h"
 #include "tests/scheduler/cluster_harness.h"
 
@@ -399,6 +400,23 @@ TEST_CASE("a drained server ends empty and as finished, and the job goes on") {
     REQUIRE(cluster.RunToEnd());
     CHECK(cluster.stored().phase() == FINISHED);
     CHECK(cluster.stored().failovers() == 0);
+  }
+}
+
+TEST_CASE("a server that is drained to start again is told so, by the newest wish") {
+  for (const bool restart : {true, false}) {
+    ClusterHarness cluster(Replicated(3, 2));
+    REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
+    DrainRequest request = DrainOf("host:1");
+    request.set_restart(!restart);
+    CHECK(AnswerTo(cluster, request).ok());
+    request.set_restart(restart);
+    CHECK(AnswerTo(cluster, request).ok());
+    REQUIRE(cluster.RunUntil([&] { return cluster.member(1).ended; }));
+    CHECK(cluster.member(1).finished);
+    CHECK(IsToRestart(cluster.member(1).message) == restart);
+    REQUIRE(cluster.RunToEnd());
+    CHECK(cluster.stored().phase() == FINISHED);
   }
 }
 

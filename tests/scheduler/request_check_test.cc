@@ -48,6 +48,19 @@ TEST_CASE("a server's load and results are refused where they cannot be") {
   CHECK_FALSE(passes([](HeartbeatRequest* r) {
     r->mutable_server_load()->add_tables()->set_name(std::string(1000, 'x'));
   }));
+  const auto load = [&](uint32_t shard, uint64_t rows, int counts) {
+    return passes([&](HeartbeatRequest* r) {
+      ShardLoads* loads = r->mutable_server_load()->mutable_shards();
+      loads->add_shard(shard);
+      loads->add_bytes(1);
+      for (int i = 0; i < counts; ++i) loads->add_rows_total(rows);
+    });
+  };
+  CHECK(load(7, 5, 1));
+  CHECK_FALSE(load(8, 5, 1));
+  CHECK_FALSE(load(7, ~0ull, 1));
+  CHECK_FALSE(load(7, 5, 0));
+  CHECK_FALSE(load(7, 5, 2));
   const auto file = [&](const std::string& name, uint32_t shard) {
     return passes([&](HeartbeatRequest* r) {
       CheckpointFile* f = r->add_results()->add_files();

@@ -251,6 +251,16 @@ TEST_CASE("exit codes say how a server ended") {
     CHECK(running.Wait() == 128 + SIGINT);
     running.scheduler.Update([](auto& s) { CHECK(s.leaves.size() == 1); });
   }
+  SECTION("emptied, to start again") {
+    Running running;
+    running.Open();
+    running.scheduler.Update([](auto& s) {
+      s.phase = FINISHED;
+      s.message = "restart: its shards are on other servers";
+    });
+    CHECK(running.Wait() == kExitRestart);
+    running.scheduler.Update([](auto& s) { CHECK(s.leaves.size() == 1); });
+  }
   SECTION("removed") {
     Running running;
     running.Address();

@@ -31,6 +31,42 @@ TEST_CASE("touched shards and foreign keys are those of the keys selected") {
   CHECK(touched == std::vector<uint8_t>{1, 1, 1});
 }
 
+TEST_CASE("rows are counted by led shard, about right for messages of any size, and none of others") {
+  ShardMap map;
+  map.Reset(2, std::vector<ShardId>{0, 1, 2});
+  map.SetLed(1, false);
+  Key next_key = 0;
+  const auto keys_of = [&](ShardId shard, size_t count) {
+    std::vector<Key> keys;
+    for (; keys.size() < count; ++next_key) {
+      if (map.ShardOf(5, next_key) == shard) keys.push_back(next_key);
+    }
+    return keys;
+  };
+  for (const size_t size : {1, 3, 8, 100}) {
+    std::vector<uint64_t> rows(3, 0);
+    size_t next = 0;
+    uint64_t sent = 0;
+    for (; sent < 4000; sent += size) {
+      for (const ShardId shard : {0, 1, 3}) {
+        const std::vector<Key> keys = keys_of(shard, size);
+        const PackedSpan<Key> span(keys.data(), keys.size());
+        if (sent % 2 == 0) {
+          map.CountRows(5, span, true, {}, &next, rows);
+        } else {
+          std::vector<uint32_t> all(size);
+          std::iota(all.begin(), all.end(), 0u);
+          map.CountRows(5, span, false, all, &next, rows);
+        }
+      }
+    }
+    CHECK(rows[0] > sent * 9 / 10);
+    CHECK(rows[0] < sent * 11 / 10);
+    CHECK(rows[1] == 0);
+    CHECK(rows[2] == 0);
+  }
+}
+
 TEST_CASE("a shard that leaves keeps the others' local indices") {
   ShardMap map;
   const std::vector<ShardId> mine = {0, 1};

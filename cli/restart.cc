@@ -1,0 +1,141 @@
+// `tidegate restart --rolling`: restarts the servers of a running job, one after the other.
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/json.h"
+#include "cli/rolling_restart.h"
+#include "cli/status_client.h"
+#include "cli/stop_signals.h"
+#include "common/clock.h"
+
+DEFINE_bool(rolling, false, "one server after the other");
+DECLARE_int32(wait);
+
+namespace tidegate::cli {
+namespace {
+
+constexpr int kCallMs = 5000;
+constexpr std::chrono::milliseconds kPoll{200};
+
+class Restarter {
+ public:
+  Restarter(const std::string& scheduler, TimeMs timeout_ms) : client_(scheduler), timeout_ms_(timeout_ms) {}
+
+  absl::Status Run(const std::vector<std::string>& servers) {
+    auto status = Status();
+    if (!status.ok()) return status.status();
+    auto plan = RollingRestart::Plan(*status, servers, timeout_ms_);
+    if (!plan.ok()) return plan.status();
+    WarnOfFewCopies(*status);
+    const size_t all = plan->left();
+    for (;;) {
+      if (!status.ok()) return status.status();
+      auto step = plan->Next(*status, clock_.NowMs());
+      restarted = plan->restarted();
+      if (!step.ok()) return step.status();
+      if (!step->say.empty()) std::cerr << "[" << plan->restarted() << " of " << all << " done] " << step->say << "\n";
+      if (step->done) return absl::OkStatus();
+      if (absl::Status s = CheckStop(*plan); !s.ok()) return s;
+      if (step->drain) {
+        if (absl::Status s = Drain(*step->drain); !s.ok()) return s;
+        plan->Draining(*status, clock_.NowMs());
+      }
+      std::this_thread::sleep_for(kPoll);
+      status = Status();
+    }
+  }
+  size_t restarted = 0;
+
+ private:
+  // A scheduler may be away for a while.
+  template <typename Call>
+  auto Patiently(Call call) -> decltype(call()) {
+    const TimeMs until = clock_.NowMs() + timeout_ms_;
+    for (;;) {
+      auto result = call();
+      const bool passing = absl::IsUnavailable(result.status()) || absl::IsDeadlineExceeded(result.status());
+      if (result.ok() || !passing || !reached_ || clock_.NowMs() > until || StopSignals() > 1) {
+        reached_ = reached_ || result.ok();
+        return result;
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+  absl::StatusOr<GetStatusResponse> Status() {
+    return Patiently([this] { return client_.Get(kCallMs); });
+  }
+  absl::Status Drain(Incarnation server) {
+    return Patiently([&] { return client_.Drain(absl::StrCat(server), /*restart=*/true, kCallMs); }).status();
+  }
+
+  static void WarnOfFewCopies(const GetStatusResponse& status) {
+    const auto live = std::count_if(status.members().begin(), status.members().end(),
+                                    [](const MemberStatus& m) { return m.alive() && m.member().role() == SERVER; });
+    if (live > status.replicas()) return;
+    std::cerr << "with " << live << " servers a shard has " << live - 1 << " of its " << status.replicas()
+              << " copies while one is away: another server, started before, would hold one\n";
+  }
+
+  absl::Status CheckStop(const RollingRestart& plan) {
+    const int signals = StopSignals();
+    if (signals == 0) return absl::OkStatus();
+    if (signals > 1 || plan.between_servers()) {
+      return absl::CancelledError(absl::StrCat("stopped by a signal; ", plan.left(), " servers were not restarted",
+                                               plan.between_servers() ? "" : absl::StrCat(", and server ", plan.current().incarnation(), " is on its way")));
+    }
+    if (!stop_said_) std::cerr << "stops once server " << plan.current().incarnation() << " is back; at once where the signal comes again\n";
+    stop_said_ = true;
+    return absl::OkStatus();
+  }
+
+  const StatusClient client_;
+  const TimeMs timeout_ms_;
+  RealClock clock_;
+  bool reached_ = false;
+  bool stop_said_ = false;
+};
+
+int RunRestart(const Arguments& arguments) {
+  if (FLAGS_scheduler.empty() || !FLAGS_rolling) {
+    std::cerr << "usage: tidegate restart --rolling [SERVER ...] --scheduler=HOST:PORT [--wait=SECONDS] [--json]\n";
+    return kUsage;
+  }
+  if (absl::Status s = CheckAddress(FLAGS_scheduler); !s.ok()) {
+    std::cerr << "tidegate restart: " << s.message() << "\n";
+    return kUsage;
+  }
+  CatchStopSignals();
+  Restarter restarter(FLAGS_scheduler, TimeMs{1000} * FLAGS_wait);
+  const absl::Status status = restarter.Run(arguments.positional);
+  if (!status.ok()) {
+    std::cerr << "tidegate restart: " << status.message() << "\n";
+    return absl::IsCancelled(status) ? 128 + LastStopSignal() : kFailed;
+  }
+  if (FLAGS_json) {
+    std::cout << JsonObject().Integer("restarted", static_cast<int64_t>(restarter.restarted)).Build() << "\n";
+  } else {
+    std::cout << restarter.restarted << " servers were restarted, and every shard has its copies\n";
+  }
+  return kOk;
+}
+
+}  // namespace
+
+Command RestartCommand() {
+  return {"restart",
+          "SERVER ...",
+          "restart the servers of a running job one after the other, while training goes on",
+          {{"rolling", "", "one after the other (required: there is no other way)"},
+           {"scheduler", "HOST:PORT", "the scheduler's address"},
+           Ranged({"wait", "SECONDS", "how long for a server to get empty, to come back, and for the copies to be made"}, 1, 86400),
+           {"json", "", "as one JSON object"}},
+          RunRestart};
+}
+
+}  // namespace tidegate::cli
