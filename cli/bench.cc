@@ -33,13 +33,13 @@ std::string RunFolder() {
   return std::filesystem::absolute(absl::StrCat("tidegate-run/bench-", getpid())).string();
 }
 
-absl::Status RunWire() {
+BenchWireOptions WireOptions() {
   BenchWireOptions options;
   options.quick = FLAGS_quick;
   options.bin_dir = FLAGS_bin_dir;
   options.only = FLAGS_only;
   options.run_dir = RunFolder();
-  return RunBenchWire(options, Print);
+  return options;
 }
 
 absl::Status RunParse() { return BenchParse({FLAGS_quick, FLAGS_only, RunFolder()}, Print); }
@@ -60,13 +60,15 @@ int RunBench(const Arguments& arguments) {
   if (what == "table") {
     status = RunTable();
   } else if (what == "wire") {
-    status = RunWire();
+    status = RunBenchWire(WireOptions(), Print);
+  } else if (what == "replication") {
+    status = RunBenchReplication(WireOptions(), Print);
   } else if (what == "parse") {
     status = RunParse();
   } else if (what == "train") {
     status = RunTrain();
   } else {
-    std::cerr << "usage: tidegate bench table|wire|train|parse [--quick] [--json]\n";
+    std::cerr << "usage: tidegate bench table|wire|replication|train|parse [--quick] [--json]\n";
     return kUsage;
   }
   if (status.ok()) return kOk;
@@ -78,11 +80,11 @@ int RunBench(const Arguments& arguments) {
 
 Command BenchCommand() {
   return {"bench",
-          "table|wire|train|parse",
+          "table|wire|replication|train|parse",
           "measure this machine; every figure beside a ceiling of the same run",
           {{"quick", "", "smaller and shorter"},
            {"json", "", "a JSON object a line"},
-           {"only", "TEXT", "wire, parse: figures with TEXT in their names"},
+           {"only", "TEXT", "wire, replication, parse: figures with TEXT in their names"},
            {"bin_dir", "DIR", "where the other binaries are (default: beside this one)"}},
           RunBench};
 }

@@ -1,5 +1,6 @@
 #pragma once
 // `tidegate bench wire`: a scheduler and one server as processes, and this process as their worker.
+// `tidegate bench replication`: several clusters of a scheduler and two servers, without and with copies.
 
 #include <functional>
 #include <string>
@@ -18,5 +19,6 @@ struct BenchWireOptions {
 
 // `report` is called from a thread of its own. Only from the main thread.
 absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report);
+absl::Status RunBenchReplication(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report);
 
 }  // namespace tidegate::cli

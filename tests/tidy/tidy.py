@@ -35,7 +35,7 @@ WIRING = [
     MAINS, r"(server|worker|scheduler|common)/(.*/)?rpc/.*", r"(server|worker|scheduler|common)/(.*/)?wiring.*",
     r"common/executor/.*", r"common/clock\.h", r"common/metrics/.*", r"common/file_system\.cc", r"common/logging\.cc",
     r"worker/data/(prefetch|read_stats)\..*", r"worker/pipeline/(?!staleness|policy).*", r"server/checkpoint/.*",
-    r"server/table/table_bench\.cc", r"worker/client/(wire_bench|raw_tcp)\.cc", r"worker/model/.*_bench\.cc",
+    r"server/table/table_bench\.cc", r"worker/client/(wire_bench|replication_bench|bench_load|raw_tcp)\.(cc|h)", r"worker/model/.*_bench\.cc",
     r"scheduler/store/.*", r"cli/.*", r"tests/.*",
 ]
 THREADS = r"thread|mutex|shared_mutex|condition_variable|future|semaphore|latch|barrier|stop_token|pthread\.h"
