@@ -185,8 +185,9 @@ std::string StatusReport(const GetStatusResponse& status) {
                             ShortNumber(m.server_load().pushed_rows_total()), m.server_load().refused_pushes_total());
     } else {
       const WorkerLoad& load = m.worker_load();
-      absl::StrAppendFormat(&out, " clock %d  %s samples  loss %.4f  reader %.0f%% pull %.0f%% compute %.0f%% push %.0f%%",
-                            load.clock(), ShortNumber(load.samples_total()), load.loss(), load.reader_wait() * 100,
+      const std::string behind = ClockLag(status, m).value_or(0) > 0 ? absl::StrCat(", ", *ClockLag(status, m), " behind") : "";
+      absl::StrAppendFormat(&out, " clock %d%s  %s samples  loss %.4f  reader %.0f%% pull %.0f%% compute %.0f%% push %.0f%%",
+                            load.clock(), behind, ShortNumber(load.samples_total()), load.loss(), load.reader_wait() * 100,
                             load.pull_wait() * 100, load.compute() * 100, load.push_wait() * 100);
     }
     absl::StrAppend(&out, m.alive() ? "" : absl::StrCat("  silent for ", m.silent_ms(), " ms"), "\n");

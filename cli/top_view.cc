@@ -45,12 +45,13 @@ std::string ServerLine(const MemberStatus& m, const MemberStatus* before, TimeMs
                          Rate(load.pushed_rows_total(), before, then.pushed_rows_total(), ms), load.refused_pushes_total());
 }
 
-std::string WorkerLine(const MemberStatus& m, const MemberStatus* before, TimeMs ms) {
+std::string WorkerLine(const GetStatusResponse& status, const MemberStatus& m, const MemberStatus* before, TimeMs ms) {
   const WorkerLoad& load = m.worker_load();
   const uint64_t then = before != nullptr ? before->worker_load().samples_total() : 0;
   const std::string loss = load.samples_total() > 0 ? absl::StrFormat("%.4f", load.loss()) : "-";
-  return absl::StrFormat("  worker %-4d %-20s %-11s %6d %8s %9s %9s   %3.0f%% %3.0f%% %3.0f%% %3.0f%%", m.member().incarnation(),
-                         Name(m.member()), State(m), load.clock(), ShortNumber(static_cast<double>(load.samples_total())),
+  const std::optional<int64_t> lag = ClockLag(status, m);
+  return absl::StrFormat("  worker %-4d %-20s %-11s %6d %6s %8s %9s %9s   %3.0f%% %3.0f%% %3.0f%% %3.0f%%", m.member().incarnation(),
+                         Name(m.member()), State(m), load.clock(), lag ? absl::StrCat(*lag) : "-", ShortNumber(static_cast<double>(load.samples_total())),
                          Rate(load.samples_total(), before, then, ms), loss, load.reader_wait() * 100, load.pull_wait() * 100,
                          load.compute() * 100, load.push_wait() * 100);
 }
@@ -61,7 +62,7 @@ std::vector<std::string> MemberLines(const Observation& now, const Observation* 
   for (const MemberStatus& m : now.status.members()) {
     if (m.member().role() != role) continue;
     const MemberStatus* then = Find(before, m.member().incarnation());
-    lines.push_back(role == SERVER ? ServerLine(m, then, ms) : WorkerLine(m, then, ms));
+    lines.push_back(role == SERVER ? ServerLine(m, then, ms) : WorkerLine(now.status, m, then, ms));
   }
   return lines;
 }
@@ -113,7 +114,7 @@ std::string TopScreen(const Observation& now, const Observation* before, int wid
   lines.push_back(absl::StrFormat("  %-32s %-11s %6s %8s %9s %9s %9s %7s", "servers", "state", "shards", "rows", "memory", "pulled", "pushed",
                                   "refused"));
   for (std::string& line : MemberLines(now, before, SERVER)) lines.push_back(std::move(line));
-  lines.push_back(absl::StrFormat("  %-32s %-11s %6s %8s %9s %9s   %s", "workers", "state", "clock", "samples", "speed", "loss",
+  lines.push_back(absl::StrFormat("  %-32s %-11s %6s %6s %8s %9s %9s   %s", "workers", "state", "clock", "behind", "samples", "speed", "loss",
                                   "read pull comp push"));
   for (std::string& line : MemberLines(now, before, WORKER)) lines.push_back(std::move(line));
   lines.push_back("");

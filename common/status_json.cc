@@ -1,5 +1,6 @@
 #include "common/status_json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -8,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-std::string MemberJson(const MemberStatus& m) {
+std::string MemberJson(const GetStatusResponse& status, const MemberStatus& m) {
   JsonObject object;
   object.Text("role", m.member().role() == SERVER ? "server" : "worker")
       .Integer("incarnation", static_cast<int64_t>(m.member().incarnation()))
@@ -28,7 +29,9 @@ std::string MemberJson(const MemberStatus& m) {
         .Integer("pushed_rows_total", static_cast<int64_t>(m.server_load().pushed_rows_total()))
         .Integer("refused_pushes_total", static_cast<int64_t>(m.server_load().refused_pushes_total()));
   } else {
+    const std::optional<int64_t> lag = ClockLag(status, m);
     object.Integer("clock", m.worker_load().clock())
+        .Number("clock_lag", lag ? static_cast<double>(*lag) : NAN)
         .Integer("samples_total", static_cast<int64_t>(m.worker_load().samples_total()))
         .Number("loss", m.worker_load().loss())
         .Number("reader_wait", m.worker_load().reader_wait())
@@ -72,9 +75,15 @@ double MeanLoss(const GetStatusResponse& status) {
   return n == 0 ? NAN : sum / n;
 }
 
+std::optional<int64_t> ClockLag(const GetStatusResponse& status, const MemberStatus& member) {
+  const WorkerLoad& load = member.worker_load();
+  if (member.member().role() != WORKER || !member.alive() || member.state() != "live" || load.samples_total() == 0) return std::nullopt;
+  return std::max<int64_t>(0, status.clock() - (load.clock() + 1));  // status.clock() is the next one of the furthest
+}
+
 JsonObject StatusObject(const GetStatusResponse& status) {
   std::vector<std::string> members, results, events, histogram, lost;
-  for (const MemberStatus& m : status.members()) members.push_back(MemberJson(m));
+  for (const MemberStatus& m : status.members()) members.push_back(MemberJson(status, m));
   for (const EpochResult& result : status.results()) results.push_back(ResultJson(result));
   for (const std::string& event : status.events()) events.push_back(JsonQuoted(event));
   for (const uint32_t shard : status.lost_shards()) lost.push_back(std::to_string(shard));

@@ -1,5 +1,10 @@
 #include "scheduler/rpc/scheduler_metrics.h"
 
+#include <optional>
+#include <string>
+
+#include "common/status_json.h"
+
 namespace tidegate {
 
 void WriteSchedulerMetrics(SchedulerLoop* loop, MetricsPage* page) {
@@ -13,6 +18,12 @@ void WriteSchedulerMetrics(SchedulerLoop* loop, MetricsPage* page) {
   const auto number = [](auto value) { return static_cast<double>(value); };
   page->Gauge("tidegate_members", "Members that are alive.", number(servers), {{"role", "server"}});
   page->Gauge("tidegate_members", "Members that are alive.", number(workers), {{"role", "worker"}});
+  for (const MemberStatus& member : status.members()) {
+    const std::optional<int64_t> lag = ClockLag(status, member);
+    if (!lag) continue;
+    page->Gauge("tidegate_worker_lag_clocks", "How far a live worker is behind the one that is furthest.", number(*lag),
+                {{"worker", std::to_string(member.member().incarnation())}, {"name", member.member().name()}});
+  }
   page->Gauge("tidegate_job_phase",
               "0 starting, 1 training, 2 evaluating, 3 saving, 4 adjusting, 5 finished, 6 failed.",
               number(status.phase()));

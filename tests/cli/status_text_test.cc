@@ -40,6 +40,27 @@ TEST_CASE("the progress line has epoch, share, rate, loss, AUC and the limit") {
   CHECK(ProgressLine(Training(), 10) == "epoch 3/20");
 }
 
+TEST_CASE("a slow worker is seen to be behind; one that is not live is not judged") {
+  GetStatusResponse status = Training();
+  status.set_clock(101);
+  status.mutable_members(0)->mutable_worker_load()->set_clock(100);
+  status.mutable_members(1)->mutable_worker_load()->set_clock(93);
+  CHECK(ClockLag(status, status.members(0)) == 0);
+  CHECK(ClockLag(status, status.members(1)) == 7);
+  const std::string report = StatusReport(status);
+  CHECK(report.find("clock 93, 7 behind") != std::string::npos);
+  CHECK(report.find("clock 100  ") != std::string::npos);
+  CHECK(StatusObject(status).Build().find("\"clock_lag\": 7") != std::string::npos);
+  status.mutable_members(1)->set_state("parked");
+  CHECK_FALSE(ClockLag(status, status.members(1)).has_value());
+  status.mutable_members(1)->set_state("live");
+  status.mutable_members(1)->mutable_worker_load()->set_samples_total(0);
+  CHECK_FALSE(ClockLag(status, status.members(1)).has_value());
+  MemberStatus server = status.members(0);
+  server.mutable_member()->set_role(SERVER);
+  CHECK_FALSE(ClockLag(status, server).has_value());
+}
+
 TEST_CASE("a job with replicas says what copies it lacks, and which a server follows") {
   GetStatusResponse status = Training();
   CHECK(ReplicasLine(status).empty());
