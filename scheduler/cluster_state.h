@@ -264,6 +264,8 @@ class ClusterState {
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
   void TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how, SchedulerEffects* effects);
+  // Durability ASYNC: what a promotion may lose; empty: nothing.
+  std::string TailBound() const;
   void StopWaitingFor(Incarnation server, PendingCommand* pending);
   void NoteReplicaReports(TimeMs now, const HeartbeatRequest& request, const MemberRecord& member);
   void TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/counted.h"
+#include "common/replica_limits.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/policy/placement.h"
 
@@ -125,6 +126,12 @@ void ClusterState::StopWaitingFor(Incarnation server, PendingCommand* pending) {
   pending->set_answered(waiting->empty());
 }
 
+std::string ClusterState::TailBound() const {
+  if (options_.job.cluster().durability() != ClusterConfig::ASYNC) return "";
+  return absl::StrCat("durability ASYNC: of what a server acknowledged last, its death loses at most ", kAsyncTailRecordsMax,
+                      " pushes of each of its strands");
+}
+
 void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how,
                             SchedulerEffects* effects) {
   servers_changed_at_ = now;
@@ -158,7 +165,8 @@ void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberR
   }
   if (result.promoted > 0) {
     state_.set_failovers(state_.failovers() + led.size());
-    Event(now, absl::StrCat(Counted(result.promoted, "shard"), " of ", sets.size(), " are led by their backups now"), effects);
+    Event(now, absl::StrCat(Counted(result.promoted, "shard"), " of ", sets.size(), " are led by their backups now",
+                            TailBound().empty() ? "" : "; ", TailBound()), effects);
     settling_ = true;
   }
   Publish(now, std::move(sets), effects);

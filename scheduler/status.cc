@@ -54,9 +54,8 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
   status.set_term(state_.term());
   status.set_job(options_.job.name());
   status.set_phase(state_.phase());
-  status.set_message(state_.phase() == STARTING && state_.message().empty() ? WaitsFor()
-                     : Stands()                                                 ? "stands still: " + loss_
-                                                                                : state_.message());
+  status.set_message(Stands() ? "stands still: " + loss_ : state_.message());
+  if (status.message().empty() && !Ended()) status.set_message(state_.phase() == STARTING ? WaitsFor() : TailBound());
   status.set_epoch(state_.epoch());
   status.set_epochs(options_.job.train().epochs());
   status.set_checkpoint(state_.checkpoint());

@@ -21,6 +21,7 @@ class AccountingWorker {
     size_t keys_per_shard = 16;
     int interval_ms = 20;   // between two pushes to one shard
     int check_every = 8;    // reads its own writes after so many pushes
+    bool tail_may_be_lost = false;  // durability ASYNC: a shard may lack some of its newest pushes, which are counted
     int start_timeout_s = 60;
   };
   struct Acknowledgement {
@@ -30,6 +31,7 @@ class AccountingWorker {
   struct Counts {
     uint64_t pushes = 0;  // acknowledged
     uint64_t checks = 0;  // reads of own writes
+    uint64_t lost = 0;    // of `pushes`, with tail_may_be_lost
   };
 
   explicit AccountingWorker(Options options);

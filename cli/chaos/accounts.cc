@@ -1,5 +1,7 @@
 #include "cli/chaos/accounts.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/stable_hash.h"
@@ -60,10 +62,30 @@ void Account::Acknowledged() {
   TG_CHECK(outstanding_) << "shard " << shard_;
   outstanding_ = false;
   ++pushes_;
+  newest_.push_back(pending_);
+  if (newest_.size() > kRemembered) newest_.pop_front();
   for (size_t i = 0; i < sums_.size(); ++i) {
     sums_[i] += pending_[i];
     pending_[i] = 0;
   }
+}
+
+uint64_t Account::WriteOff(std::span<const float> rows) {
+  TG_CHECK_EQ(rows.size(), sums_.size());
+  std::vector<int64_t> missing(sums_.size());
+  for (size_t i = 0; i < sums_.size(); ++i) missing[i] = sums_[i] + static_cast<int64_t>(rows[i]);
+  if (std::all_of(missing.begin(), missing.end(), [](int64_t m) { return m == 0; })) return 0;
+  for (size_t first = 0; first < newest_.size(); ++first) {
+    std::vector<int64_t> lost(sums_.size(), 0);
+    for (size_t last = first; last < newest_.size(); ++last) {
+      for (size_t i = 0; i < lost.size(); ++i) lost[i] += newest_[last][i];
+      if (lost != missing) continue;
+      for (size_t i = 0; i < lost.size(); ++i) sums_[i] -= lost[i];
+      newest_.erase(newest_.begin() + static_cast<std::ptrdiff_t>(first), newest_.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+      return last + 1 - first;
+    }
+  }
+  return 0;
 }
 
 std::string Account::Check(std::span<const float> rows) const {

@@ -4,6 +4,7 @@
 // the sum of what was pushed, and a lost or a doubled push shows. Not thread-safe.
 
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,12 +40,18 @@ class Account {
   void Acknowledged();
   // Compares rows [keys(), kAccountDim] with the books; empty: they agree. REQUIRES: nothing is outstanding.
   std::string Check(std::span<const float> rows) const;
+  // Where the rows lack some of the last kRemembered pushes, one after another and whole: takes these out of the books and
+  // returns how many. 0: that does not explain the rows, or nothing is missing.
+  uint64_t WriteOff(std::span<const float> rows);
+
+  static constexpr size_t kRemembered = 64;
 
  private:
   const ShardId shard_;
   std::vector<Key> keys_;
   std::vector<int64_t> sums_;     // [keys, kAccountDim]
   std::vector<int64_t> pending_;  // of the push that is outstanding
+  std::deque<std::vector<int64_t>> newest_;  // amounts of the last pushes
   bool outstanding_ = false;
   uint64_t pushes_ = 0;
 };

@@ -47,6 +47,7 @@ class Chaos {
     for (const auto& worker : workers_) {
       result_->pushes += worker->counts().pushes;
       result_->checks += worker->counts().checks;
+      result_->lost += worker->counts().lost;
     }
     workers_.clear();
     if (cluster_ != nullptr) cluster_->Stop(kGraceS);
@@ -106,6 +107,7 @@ absl::Status Chaos::Start() {
     worker.number = i;
     worker.seed = options_.seed;
     worker.keys_per_shard = kKeysPerShard;
+    worker.tail_may_be_lost = options_.async;
     workers_.push_back(std::make_unique<AccountingWorker>(worker));
     threads.emplace_back([w = workers_.back().get(), s = &started[static_cast<size_t>(i)]] { *s = w->Start(); });
   }
@@ -450,7 +452,7 @@ model { preset { kind: LR wide: "emb.w" } }
 train { epochs: 1 staleness: "inf" }
 cluster {
   servers: )", options.servers, " workers: ", options.workers, " shards: ", options.shards, " replicas: ", options.replicas,
-                      options.replicas > 1 ? " durability: SYNC" : "", "\n}\n");
+                      options.replicas < 2 ? "" : options.async ? " durability: ASYNC" : " durability: SYNC", "\n}\n");
 }
 
 absl::Status RunChaos(const ChaosOptions& options, ChaosResult* result) { return Chaos(options, result).Run(); }

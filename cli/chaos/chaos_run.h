@@ -39,6 +39,7 @@ struct ChaosOptions {
   int servers = 3;
   int workers = 2;
   int replicas = 2;
+  bool async = false;  // durability ASYNC
   int shards = 32;
   int lease_ms = 3000;
   int heartbeat_interval_ms = 250;
@@ -65,6 +66,7 @@ struct ChaosResult {
   uint64_t pushes = 0;  // acknowledged
   uint64_t checks = 0;  // reads of own writes while faults went on
   uint64_t rows = 0;    // audited at the end
+  uint64_t lost = 0;    // of `pushes`: acknowledged, and gone with a server (durability ASYNC)
 };
 
 // The job that the accounting workers are in, as text.

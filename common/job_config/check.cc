@@ -266,9 +266,12 @@ class Checker {
     }
     if (c.replicas() == 0 || c.replicas() > 16) {
       Problem("cluster.replicas is ", c.replicas(), "; copies of each shard, from 1 to 16");
-    } else if (c.durability() != (c.replicas() > 1 ? ClusterConfig::SYNC : ClusterConfig::NONE)) {
+    } else if ((c.durability() == ClusterConfig::NONE) != (c.replicas() == 1)) {
       Problem("cluster.durability is ", ClusterConfig::Durability_Name(c.durability()), " with cluster.replicas ", c.replicas(),
-              ": replicas above 1 go with SYNC, one copy with NONE; ASYNC is not in this version");
+              ": replicas above 1 go with SYNC or ASYNC, one copy with NONE");
+    } else if (c.durability() == ClusterConfig::ASYNC && config_.train().staleness() == "0") {
+      Problem("cluster.durability is ASYNC with train.staleness \"0\": a clock that workers have passed could be lost with its "
+              "server, and would never be applied again; take SYNC, or a staleness above 0");
     }
   }
 

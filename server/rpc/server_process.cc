@@ -16,6 +16,7 @@
 #include "common/job_config/job_config.h"
 #include "common/logging.h"
 #include "common/metrics/metrics.h"
+#include "common/replica_limits.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/member_link.h"
 #include "proto/job.pb.h"
@@ -228,6 +229,7 @@ absl::Status ServerProcess::Impl::Configure() {
   job.message_limit_bytes = config.cluster().message_limit_bytes();
   job.log_touched = config.train().checkpoint().full_every() > 1;
   job.durable = config.cluster().durability() == ClusterConfig::SYNC;
+  if (config.cluster().durability() == ClusterConfig::ASYNC) job.log_window_records = kAsyncTailRecordsMax;
   engine_.Configure(job);
   Replication::Options replication;
   replication.generation = job.generation;

@@ -66,6 +66,7 @@ void ShardEngine::Configure(const JobOptions& job) {
     options.self = job_.incarnation;
     options.durable = job_.durable;
     options.log_touched = job_.log_touched;
+    options.log_window_records = job_.log_window_records;
     RowSink* const sink = this;
     lane.group = std::make_unique<ShardGroup>(options, sink);
   });

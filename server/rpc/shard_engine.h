@@ -63,6 +63,7 @@ class ShardEngine final : private RowSink {
     uint64_t message_limit_bytes = 64 << 20;
     bool log_touched = false;        // incremental checkpoints are made
     bool durable = false;            // pushes are acknowledged when all backups have them
+    size_t log_window_records = 0;   // ShardGroup's
   };
   struct TableStatistics {
     std::string name;

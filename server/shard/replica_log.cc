@@ -91,7 +91,8 @@ uint64_t ReplicaLog::Append(Follower* follower, wire::Record body, std::shared_p
 
 bool ReplicaLog::WindowFull(std::span<const uint8_t> touched) const {
   return std::any_of(followers_.begin(), followers_.end(), [&](const Follower& follower) {
-    if (!follower.active || follower.unacked_bytes <= window_bytes_) return false;
+    const bool full = follower.unacked_bytes > window_bytes_ || (window_records_ > 0 && follower.unacked.size() >= window_records_);
+    if (!follower.active || !full) return false;
     for (size_t i = 0; i < touched.size(); ++i) {
       if (touched[i] != 0 && follower.follows[i] != Follows::kNot) return true;
     }

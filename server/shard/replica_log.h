@@ -3,7 +3,7 @@
 // acknowledged its records, and the pushes whose answers wait for that. What a follower must have is what the
 // set that may be promoted is taken from: an acknowledgement waits for those that follow one of the push's shards as
 // - kFilled: filled, the scheduler has not recorded it yet; always;
-// - kBackup: recorded; with durability SYNC.
+// - kBackup: recorded; with durability SYNC. Without it what it lacks is bounded by the window alone.
 // A core without I/O; not thread-safe.
 
 #include <cstdint>
@@ -42,7 +42,9 @@ class ReplicaLog {
     uint64_t index = 0;
   };
 
-  ReplicaLog(bool durable, size_t window_bytes) : durable_(durable), window_bytes_(window_bytes) {}
+  // `window_records`: 0: by bytes alone.
+  ReplicaLog(bool durable, size_t window_bytes, size_t window_records = 0)
+      : durable_(durable), window_bytes_(window_bytes), window_records_(window_records) {}
 
   // False: no shard has a follower, and nothing of this class is to be asked.
   bool any() const { return active_; }
@@ -104,6 +106,7 @@ class ReplicaLog {
 
   const bool durable_;
   const size_t window_bytes_;
+  const size_t window_records_;
   bool active_ = false;
   Epoch epoch_ = 0;
   size_t shards_ = 0;

@@ -12,7 +12,7 @@ namespace tidegate {
 ShardGroup::ShardGroup(const Options& options, RowSink* sink)
     : options_(options),
       sink_(sink),
-      log_(options.durable, options.log_window_bytes),
+      log_(options.durable, options.log_window_bytes, options.log_window_records),
       parked_(options.max_parked_per_worker) {}
 
 ShardGroup::~ShardGroup() {

@@ -65,6 +65,7 @@ class ShardGroup {
     bool log_touched = false;        // each cut may be the base of an incremental one
     size_t clock_record_bytes = 16 << 20;  // staleness 0: a clock's sums beyond it are cut by shard
     size_t log_window_bytes = 64 << 20;  // not acknowledged, per follower; beyond it pushes are refused
+    size_t log_window_records = 0;   // the same in records; 0: no limit. Not durable: what a promotion may lose
   };
 
   // `sink` outlives the group.
@@ -225,6 +226,9 @@ class ShardGroup {
   // FAILED_PRECONDITION where the sender is deposed. `kept`: the positions that are followed.
   absl::Status SelectFollowed(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
                               const KeySelection& selection, std::vector<std::vector<uint32_t>>* kept);
+  bool FollowsAll(Incarnation sender, Epoch epoch, const wire::PushRecord& record, const KeySelection& selection);
+  // Touches the shards that the record ends a clock in.
+  absl::Status CheckEnded(Incarnation sender, Epoch epoch, const wire::PushRecord& record);
   absl::Status Follow(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
                       const KeySelection& selection, ShardEffects* effects);
   absl::Status Follow(Incarnation sender, Epoch epoch, const wire::SweepRecord& record);

@@ -54,6 +54,8 @@ absl::Status Deposed(ShardId shard, Incarnation sender) {
 absl::Status ShardGroup::SelectFollowed(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
                                         const KeySelection& selection, std::vector<std::vector<uint32_t>>* kept) {
   std::fill(touched_.begin(), touched_.end(), 0);
+  if (FollowsAll(sender, epoch, record, selection)) return CheckEnded(sender, epoch, record);
+  std::fill(touched_.begin(), touched_.end(), 0);
   bool all = true;
   kept->resize(record.push.tables.size());
   for (size_t t = 0; t < record.push.tables.size(); ++t) {
@@ -76,6 +78,22 @@ absl::Status ShardGroup::SelectFollowed(Incarnation sender, Epoch epoch, const w
     }
   }
   if (all) kept->clear();
+  return CheckEnded(sender, epoch, record);
+}
+
+// What is so for nearly every record: each key's shard is followed. Asked by shard, not by key.
+bool ShardGroup::FollowsAll(Incarnation sender, Epoch epoch, const wire::PushRecord& record, const KeySelection& selection) {
+  for (size_t t = 0; t < record.push.tables.size(); ++t) {
+    const wire::TableGradients& table = record.push.tables[t];
+    if (shard_map_.TouchReplicas(table.table, table.keys, selection.all, selection.Of(t), touched_) > 0) return false;
+  }
+  for (uint32_t local = 0; local < touched_.size(); ++local) {
+    if (touched_[local] != 0 && StandingOf(shard_map_.shards()[local], sender, epoch) != Standing::kFollowed) return false;
+  }
+  return true;
+}
+
+absl::Status ShardGroup::CheckEnded(Incarnation sender, Epoch epoch, const wire::PushRecord& record) {
   for (const ShardId shard : record.ended_shards) {
     const Standing standing = StandingOf(shard, sender, epoch);
     if (standing == Standing::kDeposed) return Deposed(shard, sender);

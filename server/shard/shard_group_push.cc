@@ -183,6 +183,8 @@ void ShardGroup::PushAtOnce(PushCall call, ShardEffects* effects) {
   if (worker != 0) status = CheckAhead(request);
   if (status.ok() && now_ < serves_from_) status = CheckServing(touched_);
   if (status.ok() && handovers_ > 0) status = CheckHandovers(touched_, /*writes=*/true);
+  // No backup's acknowledgement is waited for: that none was promoted meanwhile is known by their grants alone.
+  if (status.ok() && log_.any() && !log_.durable()) status = CheckGrants(nullptr);
   if (worker != 0 && status.ok()) {
     if (!sessions_.Has(worker) && sessions_.size() >= options_.max_workers) {
       status = absl::ResourceExhaustedError(

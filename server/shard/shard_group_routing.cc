@@ -261,9 +261,10 @@ absl::Status ShardGroup::CheckServing(std::span<const uint8_t> touched) const {
 absl::Status ShardGroup::CheckGrants(TimeMs* valid_until) {
   if (!log_.any()) return absl::OkStatus();
   Incarnation missing = 0;
-  *valid_until = log_.GrantedUntil(touched_, &missing);
-  if (*valid_until > now_) return absl::OkStatus();
-  ++metrics_.pulls_without_grant;
+  const TimeMs until = log_.GrantedUntil(touched_, &missing);
+  if (valid_until != nullptr) *valid_until = until;
+  if (until > now_) return absl::OkStatus();
+  if (valid_until != nullptr) ++metrics_.pulls_without_grant;
   return absl::UnavailableError(absl::StrCat("no grant: backup ", missing, " has not been heard for long enough"));
 }
 

@@ -29,11 +29,11 @@ void ShardMap::Remove(ShardId shard) {
   replica_[shard] = led_[shard] = kNotLocal;
 }
 
-uint64_t ShardMap::Touch(TableId table, PackedSpan<Key> keys, bool all,
+uint64_t ShardMap::Touch(const std::vector<uint32_t>& local_of, TableId table, PackedSpan<Key> keys, bool all,
                          std::span<const uint32_t> positions, std::span<uint8_t> touched) const {
   uint64_t foreign = 0;
   auto touch = [&](Key key) {
-    const uint32_t local = led_[ShardOf(table, key)];
+    const uint32_t local = local_of[ShardOf(table, key)];
     if (local == kNotLocal) {
       ++foreign;
     } else {

@@ -39,7 +39,14 @@ class ShardMap {
   // Sets touched[local] = 1 for the led shards of the keys at `positions` (empty and all: every key);
   // returns how many keys are of others. REQUIRES: touched has shards().size().
   uint64_t Touch(TableId table, PackedSpan<Key> keys, bool all,
-                 std::span<const uint32_t> positions, std::span<uint8_t> touched) const;
+                 std::span<const uint32_t> positions, std::span<uint8_t> touched) const {
+    return Touch(led_, table, keys, all, positions, touched);
+  }
+  // The same of all shards that are here.
+  uint64_t TouchReplicas(TableId table, PackedSpan<Key> keys, bool all,
+                         std::span<const uint32_t> positions, std::span<uint8_t> touched) const {
+    return Touch(replica_, table, keys, all, positions, touched);
+  }
 
   // Adds, for one in kCounted of these keys, kCounted to rows[local] of its led shard. `*next`: which key is the next one
   // to count, carried from call to call, so that small messages count too. REQUIRES: rows has shards().size().
@@ -48,6 +55,9 @@ class ShardMap {
                  std::span<uint64_t> rows) const;
 
  private:
+  uint64_t Touch(const std::vector<uint32_t>& local_of, TableId table, PackedSpan<Key> keys, bool all,
+                 std::span<const uint32_t> positions, std::span<uint8_t> touched) const;
+
   int log2_shards_ = 0;
   std::vector<uint32_t> replica_;  // by shard: local index
   std::vector<uint32_t> led_;      // the same of those that are led

@@ -24,6 +24,17 @@ def test_pushes_go_on_without_a_scheduler(tmp_path):
     assert not [line for line in os.listdir("/proc") if running_in(line, str(tmp_path))]
 
 
+def test_async_durability_loses_at_most_a_tail_and_doubles_nothing(tmp_path):
+    done = run("chaos", "--durability=ASYNC", "--faults=kill-server,pause-server", "--fault_count=4", "--seed=9", "--json",
+               "--run_dir=%s" % (tmp_path / "run"), *FAST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["verdict"] == ("exact" if result["lost_pushes"] == 0 else "bounded") and result["faults"] == 4
+    assert result["pushes"] > 100 and result["lost_pushes"] < 4096 * 4
+    with open(tmp_path / "run" / "logs" / "scheduler.log") as f:
+        assert "its death loses at most 4096 pushes of each of its strands" in f.read()
+
+
 def running_in(pid, text):
     with contextlib.suppress(OSError), open("/proc/%s/cmdline" % pid) as f:
         command = f.read()

@@ -76,6 +76,43 @@ TEST_CASE("a lost push shows, and so does a doubled one") {
   CHECK_THAT(account.Check(rows.Of(account)), Catch::Contains("too much by"));
 }
 
+TEST_CASE("a run of the newest pushes can be written off; a hole in one, or something doubled, cannot") {
+  Account account(0, 0, 1, 4);
+  Random random(7);
+  Rows rows;
+  std::vector<Account::Batch> batches;
+  for (int i = 0; i < 20; ++i) {
+    batches.push_back(account.NextPush(&random));
+    if (i < 12 || i >= 15) rows.Apply(batches.back());  // lost with their server; others came after it
+    account.Acknowledged();
+  }
+  CHECK_THAT(account.Check(rows.Of(account)), Catch::Contains("lost"));
+  CHECK(account.WriteOff(rows.Of(account)) == 3);
+  CHECK(account.Check(rows.Of(account)) == "");
+  CHECK(account.WriteOff(rows.Of(account)) == 0);
+  Rows doubled = rows;
+  doubled.Apply(batches[3]);
+  CHECK(account.WriteOff(doubled.Of(account)) == 0);
+  CHECK_THAT(account.Check(doubled.Of(account)), Catch::Contains("too much by"));
+  Rows torn = rows;
+  torn.rows[account.keys()[0]][0] += 1;
+  CHECK(account.WriteOff(torn.Of(account)) == 0);
+  CHECK_THAT(account.Check(torn.Of(account)), Catch::Contains("lost"));
+}
+
+TEST_CASE("what was lost long ago is not written off as a tail") {
+  Account account(0, 0, 0, 8);
+  Random random(1);
+  Rows rows;
+  for (size_t i = 0; i < Account::kRemembered + 2; ++i) {
+    const Account::Batch batch = account.NextPush(&random);
+    if (i > 0) rows.Apply(batch);
+    account.Acknowledged();
+  }
+  CHECK(account.WriteOff(rows.Of(account)) == 0);
+  CHECK_THAT(account.Check(rows.Of(account)), Catch::Contains("lost"));
+}
+
 TEST_CASE("an account of one key pushes it every time") {
   Account account(0, 0, 0, 1);
   Random random(1);

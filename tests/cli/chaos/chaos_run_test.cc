@@ -24,4 +24,14 @@ TEST_CASE("every fault's name is read back") {
   for (const ChaosFault fault : *all) CHECK(*ParseFaults(NameOf(fault)) == std::vector{fault});
 }
 
+TEST_CASE("the job of each durability is one that the config check takes") {
+  for (const bool async : {false, true}) {
+    ChaosOptions options;
+    options.async = async;
+    const auto config = ParseJobConfig(ChaosConfig(options), "chaos.textproto");
+    REQUIRE(config.status() == absl::OkStatus());
+    CHECK(config->cluster().durability() == (async ? ClusterConfig::ASYNC : ClusterConfig::SYNC));
+  }
+}
+
 }  // namespace tidegate::cli

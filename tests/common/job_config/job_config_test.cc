@@ -197,9 +197,9 @@ TEST_CASE("values out of range are refused by the name of their field") {
       {"train.checkpoint.keep=0", "train.checkpoint.keep is 0"},
       {"cluster.replicas=0", "from 1 to 16"},
       {"cluster.replicas=17", "from 1 to 16"},
-      {"cluster.replicas=2", "replicas above 1 go with SYNC"},
-      {"cluster.durability=SYNC", "replicas above 1 go with SYNC"},
-      {"cluster.durability=ASYNC", "ASYNC is not in this version"},
+      {"cluster.replicas=2", "replicas above 1 go with SYNC or ASYNC"},
+      {"cluster.durability=SYNC", "replicas above 1 go with SYNC or ASYNC"},
+      {"cluster.durability=ASYNC", "one copy with NONE"},
       {"cluster.on_data_loss=RETRY", "RETRY"},
       {"train.checkpoint.full_every=0", "train.checkpoint.full_every is 0"},
       {"train.checkpoint.full_every=1001", "train.checkpoint.full_every is 1001"},
@@ -236,6 +236,18 @@ TEST_CASE("values out of range are refused by the name of their field") {
     INFO(e);
     CHECK(e.find(c.message) != std::string::npos);
   }
+}
+
+TEST_CASE("durability ASYNC needs copies, and a staleness above 0") {
+  const std::vector<std::string> async = {"cluster.replicas=2", "cluster.durability=ASYNC"};
+  for (const char* staleness : {"4", "inf"}) {
+    std::vector<std::string> sets = async;
+    sets.push_back(std::string("train.staleness=") + staleness);
+    CHECK(ParseJobConfig(kGood, "job.textproto", sets).status() == absl::OkStatus());
+  }
+  std::vector<std::string> synchronous = async;
+  synchronous.push_back("train.staleness=0");
+  CHECK(ErrorOf(kGood, synchronous).find("a clock that workers have passed could be lost") != std::string::npos);
 }
 
 TEST_CASE("csv columns are checked where the config names them") {

@@ -34,6 +34,7 @@ ReplicaHarness::ReplicaHarness(const Options& options, std::vector<TableSpec> sp
   group.generation = 1;
   group.durable = options.durable;
   group.log_window_bytes = options.log_window_bytes;
+  group.log_window_records = options.log_window_records;
   group.clock_record_bytes = options.clock_record_bytes;
   for (const Member& member : table_.servers()) {
     group.self = member.incarnation();

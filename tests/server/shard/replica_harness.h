@@ -24,6 +24,7 @@ class ReplicaHarness final : public RowSink {
     int strands = 1;
     uint32_t shards = 4;
     size_t log_window_bytes = 64 << 20;
+    size_t log_window_records = 0;
     size_t clock_record_bytes = 16 << 20;
     Incarnation known = 50;  // workers 1 .. known are members from the start
   };

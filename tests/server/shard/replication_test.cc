@@ -340,6 +340,7 @@ TEST_CASE("a replica that was filled is waited for before it is told of, and a j
   CHECK(harness.Answered(harness.Push(kA, PushOf(1, 2, 0, SomeKeys()))));
   while (harness.FillStep(kA, 1000)) {
   }
+  harness.SetGrant(kA, kB, 1'000'000);
   const CallToken call = harness.Push(kA, PushOf(1, 3, 0, SomeKeys()));
   CHECK_FALSE(harness.Answered(call));
   CHECK(harness.in_sync().empty());
@@ -350,6 +351,7 @@ TEST_CASE("a replica that was filled is waited for before it is told of, and a j
   // Its grant is needed too: the scheduler may promote it any time.
   harness.SetNow(2'000'000);
   CHECK_FALSE(harness.Answer(harness.Pull(kA, PullOf(1, 0, -1, SomeKeys()))).status.ok());
+  harness.SetGrant(kA, kB, 3'000'000);
   harness.SetAllReplicas(kA, {kB});
   harness.NextEpoch();
   harness.PublishToAll();
