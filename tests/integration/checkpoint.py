@@ -37,20 +37,31 @@ def manifest(stubs, checkpoint):
 
 def rows(stubs, checkpoint):
     """{table name: {key: (samples, updates, first clock, last clock, values...)}}, float32 tables; of an incremental one with what it builds on."""
-    about = manifest(stubs, checkpoint)
-    tables = {t.id: t for t in about.tables}
+    tables = {t.id: t for t in manifest(stubs, checkpoint).tables}
     found = {t.name: {} for t in tables.values()}
+    for shard in shard_rows(stubs, checkpoint, tables).values():
+        for name, of_shard in shard.items():
+            assert not found[name].keys() & of_shard.keys()
+            found[name].update(of_shard)
+    return found
+
+
+def shard_rows(stubs, checkpoint, tables):
+    """{file name: {table name: {key: row}}}."""
+    about = manifest(stubs, checkpoint)
+    base = {}
     if about.base:
-        base = os.path.join(os.path.dirname(checkpoint.rstrip("/")), about.base_folder)
-        assert manifest(stubs, base).number == about.base
-        found = rows(stubs, base)
+        folder = os.path.join(os.path.dirname(checkpoint.rstrip("/")), about.base_folder)
+        assert manifest(stubs, folder).number == about.base
+        base = shard_rows(stubs, folder, tables)
+    shards = {}
     for name, data in shard_bytes(checkpoint).items():
         assert data[:8] in (b"TGSHARD1", b"TGSHARD2"), name
+        whole = data[:8] == b"TGSHARD1"
+        found = shards[name] = {t.name: {} for t in tables.values()} if whole else base[name]
         length, = struct.unpack_from("<I", data, 8)
         header = stubs.ShardFileHeader.FromString(data[12:12 + length])
         at = 12 + length
-        whole = data[:8] == b"TGSHARD1"
-        assert not (whole and about.base), "a full file in an incremental checkpoint: its shard's keys of before are not known here"
         for section in header.sections:
             table, end = tables[section.table], at + section.bytes
             for key in struct.unpack_from("<%dQ" % section.removed, data, end):
@@ -64,4 +75,4 @@ def rows(stubs, checkpoint):
             assert at == end, name
             at += 8 * section.removed
         assert at == len(data), name
-    return found
+    return shards

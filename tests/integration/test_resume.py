@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 
 import checkpoint
 import pytest
@@ -251,3 +252,31 @@ def test_an_incremental_checkpoint_is_used_like_a_full_one_and_a_broken_one_is_p
     assert second.wait() == 0, second.log()
     assert incremental + " is passed over: " + damaged in second.log()
     assert any("resumes from" in e and incremental not in e for e in second.summary()["events"]), second.summary()["events"]
+
+
+def test_after_a_failover_the_shards_that_changed_hands_are_written_whole(local, stubs, tmp_path):
+    job = start_training(local, tmp_path / "job.textproto", "--servers=3", "--set=cluster.replicas=2", "--set=cluster.durability=SYNC",
+                         "--set=train.checkpoint.every_clocks=10", "--set=train.checkpoint.full_every=1000", "--set=train.checkpoint.keep=1000",
+                         rows=400000, seconds=15, samples=20000)
+
+    def whole_files():
+        """Of the checkpoints that build on another one, oldest first."""
+        found = [c for c in complete(job.checkpoints) if checkpoint.manifest(stubs, c).base]
+        return [sum(data.startswith(b"TGSHARD1") for data in checkpoint.shard_bytes(c).values()) for c in found]
+
+    wait_for(whole_files, "an incremental checkpoint")
+    assert not any(whole_files())
+    job.kill("tidegate-server")
+    wait_for(lambda: any(whole_files()) and whole_files()[-1] == 0, "one with whole files, and one without after it", 120)
+    kill_all(job)
+    newest = complete(job.checkpoints)[-1]
+    rows = checkpoint.rows(stubs, newest)["emb"]
+    exported = run("export", "--checkpoint=" + newest, "--out=%s" % (tmp_path / "export"), "--json")
+    assert exported.returncode == 0, exported.stderr
+    with open(tmp_path / "export" / "model.safetensors", "rb") as f:
+        length, = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(length))
+        begin, end = header["emb.keys"]["data_offsets"]
+        f.seek(8 + length + begin)
+        keys = struct.unpack("<%dQ" % ((end - begin) // 8), f.read(end - begin))
+    assert list(keys) == sorted(rows)
