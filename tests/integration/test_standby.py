@@ -44,9 +44,9 @@ class Schedulers:
         self.schedulers.append(process)
         return process
 
-    def start_all(self, schedulers=2):
+    def start_all(self, schedulers=2, flags=()):
         for i in range(schedulers):
-            self.start_scheduler()
+            self.start_scheduler(*flags)
             wait_for(lambda: "leads by" in self.schedulers[0].log() or self.schedulers[0].poll() is not None, "a leader")
         self.addresses = ",".join(s.address for s in self.schedulers)
         for binary in ["tidegate-server", "tidegate-worker"] * 2:
@@ -244,3 +244,20 @@ def test_a_state_of_another_job_or_version_or_damaged_is_refused(job, tmp_path):
         refused = j.start_scheduler()
         assert refused.wait(30) == 2
         assert says in refused.log() and "/it/job/state" in refused.log()
+
+
+def test_after_a_loss_the_job_goes_on_from_its_checkpoint_and_the_leader_may_die_then(job, undisturbed):
+    cluster = job().start_all(flags=("--set=cluster.on_data_loss=RESTORE", "--set=train.checkpoint.every_clocks=40"))
+    wait_for(lambda: (cluster.status() or {}).get("checkpoint"), "a checkpoint", 120)
+    first, second = (p for p in cluster.started if p.args[0].endswith("tidegate-server"))
+    first.kill()
+    first.wait()
+    wait_for(lambda: (cluster.status() or {}).get("restores_total") == 1, "the restore", 60)
+    assert second.wait(60) == 4, second.log()
+    for name in ("third", "fourth"):
+        cluster.start("tidegate-server", "--scheduler=" + cluster.addresses, "--name=" + name)
+    wait_for(lambda: (cluster.status() or {}).get("phase") in ("training", "evaluating"), "training", 60)
+    leader = cluster.leader()
+    leader.kill()
+    leader.wait()
+    assert cluster.finish(leader, first, second) == undisturbed
