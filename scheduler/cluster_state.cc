@@ -213,6 +213,11 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
         return Finish(now, std::move(effects));
       }
       if (const MemberRecord* old = membership_.FindActiveServer(request.address())) {
+        // Who takes over has to be heard first.
+        if (Elastic() && state_.routing().epoch() != 0 && detector_.Wakes(now, 2 * options_.heartbeat_interval_ms)) {
+          Refuse(token, absl::UnavailableError("the scheduler has begun or slept, and does not know yet who lives"), &effects);
+          return Finish(now, std::move(effects));
+        }
         RemoveMember(now, old->member().incarnation(), MemberRecord::DEAD,
                      "another process joined with its address", &effects);
       }

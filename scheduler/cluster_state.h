@@ -68,7 +68,7 @@ struct SchedulerOptions {
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
-  // Primaries are levelled once no server came or went for so long: a promotion leaves its shard with one copy for a while.
+  // Primaries are levelled once no server came or went for so long: with each new table of primaries all workers announce themselves.
   TimeMs level_after_ms = 10'000;
   // With replicas: a server that has more than so many times the mean of rows per second gives some of its shards away; 0: never.
   double rebalance_load = 0;
@@ -268,7 +268,9 @@ class ClusterState {
   std::string TailBound() const;
   void StopWaitingFor(Incarnation server, PendingCommand* pending);
   void NoteReplicaReports(TimeMs now, const HeartbeatRequest& request, const MemberRecord& member);
-  void TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets);
+  void TakeReplicaReports(TimeMs now, SchedulerEffects* effects, ReplicaSets* sets);
+  // The report is of what the newest table names.
+  bool IsOfSuccession(const tidegate::Drained& report, Incarnation sender) const;
   void AdvanceReplicas(TimeMs now, SchedulerEffects* effects);
   bool IsDrained(const MemberRecord& member) const;
   void FillReplicaStatus(GetStatusResponse* status) const;
@@ -377,6 +379,8 @@ class ClusterState {
   };
   static constexpr int kReportGapIntervals = 3;  // of heartbeats: a reporter that says nothing for longer begins anew
   std::vector<Filled> filled_;
+  std::map<ShardId, std::pair<Incarnation, tidegate::Drained>> drained_;  // with its primary
+  std::map<ShardId, Epoch> successor_since_;  // the table that named it first; a new term gives handovers up
   std::vector<std::pair<ShardId, Incarnation>> refills_;
   std::map<std::pair<ShardId, Incarnation>, Epoch> banned_copies_;  // until both ends know that epoch
   std::map<Incarnation, std::map<Incarnation, Reports>> unreachable_;  // server -> by whom

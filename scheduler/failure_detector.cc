@@ -11,6 +11,7 @@ void FailureDetector::Heard(Incarnation member, TimeMs now) {
 
 std::vector<Incarnation> FailureDetector::Tick(TimeMs now) {
   const bool gap = !ticked_ || now - last_tick_ > lease_ms_ / 2;
+  if (gap) woke_at_ = now;
   ticked_ = true;
   last_tick_ = now;
   std::vector<Incarnation> silent;

@@ -20,11 +20,14 @@ class FailureDetector {
   // Members whose lease has run out, ascending. They stay until they are forgotten.
   std::vector<Incarnation> Tick(TimeMs now);
   TimeMs SilentMs(Incarnation member, TimeMs now) const;
+  // It began or slept, and since then not `ms` have passed in which those that live could be heard.
+  bool Wakes(TimeMs now, TimeMs ms) const { return !ticked_ || now - last_tick_ > lease_ms_ / 2 || now - woke_at_ < ms; }
 
  private:
   const TimeMs lease_ms_;
   bool ticked_ = false;
   TimeMs last_tick_ = 0;
+  TimeMs woke_at_ = 0;
   std::map<Incarnation, TimeMs> heard_;
 };
 

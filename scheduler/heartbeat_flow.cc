@@ -85,6 +85,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   poll.request.clear_worker_load();
   poll.request.clear_progress();
   poll.request.clear_in_sync();
+  poll.request.clear_drained();
   poll.request.clear_unreachable();
   poll.request.clear_refill();
   if (soft.heartbeat) {

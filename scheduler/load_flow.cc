@@ -65,13 +65,13 @@ void ClusterState::Rebalance(TimeMs now, SchedulerEffects* effects) {
   for (const LoadMove& move : plan.moves) {
     promotions += move.promote ? 1 : 0;
     if (move.promote) {
-      sets[move.shard] = {.primary = move.to, .backups = {}, .joining = 0};
+      sets[move.shard].successor = move.to;
       moved_at_[move.shard] = now;
     } else {
       sets[move.shard].joining = move.to;
     }
   }
-  std::string what = promotions > 0 ? absl::StrCat(Counted(promotions, "shard"), " of the busiest servers are led by others now") : "";
+  std::string what = promotions > 0 ? absl::StrCat(Counted(promotions, "shard"), " of the busiest servers go to their backups") : "";
   if (promotions < plan.moves.size()) {
     absl::StrAppend(&what, what.empty() ? "" : ", ", "copies of ", Counted(plan.moves.size() - promotions, "shard"), " are made elsewhere");
   }

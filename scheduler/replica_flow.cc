@@ -67,7 +67,7 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
     holders.insert(set.primary);
     holders.insert(set.backups.begin(), set.backups.end());
     if (set.joining != 0) holders.insert(set.joining);
-    filling = filling || set.joining != 0;
+    filling = filling || set.joining != 0 || set.successor != 0;
   }
   std::vector<Member> members;
   size_t staying = 0;
@@ -109,6 +109,7 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
   for (size_t shard = 0; shard < sets.size(); ++shard) {
     const ShardReplicas& a = before[shard];
     const ShardReplicas& b = sets[shard];
+    if (a.successor != b.successor || a.primary != b.primary) successor_since_[static_cast<ShardId>(shard)] = next.epoch();
     if (a.joining == b.joining && a.primary == b.primary) continue;
     since->Set(static_cast<int>(shard), b.joining == 0 ? 0 : next.epoch());
   }
@@ -193,9 +194,24 @@ void ClusterState::NoteReplicaReports(TimeMs now, const HeartbeatRequest& reques
     filled_.push_back({sender, report});
   }
   for (const uint32_t shard : request.refill()) refills_.emplace_back(shard, sender);
+  for (const tidegate::Drained& report : request.drained()) {
+    if (IsOfSuccession(report, sender)) drained_[report.shard()] = {sender, report};
+  }
+  // Those named together come to lead together, and at once.
+  const auto& successors = state_.routing().successor();
+  const auto named = std::count_if(successors.begin(), successors.end(), [](uint64_t server) { return server != 0; });
+  replan_ = replan_ || (request.drained_size() > 0 && std::cmp_equal(drained_.size(), named));
 }
 
-void ClusterState::TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* sets) {
+bool ClusterState::IsOfSuccession(const tidegate::Drained& report, Incarnation sender) const {
+  const int shard = static_cast<int>(report.shard());
+  const RoutingTable& table = state_.routing();
+  if (table.primary(shard) != sender || table.successor_size() == 0 || table.successor(shard) == 0) return false;
+  const auto since = successor_since_.find(report.shard());
+  return since != successor_since_.end() && report.epoch() >= since->second;
+}
+
+void ClusterState::TakeReplicaReports(TimeMs now, SchedulerEffects* effects, ReplicaSets* sets) {
   // The copy that a planned move leaves as the only one must not be recorded before it can lead: until then the
   // primary waits for it, and says again that it is in sync.
   const bool hold = Replicas() == 1 && state_.has_saving();
@@ -204,6 +220,10 @@ void ClusterState::TakeReplicaReports(SchedulerEffects* effects, ReplicaSets* se
     if (hold || (*sets)[shard].primary != filled.primary) continue;
     if (filled.report.epoch() < state_.joining_since(static_cast<int>(shard))) continue;
     TakeInSync(shard, filled.report.server(), sets);
+  }
+  for (const auto& [shard, drained] : std::exchange(drained_, {})) {
+    const bool wanted = PlanOptions(now).may_promote && IsOfSuccession(drained.second, drained.first);
+    if (wanted && !Suspected(now, (*sets)[shard].successor)) TakeDrained(shard, Replicas(), sets);
   }
   for (const auto& copy : std::exchange(refills_, {})) {
     if (!TakeOut(copy.first, copy.second, sets)) continue;
@@ -224,11 +244,13 @@ void ClusterState::AdvanceReplicas(TimeMs now, SchedulerEffects* effects) {
     it = over ? banned_copies_.erase(it) : std::next(it);
     replan_ = replan_ || over;
   }
-  replan_ = replan_ || (!levelled_ && MayLevel(now));
-  const bool reported = !filled_.empty() || !refills_.empty();
+  // A checkpoint is of one set of primaries.
+  const bool gives_up = state_.has_saving() && state_.routing().successor_size() > 0;
+  replan_ = replan_ || gives_up || (!levelled_ && MayLevel(now));
+  const bool reported = !filled_.empty() || !refills_.empty() || !drained_.empty();
   if (!replan_ && !reported && !(settling_ && now - planned_at_ >= kReplanMs)) return;
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
-  TakeReplicaReports(effects, &sets);
+  TakeReplicaReports(now, effects, &sets);
   Publish(now, std::move(sets), effects);
 }
 

@@ -87,16 +87,19 @@ absl::Status CheckLoad(const ServerLoad& load) {
 }
 
 absl::Status CheckReplicaReports(const HeartbeatRequest& request, Role role, uint32_t shards) {
-  if (role != SERVER && (request.in_sync_size() > 0 || request.refill_size() > 0)) {
+  if (role != SERVER && (request.in_sync_size() > 0 || request.refill_size() > 0 || request.drained_size() > 0)) {
     return Bad("Heartbeat: member ", request.incarnation(), " is a worker, and speaks of copies of shards");
   }
   if (request.unreachable_size() > kUnreachableMax || request.in_sync_size() > kShardsMax ||
-      request.refill_size() > kShardsMax) {
+      request.refill_size() > kShardsMax || request.drained_size() > kShardsMax) {
     return Bad("Heartbeat: member ", request.incarnation(), " speaks of ", request.unreachable_size(), " servers and ",
-               request.in_sync_size() + request.refill_size(), " copies");
+               request.in_sync_size() + request.refill_size() + request.drained_size(), " copies");
   }
   for (const InSync& report : request.in_sync()) {
     if (report.shard() >= shards) return Bad("Heartbeat: in_sync of shard ", report.shard(), " of ", shards);
+  }
+  for (const Drained& report : request.drained()) {
+    if (report.shard() >= shards) return Bad("Heartbeat: drained of shard ", report.shard(), " of ", shards);
   }
   for (const uint32_t shard : request.refill()) {
     if (shard >= shards) return Bad("Heartbeat: refill of shard ", shard, " of ", shards);

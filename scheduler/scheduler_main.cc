@@ -24,7 +24,7 @@ DEFINE_bool(fresh, false, "");
 DEFINE_string(summary, "", "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
-DEFINE_int32(level_after, 0, "");
+DEFINE_int32(level_after, 10, "");
 DEFINE_int32(restore_wait_s, 0, "");
 DEFINE_double(rebalance_load, 0, "");
 DEFINE_int32(leader_ttl_s, 3, "");

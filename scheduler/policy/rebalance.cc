@@ -15,7 +15,7 @@ class Balancer {
     double total = 0;
     for (ShardId shard = 0; shard < sets.size(); ++shard) {
       const ShardReplicas& set = sets[shard];
-      resting_[shard] = options.resting.contains(shard) || set.joining != 0;
+      resting_[shard] = options.resting.contains(shard) || set.joining != 0 || set.successor != 0;
       for (const Incarnation backup : set.backups) CountCopy(backup);
       CountCopy(set.joining);
       CountCopy(set.primary);

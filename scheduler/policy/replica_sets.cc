@@ -23,6 +23,9 @@ ReplicaSets ReplicaSetsOf(const RoutingTable& table) {
       if (backup != 0) set.backups.push_back(backup);
     }
     if (table.joining_size() > 0) set.joining = table.joining(shard);
+    if (table.successor_size() > 0) set.successor = table.successor(shard);
+    const Epoch drained = table.drained_epoch_size() > 0 ? table.drained_epoch(shard) : 0;
+    set.handed_over = drained != 0 && table.shard_epoch_size() > 0 && drained == table.shard_epoch(shard);
   }
   return sets;
 }
@@ -34,11 +37,13 @@ RoutingTable NextTable(const RoutingTable& old, const ReplicaSets& sets, std::sp
   table.set_epoch(epoch);
   table.set_shards(static_cast<uint32_t>(sets.size()));
   for (const Member& server : servers) *table.add_servers() = server;
-  bool replicated = backup_slots > 0, promoted = old.epoch() == 0;
+  bool replicated = backup_slots > 0, promoted = old.epoch() == 0, succession = false, handed_over = false;
   size_t slots = backup_slots;
   for (const ShardReplicas& set : sets) {
     slots = std::max(slots, set.backups.size());
     replicated = replicated || set.joining != 0;
+    succession = succession || set.successor != 0;
+    handed_over = handed_over || set.handed_over;
   }
   replicated = replicated || slots > 0 || old.shard_epoch_size() > 0;
   table.set_backup_slots(static_cast<uint32_t>(slots));
@@ -59,6 +64,8 @@ RoutingTable NextTable(const RoutingTable& old, const ReplicaSets& sets, std::sp
       table.add_backups(slot < set.backups.size() ? set.backups[slot] : 0);
     }
     table.add_joining(set.joining);
+    if (succession) table.add_successor(set.successor);
+    if (handed_over) table.add_drained_epoch(set.handed_over ? table.shard_epoch(i) : 0);
   }
   if (!replicated) return table;
   table.set_primary_epoch(promoted ? epoch : std::max<Epoch>(1, old.primary_epoch()));

@@ -10,11 +10,14 @@
 
 namespace tidegate {
 
-// INVARIANT: no server twice. Any of `backups` may be promoted; `joining` may not.
+// INVARIANT: no server twice. Any of `backups` may be promoted; `joining` may not. `successor` is one of the backups,
+// and nobody joins while there is one.
 struct ShardReplicas {
   Incarnation primary = 0;
   std::vector<Incarnation> backups;
-  Incarnation joining = 0;  // is being filled; 0: none
+  Incarnation joining = 0;    // is being filled; 0: none
+  Incarnation successor = 0;  // is to lead when the primary has drained its log; 0: none
+  bool handed_over = false;   // the primary came to lead that way
 
   size_t InSync() const { return 1 + backups.size(); }
   bool Follows(Incarnation server) const;  // as a backup

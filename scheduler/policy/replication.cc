@@ -21,7 +21,7 @@ class Loads {
  public:
   Loads(std::span<const ReplicaServer> servers, const ReplicaSets& sets)
       : servers_(servers), copies(servers.size()), primaries(servers.size()), fills(servers.size()),
-        sources(servers.size()), follows_(servers.size()) {
+        sources(servers.size()), handovers(servers.size()), follows_(servers.size()) {
     for (const ShardReplicas& set : sets) Count(set);
   }
   int Index(Incarnation server) const {
@@ -43,6 +43,13 @@ class Loads {
     ++copies[follower];
     if (!IsPartner(primary, follower)) follows_[primary].push_back(follower);
   }
+  void CountHandover(int from, int to, int times = 1) {
+    for (const int i : {from, to}) {
+      if (i >= 0) handovers[i] += times;
+    }
+    if (from >= 0) primaries[from] -= times;
+    if (to >= 0) primaries[to] += times;
+  }
   double MeanOf(const std::vector<int>& counts) const {
     double sum = 0, eligible = 0;
     for (size_t i = 0; i < counts.size(); ++i) {
@@ -58,6 +65,7 @@ class Loads {
     if (primary < 0) return;
     ++copies[primary];
     ++primaries[primary];
+    if (set.successor != 0) CountHandover(primary, Index(set.successor));
     for (Incarnation backup : set.backups) {
       if (const int i = Index(backup); i >= 0) AddFollower(primary, i);
     }
@@ -71,7 +79,8 @@ class Loads {
   std::span<const ReplicaServer> servers_;
 
  public:
-  std::vector<int> copies, primaries, fills, sources;
+  // Handovers under way count as done.
+  std::vector<int> copies, primaries, fills, sources, handovers;
 
  private:
   std::vector<std::vector<int>> follows_;  // per primary: who has a copy of any of its shards
@@ -103,6 +112,7 @@ class Planner {
 
   bool Run() {
     if (target_ == 0) return false;
+    GiveUpHandovers();
     DropSurplus();
     PromoteFromDraining();
     if (options_.may_level && !changed_ && Whole()) Level();
@@ -148,39 +158,38 @@ class Planner {
     }
     return best;
   }
-  void Promote(ShardReplicas* set, Incarnation heir) {
-    EndFill(set);
-    for (Incarnation backup : set->backups) {
-      if (const int i = loads_.Index(backup); i >= 0 && backup != heir) --loads_.copies[i];
-    }
-    if (const int old = loads_.Index(set->primary); old >= 0) --loads_.copies[old], --loads_.primaries[old];
-    ++loads_.primaries[loads_.Index(heir)];
-    set->primary = heir;
-    set->backups.clear();
+  // A fill of the shard ends first.
+  void HandOver(ShardReplicas* set, Incarnation heir) {
+    if (heir == 0 || !options_.may_promote || set->successor != 0 || set->joining != 0) return;
+    const int from = loads_.Index(set->primary), to = loads_.Index(heir), most = static_cast<int>(options_.handovers_max);
+    if (loads_.handovers[to] >= most || (from >= 0 && loads_.handovers[from] >= most)) return;
+    loads_.CountHandover(from, to);
+    set->successor = heir;
     changed_ = true;
   }
-  // A planned promotion leaves the heir alone in sync: few at a time.
-  bool MayPromote(Incarnation heir) {
-    if (heir == 0 || !options_.may_promote) return false;
-    const int i = loads_.Index(heir);
-    planned_.resize(loads_.size());
-    if (planned_[i] + loads_.sources[i] >= static_cast<int>(std::min(options_.fills_max, options_.promotions_max))) return false;
-    ++planned_[i];
-    return true;
+  // Where none is wanted now, or to a server that leaves or is not heard.
+  void GiveUpHandovers() {
+    for (ShardReplicas& set : sets_) {
+      if (set.successor == 0) continue;
+      const int to = loads_.Index(set.successor);
+      if (options_.may_promote && to >= 0 && !loads_.server(to).draining && !loads_.server(to).suspect) continue;
+      loads_.CountHandover(loads_.Index(set.primary), to, -1);
+      set.successor = 0;
+      changed_ = true;
+    }
   }
 
   void DropSurplus() {
     for (ShardReplicas& set : sets_) {
       if (set.joining != 0 && loads_.Draining(set.joining)) EndFill(&set);
-      while (set.InSync() > target_ && !set.backups.empty()) {
+      while (set.InSync() > target_ && !set.backups.empty() && set.successor == 0) {
         const Incarnation leaver = Surplus(set);
         if (leaver != set.primary) {
           Drop(&set, leaver);
           continue;
         }
-        const Incarnation heir = Heir(set);
-        if (!options_.may_promote || heir == 0) break;
-        Promote(&set, heir);
+        HandOver(&set, Heir(set));
+        break;
       }
     }
   }
@@ -207,9 +216,7 @@ class Planner {
 
   void PromoteFromDraining() {
     for (ShardReplicas& set : sets_) {
-      if (!loads_.Draining(set.primary)) continue;
-      const Incarnation heir = Heir(set);
-      if (MayPromote(heir)) Promote(&set, heir);
+      if (loads_.Draining(set.primary)) HandOver(&set, Heir(set));
     }
   }
 
@@ -218,11 +225,11 @@ class Planner {
     for (size_t i = 0; i < sets_.size(); ++i) {
       ShardReplicas& set = sets_[Spread(i)];
       const int from = loads_.Index(set.primary);
-      const Incarnation heir = Heir(set);
+      const Incarnation heir = set.successor == 0 ? Heir(set) : 0;
       if (heir == 0 || from < 0) continue;
       const int high = loads_.primaries[from], low = loads_.primaries[loads_.Index(heir)];
       const bool uneven = high > kHighPrimaries * mean || (high > mean && low < kLow * mean);
-      if (uneven && high - low >= 2 && MayPromote(heir)) Promote(&set, heir);
+      if (uneven && high - low >= 2) HandOver(&set, heir);
     }
   }
 
@@ -250,7 +257,7 @@ class Planner {
         if (Staying(set) != copies) continue;
         lacking = true;
         const int from = loads_.Index(set.primary);
-        if (set.joining != 0 || from < 0 || loads_.sources[from] >= static_cast<int>(options_.fills_max)) continue;
+        if (set.joining != 0 || set.successor != 0 || from < 0 || loads_.sources[from] >= static_cast<int>(options_.fills_max)) continue;
         const int best = Best(set, shard, from, mean);
         if (best >= 0) Join(&set, from, best);
       }
@@ -294,7 +301,7 @@ class Planner {
     for (size_t i = 0; i < sets_.size(); ++i) {
       const ShardId shard = Spread(i);
       ShardReplicas& set = sets_[shard];
-      const Incarnation giver = set.joining == 0 ? Giver(set) : 0;
+      const Incarnation giver = set.joining == 0 && set.successor == 0 ? Giver(set) : 0;
       const int from = giver == 0 ? -1 : loads_.Index(giver), primary = loads_.Index(set.primary);
       if (from < 0 || copies[from] <= mean || loads_.sources[primary] >= static_cast<int>(options_.fills_max)) continue;
       int best = -1;
@@ -315,7 +322,6 @@ class Planner {
   ReplicaSets& sets_;
   Loads loads_;
   size_t target_ = 0;
-  std::vector<int> planned_;
   bool changed_ = false;
 };
 
@@ -368,6 +374,7 @@ RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const R
     ShardReplicas& set = (*sets)[shard];
     std::erase_if(set.backups, [&](Incarnation backup) { return dead.contains(backup); });
     if (dead.contains(set.joining)) set.joining = 0;
+    if (dead.contains(set.successor)) set.successor = 0;
     if (!dead.contains(set.primary)) continue;
     Incarnation heir = 0;
     std::pair<int, int> best;
@@ -386,9 +393,8 @@ RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const R
     }
     ++loads.primaries[loads.Index(heir)];
     ++result.promoted;
+    set = ShardReplicas();
     set.primary = heir;
-    set.backups.clear();
-    set.joining = 0;
   }
   return result;
 }
@@ -401,13 +407,26 @@ bool TakeInSync(ShardId shard, Incarnation server, ReplicaSets* sets) {
   return true;
 }
 
+bool TakeDrained(ShardId shard, uint32_t replicas, ReplicaSets* sets) {
+  ShardReplicas& set = (*sets)[shard];
+  if (set.successor == 0) return false;
+  std::erase(set.backups, set.successor);
+  if (replicas > 1) set.backups.push_back(set.primary);
+  set.primary = set.successor;
+  set.successor = 0;
+  set.handed_over = true;
+  return true;
+}
+
 bool TakeOut(ShardId shard, Incarnation server, ReplicaSets* sets) {
   ShardReplicas& set = (*sets)[shard];
   if (server != 0 && set.joining == server) {
     set.joining = 0;
     return true;
   }
-  return std::erase(set.backups, server) > 0;
+  if (std::erase(set.backups, server) == 0) return false;
+  if (set.successor == server) set.successor = 0;
+  return true;
 }
 
 bool PlanReplicas(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets) {

@@ -3,8 +3,9 @@
 // scale-out, draining and rebalancing are all made of three steps: add a copy (it joins, is filled, and is in
 // sync), promote one that is in sync, drop one (docs/design.md, section 7).
 //
-// A promotion leaves the new primary alone in sync: the others may hold entries that it lacks, so they are filled
-// anew, one at a time. Planned promotions therefore wait until everything else is replicated.
+// A death's promotion leaves the new primary alone in sync: the others may hold entries that it lacks, so they are
+// filled anew, one at a time. A planned one is a handover: the shard gets a successor, the primary drains its log and
+// says so, then the successor leads, and every copy stays in sync. At any step before, the successor may be taken back.
 
 #include <cstdint>
 #include <set>
@@ -29,8 +30,8 @@ struct ReplicaServer {
 struct ReplicationOptions {
   uint32_t replicas = 1;
   uint32_t fills_max = 64;        // at a time, into a server and out of one
-  uint32_t promotions_max = 16;   // planned ones at a time, to a server
-  bool may_promote = true;   // planned promotions
+  uint32_t handovers_max = 64;    // at a time, to a server and from one
+  bool may_promote = true;   // planned promotions; else those under way are given up
   bool may_level = true;     // those for the sake of level primaries
   std::set<std::pair<ShardId, Incarnation>> banned_copies;         // not to be made now
   std::set<std::pair<Incarnation, Incarnation>> banned_links;      // primary, follower: do not reach each other
@@ -51,6 +52,9 @@ RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const R
 
 // A primary says that `server` is filled, and waits for it. False where it is not joining.
 bool TakeInSync(ShardId shard, Incarnation server, ReplicaSets* sets);
+// Its primary says that it has drained the shard: the successor leads. The old primary stays as a backup, where there
+// are several copies. False where there is no successor.
+bool TakeDrained(ShardId shard, uint32_t replicas, ReplicaSets* sets);
 // A copy that cannot follow any more is neither promoted nor waited for. False where there is none, or it leads.
 bool TakeOut(ShardId shard, Incarnation server, ReplicaSets* sets);
 

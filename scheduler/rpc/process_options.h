@@ -22,7 +22,7 @@ struct SchedulerProcessOptions {
   std::string address_file;    // gets HOST:PORT once it listens; empty: none
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
-  TimeMs level_after_ms = 0;  // 0: never
+  TimeMs level_after_ms = 10'000;  // 0: never
   double rebalance_load = 0;  // 0: never
   std::string metrics_host = "127.0.0.1";
   int metrics_port = 0;  // 0: any free one; negative: none

@@ -14,6 +14,7 @@ constexpr size_t kSendersMax = 65536;
 constexpr size_t kFillStepBytes = 1 << 20;
 constexpr size_t kFillWindowBytes = 8 << 20;  // no more rows while so much is not acknowledged
 constexpr TimeMs kFillLookMs = 200;
+constexpr TimeMs kHandoverStepMs = 20;
 constexpr TimeMs kFillSlowlyMs = 100;  // but some of them all the same: pushes alone may keep the window full
 
 }  // namespace
@@ -36,6 +37,13 @@ Replication::Replication(ShardEngine* engine) : engine_(engine) {
     }
     if (!fresh) return;
     TG_LOG(ERROR) << "this server's copy of shard " << shard << " is not as its primary's; it has to be filled anew";
+    options_.report();
+  };
+  hooks.drained = [this](ShardId shard, Epoch epoch) {
+    {
+      std::lock_guard lock(mutex_);
+      drained_[shard] = epoch;
+    }
     options_.report();
   };
   engine_->SetHooks(std::move(hooks));
@@ -112,6 +120,7 @@ absl::Status Replication::SetRouting(const Routing& routing) {
   DropReported(routing);
   links_->SetRouting(routing.epoch(), FollowersIn(routing));
   shards_per_lane_ = static_cast<TimeMs>(engine_->led_shards().size()) / std::popcount(engine_->all_lanes()) + 1;
+  has_successors_ = engine_->LanesLeading([&](ShardId shard) { return routing.SuccessorOf(shard) != 0; }) != 0;
   has_joining_ = engine_->LanesLeading([&](ShardId shard) { return routing.JoiningOf(shard) != 0; }) != 0;
   return absl::OkStatus();
 }
@@ -122,6 +131,9 @@ void Replication::DropReported(const Routing& routing) {
   std::erase_if(in_sync_, [&](const auto& entry) {
     const auto [shard, server] = entry.first;
     return routing.PrimaryOf(shard) != options_.self || routing.JoiningOf(shard) != server;
+  });
+  std::erase_if(drained_, [&](const auto& entry) {
+    return routing.PrimaryOf(entry.first) != options_.self || routing.SuccessorOf(entry.first) == 0;
   });
   std::erase_if(refill_, [&](ShardId shard) {
     const auto backups = routing.BackupsOf(shard);
@@ -140,6 +152,11 @@ void Replication::FillHeartbeat(HeartbeatRequest* request) const {
     out->set_epoch(epoch);
   }
   for (ShardId shard : refill_) request->add_refill(shard);
+  for (const auto& [shard, epoch] : drained_) {
+    Drained* out = request->add_drained();
+    out->set_shard(shard);
+    out->set_epoch(epoch);
+  }
 }
 
 // ---- as a primary ----------------------------------------------------------
@@ -153,6 +170,10 @@ void Replication::OnRecord(uint32_t lane, OutRecord record) {
 
 void Replication::Tick(TimeMs now) {
   if (has_joining_) Fill(now);
+  if (has_successors_ && now - handover_stepped_at_ >= kHandoverStepMs) {  // it may wait for nothing but time
+    handover_stepped_at_ = now;
+    engine_->HandoverStep();
+  }
   // One shard of each strand at a time, all of them within the interval.
   const TimeMs pause = options_.digest_interval_ms / std::max<TimeMs>(1, shards_per_lane_);
   if (options_.digest_interval_ms > 0 && now - digests_at_ >= pause) {

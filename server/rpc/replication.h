@@ -59,7 +59,7 @@ class Replication {
   absl::Status SetRouting(const Routing& routing);
   // A message of a primary's stream.
   void Handle(const std::shared_ptr<ReplicaPeer>& peer, OwnedBytes message);
-  // in_sync, unreachable, refill.
+  // in_sync, unreachable, refill, drained.
   void FillHeartbeat(HeartbeatRequest* request) const;
   Statistics Collect() const;
   // When no message can come any more.
@@ -103,16 +103,19 @@ class Replication {
   std::map<Incarnation, std::shared_ptr<Sender>> senders_;
   std::map<std::pair<ShardId, Incarnation>, Epoch> in_sync_;
   std::set<ShardId> refill_;
+  std::map<ShardId, Epoch> drained_;
 
   // --- filling; of the links' thread and the strands ---
   std::atomic<uint64_t> fill_lanes_{0};    // may have something to fill
   std::atomic<uint64_t> fill_pending_{0};  // a step is under way
   std::atomic<bool> has_joining_{false};
+  std::atomic<bool> has_successors_{false};
   std::atomic<TimeMs> shards_per_lane_{1};
   TimeMs fill_looked_at_ = 0;
   TimeMs fill_stepped_at_ = 0;
   TimeMs fill_paid_to_ = 0;   // the time up to which its allowance is spent
   TimeMs digests_at_ = 0;
+  TimeMs handover_stepped_at_ = 0;
 
   std::atomic<uint64_t> records_{0}, record_bytes_{0}, fill_bytes_{0}, applied_records_{0}, refused_grants_{0};
 };

@@ -53,6 +53,7 @@ class ShardEngine final : private RowSink {
     std::function<void(uint32_t lane, OutRecord record)> record;
     std::function<void(const ReplicaInSync& replica, Epoch epoch)> in_sync;
     std::function<void(ShardId shard)> diverged;
+    std::function<void(ShardId shard, Epoch epoch)> drained;
   };
   struct JobOptions {
     Incarnation incarnation = 0;  // own
@@ -131,6 +132,8 @@ class ShardEngine final : private RowSink {
   void SetGrant(Incarnation backup, TimeMs until);
   // Sends about `bytes` more of what these strands fill; `more(lane, whether something is being filled)`.
   void FillStep(uint64_t lanes, size_t bytes, std::function<void(uint32_t, bool)> more);
+  // Looks whether shards with a successor are drained.
+  void HandoverStep();
   // Each strand sends the digest of its next led shard to its followers.
   void AppendDigests();
   // Whether a record of a log can be one of this job's tables. UNAVAILABLE: they are not open yet.

@@ -263,6 +263,7 @@ void ShardEngine::Deliver(Lane& lane) {
     for (OutRecord& record : lane.effects.records) hooks_.record(static_cast<uint32_t>(lane.index), std::move(record));
     for (const ReplicaInSync& replica : lane.effects.in_sync) hooks_.in_sync(replica, lane.group->epoch());
     for (ShardId shard : lane.effects.diverged) hooks_.diverged(shard);
+    for (ShardId shard : lane.effects.drained) hooks_.drained(shard, lane.group->epoch());
   }
   lane.effects.Clear();
 }

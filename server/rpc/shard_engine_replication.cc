@@ -103,6 +103,12 @@ void ShardEngine::FillStep(uint64_t lanes, size_t bytes, std::function<void(uint
   }
 }
 
+void ShardEngine::HandoverStep() {
+  for (const auto& lane : lanes_) {
+    Mail(*lane, [](Lane& l) { l.group->HandoverStep(&l.effects); });
+  }
+}
+
 void ShardEngine::AppendDigests() {
   for (const auto& lane : lanes_) {
     Mail(*lane, [](Lane& l) { l.group->AppendDigests(1, &l.effects); });

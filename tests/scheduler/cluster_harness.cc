@@ -239,6 +239,7 @@ void ClusterHarness::Restart(int member) {
 void ClusterHarness::TakeRouting(FakeMember& m, const RoutingTable& table) {
   TG_CHECK(table.epoch() > m.routing.epoch());
   m.routing = table;
+  m.routed_at = now_;
   std::map<uint32_t, FakeMember::Fill> fills;
   for (int shard = 0; shard < table.joining_size(); ++shard) {
     const Incarnation joining = table.joining(shard);
@@ -267,6 +268,12 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
     report->set_shard(shard);
     report->set_server(fill.server);
     report->set_epoch(fill.epoch);
+  }
+  for (int shard = 0; shard < m.routing.successor_size() && now_ - m.routed_at >= options_.drain_ms; ++shard) {
+    if (m.routing.primary(shard) != m.incarnation || m.routing.successor(shard) == 0) continue;
+    Drained* report = request.add_drained();
+    report->set_shard(static_cast<uint32_t>(shard));
+    report->set_epoch(m.routing.epoch());
   }
   for (const Incarnation server : m.unreachable) request.add_unreachable(server);
   request.mutable_refill()->Assign(m.refill.begin(), m.refill.end());

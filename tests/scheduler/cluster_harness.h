@@ -21,6 +21,7 @@ struct HarnessOptions {
   uint32_t workers = 2;
   uint32_t replicas = 1;
   TimeMs fill_ms = 30;          // of one copy
+  TimeMs drain_ms = 0;          // of a shard with a successor, from a new table on
   bool synchronous = false;
   uint32_t epochs = 2;
   uint32_t splits = 10;
@@ -68,6 +69,7 @@ class ClusterHarness {
     };
     RoutingTable routing;
     std::map<uint32_t, Fill> fills;
+    TimeMs routed_at = 0;
     std::set<Incarnation> unreachable;  // it says so
     std::vector<uint32_t> refill;       // as well
     uint64_t samples = 0;

@@ -36,15 +36,22 @@ struct Cluster {
       if (sets[s].joining != 0 && random.Unit() < share) TakeInSync(s, sets[s].joining, &sets);
     }
   }
+  void Drain(double share = 1) {
+    for (ShardId s = 0; s < sets.size(); ++s) {
+      if (sets[s].successor != 0 && random.Unit() < share) TakeDrained(s, options.replicas, &sets);
+    }
+  }
   // Until nothing is left to do; the number of rounds.
   int Settle() {
     int rounds = 0;
     for (; rounds < 10'000; ++rounds) {
       const bool planned = Plan();
       Publish();
-      const bool filling = std::any_of(sets.begin(), sets.end(), [](const auto& set) { return set.joining != 0; });
-      if (!planned && !filling) break;
+      for (const ShardReplicas& set : sets) least_in_sync = std::min(least_in_sync, set.InSync());
+      const bool moving = std::any_of(sets.begin(), sets.end(), [](const auto& set) { return set.joining != 0 || set.successor != 0; });
+      if (!planned && !moving) break;
       Fill(random.Unit());
+      Drain(random.Unit());
     }
     return rounds;
   }
@@ -57,7 +64,11 @@ struct Cluster {
     for (int s = 0; s < next.shard_epoch_size(); ++s) {
       const bool same = table.epoch() != 0 && table.primary(s) == next.primary(s);
       right = right && (next.shard_epoch(s) == (!same ? next.epoch() : table.shard_epoch_size() > 0 ? table.shard_epoch(s) : 1));
+      const Epoch drained = next.drained_epoch_size() > 0 ? next.drained_epoch(s) : 0;
+      right = right && drained == (sets[s].handed_over ? next.shard_epoch(s) : 0);
+      right = right && (next.successor_size() > 0 ? next.successor(s) : 0) == sets[s].successor;
     }
+    right = right && ReplicaSetsOf(next) == sets;
     REQUIRE(right);
     if (next.shard_epoch_size() > 0) {
       const auto newest = *std::max_element(next.shard_epoch().begin(), next.shard_epoch().end());
@@ -92,6 +103,7 @@ struct Cluster {
   Random random;
   int zones;
   Incarnation last = 0;
+  size_t least_in_sync = 100;  // of any shard while Settle went on
   std::vector<ReplicaServer> servers;
   ReplicationOptions options;
   ReplicaSets sets;
@@ -231,11 +243,91 @@ TEST_CASE("no more fills at a time into a server or out of one than allowed") {
   CHECK(CountDegraded(c.sets, 2) == 0);
 }
 
+TEST_CASE("a planned promotion names a successor; when the primary has drained its log it stays as a backup") {
+  Cluster c(5, 4, 64, 2);
+  const ReplicaSets before = c.sets;
+  c.servers[0].draining = true;
+  REQUIRE(c.Plan());
+  c.Publish();
+  for (ShardId s = 0; s < 64; ++s) {
+    CHECK(c.sets[s].primary == before[s].primary);
+    CHECK(c.sets[s].backups == before[s].backups);
+    CHECK(c.sets[s].successor == (before[s].primary == 1 ? before[s].backups[0] : 0));
+    CHECK((c.sets[s].successor == 0 || c.sets[s].joining == 0));
+    if (before[s].primary == 1) REQUIRE(TakeDrained(s, 2, &c.sets));
+  }
+  c.Publish();
+  for (ShardId s = 0; s < 64; ++s) {
+    if (before[s].primary == 1) CHECK(c.sets[s] == ShardReplicas{before[s].backups[0], {1}, 0, 0, true});
+    CHECK_FALSE(TakeDrained(s, 2, &c.sets));
+  }
+  REQUIRE(c.Settle() < 1000);
+  const ReplicaSets settled = c.sets;
+  c.Kill({2});  // what one of them leads after a death was not handed over
+  for (ShardId s = 0; s < 64; ++s) CHECK((settled[s].primary != 2 || !c.sets[s].handed_over));
+}
+
+TEST_CASE("a handover is given up where the successor dies, leaves, is not heard, or none is wanted") {
+  Cluster c(5, 3, 8, 3);
+  c.options.may_level = false;
+  c.servers[0].draining = true;
+  REQUIRE(c.Plan());
+  ShardId moved = 0;
+  while (c.sets[moved].successor == 0) ++moved;
+  const Incarnation successor = c.sets[moved].successor;
+  const Incarnation other = successor == 2 ? 3 : 2;
+  const size_t index = successor - 1;
+  REQUIRE(c.sets[moved].primary == 1);
+  SECTION("dead") { c.Kill({successor}); }
+  SECTION("taken out") {
+    TakeOut(moved, successor, &c.sets);
+    c.options.banned_copies = {{moved, successor}};
+  }
+  SECTION("drained too") { c.servers[index].draining = true; }
+  SECTION("suspect") { c.servers[index].suspect = true; }
+  SECTION("the primary dies: the other backups are filled anew") {
+    c.Kill({1});
+    CHECK(c.sets[moved].successor == 0);
+    CHECK(c.sets[moved].backups.empty());
+    CHECK_FALSE(c.sets[moved].handed_over);
+    return;
+  }
+  SECTION("none is wanted now") {
+    c.options.may_promote = false;
+    CHECK(c.Plan());
+    for (const ShardReplicas& set : c.sets) CHECK(set.successor == 0);
+    CHECK_FALSE(c.Plan());
+    return;
+  }
+  CHECK(c.sets[moved].successor != other);
+  c.Plan();
+  CHECK(c.sets[moved].successor == other);
+}
+
+TEST_CASE("no more handovers at a time to a server or from one than allowed") {
+  Cluster c(5, 3, 64, 2);
+  c.options.handovers_max = 5;
+  c.servers[0].draining = true;
+  int rounds = 0;
+  for (; rounds < 100 && c.Plan(); ++rounds) {
+    std::map<Incarnation, int> of;
+    for (const ShardReplicas& set : c.sets) {
+      if (set.successor != 0) ++of[set.primary], ++of[set.successor];
+    }
+    for (const auto& [server, n] : of) REQUIRE(n <= 5);
+    c.Drain();
+    c.Fill();
+  }
+  CHECK(rounds < 100);
+  for (const ShardReplicas& set : c.sets) CHECK_FALSE(set.Holds(1));
+}
+
 TEST_CASE("a drained server ends empty and every other shard keeps its copies; the last server stays") {
   for (uint32_t copies : {1u, 2u, 3u}) {
     Cluster c(5, 4, 64, copies);
     c.servers[0].draining = true;
     REQUIRE(c.Settle() < 1000);
+    CHECK(c.least_in_sync == copies);
     for (const ShardReplicas& set : c.sets) {
       CHECK_FALSE(set.Holds(1));
       CHECK(set.InSync() == copies);
@@ -264,6 +356,7 @@ TEST_CASE("a new server takes its part, of primaries too, and then nothing moves
     Cluster c(7, 3, 256, copies);
     c.Join();
     REQUIRE(c.Settle() < 1000);
+    CHECK(c.least_in_sync == copies);
     const auto counts = c.Counts();
     for (const auto& [server, n] : counts) {
       INFO("copies " << copies << ", server " << server);
@@ -306,6 +399,7 @@ TEST_CASE("random histories: nothing in sync is invented, nothing is lost early,
       }
       if (what >= 4 && what <= 6) {
         c.Fill(dice.Unit());
+        c.Drain(dice.Unit());
       } else {
         if (what != 1) c.options.may_promote = dice.Below(4) != 0;
         c.Plan();

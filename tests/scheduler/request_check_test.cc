@@ -89,6 +89,7 @@ TEST_CASE("what is said of copies is refused from a worker, of shards that are n
   const auto ok = [&](Role role) { return CheckHeartbeat(beat, role, 16).ok(); };
   beat.add_in_sync()->set_shard(15);
   beat.add_refill(15);
+  beat.add_drained()->set_shard(15);
   beat.add_unreachable(3);
   CHECK(ok(SERVER));
   CHECK_FALSE(ok(WORKER));
@@ -98,6 +99,9 @@ TEST_CASE("what is said of copies is refused from a worker, of shards that are n
   beat.set_refill(0, 16);
   CHECK_FALSE(ok(SERVER));
   beat.clear_refill();
+  beat.mutable_drained(0)->set_shard(16);
+  CHECK_FALSE(ok(SERVER));
+  beat.clear_drained();
   CHECK(ok(WORKER));
   for (int i = 0; i < 4096; ++i) beat.add_unreachable(1);
   CHECK_FALSE(ok(WORKER));

@@ -323,12 +323,19 @@ TEST_CASE("a member is silent after a lease, not earlier, and not after a pause 
   FailureDetector detector(1000);
   detector.Heard(1, 0);
   detector.Heard(2, 0);
+  CHECK(detector.Wakes(0, 300));
   CHECK(detector.Tick(0).empty());
+  CHECK(detector.Wakes(299, 300));
+  CHECK_FALSE(detector.Wakes(300, 300));
   for (TimeMs now = 100; now <= 1000; now += 100) CHECK(detector.Tick(now).empty());
   detector.Heard(2, 900);
   CHECK(detector.Tick(1100) == std::vector<Incarnation>{1});
   CHECK(detector.SilentMs(1, 1100) == 1100);
+  CHECK_FALSE(detector.Wakes(1500, 300));
+  CHECK(detector.Wakes(1700, 300));
   CHECK(detector.Tick(1700).empty());  // a gap of more than half a lease: renewed
+  CHECK(detector.Wakes(1999, 300));
+  CHECK_FALSE(detector.Wakes(2000, 300));
   CHECK(detector.Tick(2100).empty());
   CHECK(detector.Tick(2600).empty());
   CHECK(detector.Tick(2701) == std::vector<Incarnation>{1, 2});

@@ -3,6 +3,11 @@
 #include "absl/strings/str_cat.h"
 
 namespace tidegate::simulation {
+namespace {
+
+constexpr TimeMs kJoinAgainMs = 100;
+
+}  // namespace
 
 void SimMember::Join(uint64_t nonce, const std::string& address) {
   ++session_;
@@ -16,7 +21,8 @@ void SimMember::Join(uint64_t nonce, const std::string& address) {
   request.set_nonce(nonce);
   request.set_address(address);
   request.set_name(absl::StrCat(role_ == SERVER ? "s" : "w", id()));
-  Call<JoinResponse>(request, [this](const absl::Status& status, const JoinResponse& response) {
+  Call<JoinResponse>(request, [this, nonce, address](const absl::Status& status, const JoinResponse& response) {
+    if (absl::IsUnavailable(status)) return Later(kJoinAgainMs, [this, nonce, at = address] { Join(nonce, at); });
     if (!status.ok()) {
       OnPhase(FAILED, std::string(status.message()));
       return;

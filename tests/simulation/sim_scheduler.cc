@@ -52,6 +52,7 @@ SchedulerOptions OptionsOf(const Plan& plan) {
   if (plan.checkpoints) options.checkpoint_directory = "checkpoints";
   options.heartbeat_interval_ms = 200;
   options.lease_ms = plan.lease_ms;
+  options.level_after_ms = plan.seed % 4 == 0 ? 10'000 : 200;
   options.sync_group_steps = 4;
   options.sync_group_steps_max = 16;
   return options;

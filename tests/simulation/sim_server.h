@@ -167,6 +167,7 @@ class SimServer final : public SimMember, private RowSink {
   std::map<Incarnation, Leader> leaders_;
   std::map<std::pair<ShardId, Incarnation>, Epoch> in_sync_;  // to be recorded
   std::set<ShardId> refill_;
+  std::map<ShardId, Epoch> drained_;  // to be handed over
   std::set<Incarnation> unreachable_;
   CallToken next_ = 1;
   std::map<CallToken, std::shared_ptr<Open>> open_;

@@ -65,6 +65,7 @@ void SimServer::Crash() {
   grants_.reset();
   in_sync_.clear();
   refill_.clear();
+  drained_.clear();
   unreachable_.clear();
 }
 
@@ -219,6 +220,14 @@ void SimServer::FillReports(HeartbeatRequest* request) {
     report->set_epoch(it->second);
     ++it;
   }
+  std::erase_if(drained_, [this](const auto& drained) {
+    return newest_ != nullptr && (newest_->PrimaryOf(drained.first) != incarnation() || newest_->SuccessorOf(drained.first) == 0);
+  });
+  for (const auto& [shard, epoch] : drained_) {
+    Drained* report = request->add_drained();
+    report->set_shard(shard);
+    report->set_epoch(epoch);
+  }
   for (ShardId shard : refill_) request->add_refill(shard);
   for (Incarnation server : unreachable_) request->add_unreachable(server);
 }
@@ -239,7 +248,9 @@ void SimServer::Replicate() {
     if (unacknowledged > kFillAheadBytes && !digests) continue;
     RunOn(&strand, kControl, [this, s = &strand, digests] {
       GroupCall info = Before(*s);
-      if (s->group->FillStep(kFillBytes, &s->effects)) Deliver(s, GroupCall::kFill, nullptr, info);
+      const bool filling = s->group->FillStep(kFillBytes, &s->effects);
+      s->group->HandoverStep(&s->effects);
+      if (filling || !s->effects.empty()) Deliver(s, GroupCall::kFill, nullptr, info);
       if (!digests) return;
       info = Before(*s);
       s->group->AppendDigests(1, &s->effects);
@@ -373,7 +384,11 @@ void SimServer::TakeReplication(Strand* strand, const ShardEffects& effects) {
     in_sync_[{replica.shard, replica.server}] = strand->routing->epoch();
   }
   for (ShardId shard : effects.diverged) refill_.insert(shard);
-  if (!effects.in_sync.empty() || !effects.diverged.empty()) HeartbeatNow();
+  for (ShardId shard : effects.drained) {
+    world_->trace->Line(now(), "drained", {{"shard", shard}, {"server", static_cast<int64_t>(incarnation())}});
+    drained_[shard] = strand->routing->epoch();
+  }
+  if (!effects.in_sync.empty() || !effects.diverged.empty() || !effects.drained.empty()) HeartbeatNow();
 }
 
 // ---- from leaders ----

@@ -148,7 +148,8 @@ class Simulation {
     if (table.epoch() == 0 || state.tables().empty()) return false;
     std::set<Incarnation> healthy;
     for (const auto& server : servers_) {
-      if (server.get() != &victim && IsSafe(*server)) healthy.insert(server->incarnation());
+      // One that has not joined yet has none.
+      if (server.get() != &victim && IsSafe(*server) && server->incarnation() != 0) healthy.insert(server->incarnation());
     }
     const int slots = static_cast<int>(table.backup_slots());
     for (int shard = 0; shard < table.primary_size(); ++shard) {
@@ -159,17 +160,6 @@ class Simulation {
       }
     }
     return true;
-  }
-
-  // It may be about to be promoted, so that shards are led by all servers alike. A promotion leaves one copy in sync.
-  bool MayBePromoted(const SimServer& server) const {
-    const SchedulerState state = scheduler()->stored();
-    std::map<Incarnation, int> leads;
-    int most = 0;
-    for (Incarnation primary : state.routing().primary()) most = std::max(most, ++leads[primary]);
-    const auto& backups = state.routing().backups();
-    return leads[server.incarnation()] < most &&
-           std::find(backups.begin(), backups.end(), server.incarnation()) != backups.end();
   }
 
   void LoseShard(const Fault& fault) {
@@ -210,7 +200,7 @@ class Simulation {
       return;
     }
     if (fault.kind == Fault::kServerDrain) return Drain(server);
-    if (!IsSafe(*server) || server->ended() || !MaySpare(*server) || MayBePromoted(*server)) return;
+    if (!IsSafe(*server) || server->ended() || !MaySpare(*server)) return;
     trace_.Line(loop_.now(), NameOf(fault.kind), {{"of", server->id()}});
     // Afterwards the scheduler may take a while to hear of it again.
     unsafe_until_[server->id()] = end + kRecoverMs;

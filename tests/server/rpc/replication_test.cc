@@ -140,6 +140,28 @@ TEST_CASE("a deposed primary acknowledges nothing and learns of the newer table"
   CHECK(pair.b->replication.Collect().refused_grants + pair.b->replication.Collect().applied_records > 0);
 }
 
+TEST_CASE("a shard is handed over: drained by its primary, led by its successor, followed by the one before") {
+  Pair pair;
+  for (Sequence sequence = 1; sequence <= 10; ++sequence) pair.a->PushUntilTaken(Push(sequence, 1, sequence * 7));
+  RoutingTable table = Replicated(6, {PlaceOf(*pair.a), PlaceOf(*pair.b)});
+  for (uint32_t shard = 0; shard < kShards; ++shard) table.add_successor(kB);
+  for (Node* node : {pair.a.get(), pair.b.get()}) node->Take(table);
+  Node::WaitFor([&] { return pair.a->Heartbeat().drained_size() == kShards; });
+  CHECK(pair.a->Heartbeat().drained(0).epoch() == 6);
+  CHECK(pair.a->reports > 0);
+  CHECK(pair.a->Push(Push(11, 1)).error_code() == grpc::StatusCode::UNAVAILABLE);
+  table = Replicated(7, {PlaceOf(*pair.b), PlaceOf(*pair.a)}, 0, 7);
+  for (uint32_t shard = 0; shard < kShards; ++shard) table.add_drained_epoch(7);
+  for (Node* node : {pair.b.get(), pair.a.get()}) node->Take(table);
+  CHECK(pair.a->Heartbeat().drained_size() == 0);
+  PushRequest push = Push(11, 2);
+  push.mutable_stamp()->set_epoch(7);
+  pair.b->PushUntilTaken(push);
+  CheckSame(*pair.b, *pair.a);
+  CHECK(pair.b->Heartbeat().refill_size() == 0);
+  CHECK(pair.a->Heartbeat().refill_size() == 0);
+}
+
 TEST_CASE("a joining replica is filled while pushes go on, is said to be in sync, and is then equal") {
   Pair pair;
   for (Sequence sequence = 1; sequence <= 10; ++sequence) pair.a->PushUntilTaken(Push(sequence, 1, sequence * 7));
