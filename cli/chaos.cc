@@ -15,10 +15,13 @@
 #include "cli/process.h"
 #include "cli/stop_signals.h"
 #include "common/counted.h"
+#include "common/job_config/job_config.h"
 #include "common/json.h"
 
-DEFINE_int32(replicas, 2, "");
-DEFINE_int32(shards, 32, "");
+DEFINE_int32(replicas, 0, "");
+DEFINE_int32(shards, 0, "");
+DEFINE_int32(schedulers, 0, "");
+DEFINE_string(state, "", "");
 DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_double(minutes, 1, "");
@@ -31,6 +34,9 @@ namespace {
 
 constexpr int kServers = 3;
 constexpr int kWorkers = 2;
+constexpr int kReplicas = 2;
+constexpr int kShards = 32;
+constexpr int kSchedulers = 2;  // with a state that several can share
 
 TimeMs Median(std::vector<TimeMs> values) {
   if (values.empty()) return -1;
@@ -48,7 +54,7 @@ std::vector<TimeMs> FirstAcknowledgements(const ChaosResult& result) {
 }
 
 const char* Verdict(const ChaosResult& result, const absl::Status& status) {
-  if (status.ok()) return result.lost == 0 ? "exact" : "bounded";
+  if (status.ok()) return !FLAGS_config.empty() ? "finished" : result.lost == 0 ? "exact" : "bounded";
   if (absl::IsDataLoss(status)) return "wrong";
   return absl::IsCancelled(status) ? "stopped" : "stuck";
 }
@@ -75,25 +81,77 @@ std::string Json(const ChaosResult& result, const absl::Status& status) {
       .Integer("reads", static_cast<int64_t>(result.checks))
       .Integer("rows_audited", static_cast<int64_t>(result.rows))
       .Integer("median_first_ack_ms", Median(FirstAcknowledgements(result)))
+      .Text("job", result.job)
       .Raw("injections", JsonArray(injections))
       .Build();
 }
 
 std::string VerdictLine(const ChaosResult& result, const absl::Status& status) {
-  const std::string work = absl::StrCat(Counted(result.injections.size(), "fault"), ", ", result.pushes, " pushes acknowledged, ",
-                                        result.checks, " reads of own writes");
+  const bool accounts = FLAGS_config.empty();
+  const std::string work = accounts ? absl::StrCat(Counted(result.injections.size(), "fault"), ", ", result.pushes, " pushes acknowledged, ",
+                                                   result.checks, " reads of own writes")
+                                    : absl::StrCat(Counted(result.injections.size(), "fault"), ", ", result.job);
   if (absl::IsDataLoss(status)) return absl::StrCat("WRONG: ", std::string(status.message()), " (", work, ")");
   if (!status.ok()) return absl::StrCat("NOT FINISHED: ", std::string(status.message()), " (", work, ")");
   const TimeMs median = Median(FirstAcknowledgements(result));
+  if (!accounts) return absl::StrCat("FINISHED: ", work, median < 0 ? "" : absl::StrCat("; median ", median, " ms from a server's fault to new samples"));
   const std::string lost = result.lost == 0 ? "none lost" : absl::StrCat(result.lost, " of the acknowledged lost with their servers (durability ASYNC)");
   return absl::StrCat(result.lost == 0 ? "EXACT: " : "BOUNDED: ", work, ", ", result.rows, " sums audited, ", lost, ", none doubled",
                       median < 0 ? "" : absl::StrCat("; median ", median, " ms from a server's fault to the first push acknowledged on its shards"));
 }
 
+// What the flags say of the cluster, over the job's config where there is one.
+absl::Status SetCluster(const Arguments& arguments, ChaosOptions* options) {
+  options->servers = FLAGS_servers == 0 ? kServers : FLAGS_servers;
+  options->workers = FLAGS_workers == 0 ? kWorkers : FLAGS_workers;
+  options->replicas = FLAGS_replicas == 0 ? kReplicas : FLAGS_replicas;
+  options->shards = FLAGS_shards == 0 ? kShards : FLAGS_shards;
+  if ((options->shards & (options->shards - 1)) != 0) return absl::InvalidArgumentError(absl::StrCat("--shards=", options->shards, " must be a power of two"));
+  options->async = FLAGS_durability == "ASYNC";
+  if (FLAGS_durability != "SYNC" && !options->async) {
+    return absl::InvalidArgumentError(absl::StrCat("--durability=", FLAGS_durability, " must be SYNC or ASYNC"));
+  }
+  if (options->async && options->replicas < 2) return absl::InvalidArgumentError("--durability=ASYNC needs --replicas=2 or more");
+  options->sets = arguments.Repeated("set");
+  if (FLAGS_config.empty()) {
+    return options->sets.empty() ? absl::OkStatus() : absl::InvalidArgumentError("--set goes with --config");
+  }
+  options->config = std::filesystem::absolute(FLAGS_config).lexically_normal().string();
+  std::vector<std::string>& sets = options->sets;
+  if (FLAGS_servers > 0) sets.push_back(absl::StrCat("cluster.servers=", FLAGS_servers));
+  if (FLAGS_workers > 0) sets.push_back(absl::StrCat("cluster.workers=", FLAGS_workers));
+  if (FLAGS_shards > 0) sets.push_back(absl::StrCat("cluster.shards=", FLAGS_shards));
+  if (FLAGS_replicas > 0) {
+    sets.push_back(absl::StrCat("cluster.replicas=", FLAGS_replicas));
+    sets.push_back(absl::StrCat("cluster.durability=", FLAGS_replicas > 1 ? FLAGS_durability : "NONE"));
+  }
+  auto config = LoadJobConfig(options->config, sets);
+  if (!config.ok()) return config.status();
+  const ClusterConfig& cluster = config->cluster();
+  options->servers = static_cast<int>(cluster.servers());
+  options->workers = static_cast<int>(cluster.workers());
+  options->replicas = static_cast<int>(cluster.replicas());
+  options->shards = static_cast<int>(cluster.shards());
+  return absl::OkStatus();
+}
+
+// Schedulers that stand by need a state that they share.
+absl::Status SetSchedulers(ChaosOptions* options) {
+  options->state = FLAGS_state;
+  if (!FLAGS_state.empty() && FLAGS_state.rfind("etcd://", 0) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--state=", FLAGS_state, ": etcd://HOST:PORT[,...][/PREFIX], or leave it out"));
+  }
+  options->schedulers = FLAGS_schedulers > 0 ? FLAGS_schedulers : FLAGS_state.empty() ? 1 : kSchedulers;
+  if (options->schedulers > 1 && FLAGS_state.empty()) return absl::InvalidArgumentError("--schedulers above 1 go with --state=etcd://...");
+  if (!FLAGS_state.empty() && std::any_of(options->faults.begin(), options->faults.end(), CutsLinks)) {
+    return absl::InvalidArgumentError("--state=etcd://... goes with faults that cut no links: namespaces do not reach it");
+  }
+  return absl::OkStatus();
+}
+
 int RunChaosCommand(const Arguments& arguments) {
-  if (!FLAGS_config.empty() || !arguments.positional.empty()) {
-    std::cerr << (FLAGS_config.empty() ? "usage: tidegate chaos [--servers=N] [--replicas=R] [--minutes=M] [--faults=LIST]\n"
-                                       : "tidegate chaos: --config: this version runs its own accounting workload only\n");
+  if (!arguments.positional.empty()) {
+    std::cerr << "usage: tidegate chaos [--config=FILE] [--servers=N] [--replicas=R] [--minutes=M] [--faults=LIST]\n";
     return kUsage;
   }
   ChaosOptions options;
@@ -101,23 +159,17 @@ int RunChaosCommand(const Arguments& arguments) {
     std::cerr << "tidegate chaos: " << what << "\n";
     return kUsage;
   };
-  auto faults = ParseFaults(FLAGS_faults);
+  auto faults = ParseFaults(FLAGS_faults, !FLAGS_config.empty());
   if (!faults.ok()) return usage("--faults: " + std::string(faults.status().message()));
   options.faults = *std::move(faults);
-  options.servers = FLAGS_servers == 0 ? kServers : FLAGS_servers;
-  options.workers = FLAGS_workers == 0 ? kWorkers : FLAGS_workers;
-  options.replicas = FLAGS_replicas;
-  options.async = FLAGS_durability == "ASYNC";
-  options.shards = FLAGS_shards;
+  if (absl::Status s = SetCluster(arguments, &options); !s.ok()) return usage(std::string(s.message()));
+  if (absl::Status s = SetSchedulers(&options); !s.ok()) return usage(std::string(s.message()));
   options.lease_ms = FLAGS_lease_ms;
   options.heartbeat_interval_ms = FLAGS_heartbeat_interval_ms;
   options.minutes = FLAGS_minutes;
   options.count = FLAGS_fault_count;
   options.seed = FLAGS_seed;
-  if ((options.shards & (options.shards - 1)) != 0) return usage(absl::StrCat("--shards=", options.shards, " must be a power of two"));
   if (!(options.minutes > 0 && options.minutes <= 100'000)) return usage(absl::StrCat("--minutes=", options.minutes, " must be above 0"));
-  if (FLAGS_durability != "SYNC" && !options.async) return usage(absl::StrCat("--durability=", FLAGS_durability, " must be SYNC or ASYNC"));
-  if (options.async && options.replicas < 2) return usage("--durability=ASYNC needs --replicas=2 or more");
   if (options.replicas > options.servers) {
     return usage(absl::StrCat("--replicas=", options.replicas, " needs as many servers: --servers=", options.servers));
   }
@@ -164,20 +216,23 @@ Command ChaosCommand() {
   return {"chaos",
           "",
           "break a cluster on this machine again and again, and audit every update",
-          {Ranged({"servers", "N", "server processes (default: 3)"}, 1, 64),
-           Ranged({"workers", "M", "accounting workers (default: 2)"}, 1, 64),
-           Ranged({"replicas", "R", "copies of each shard"}, 1, 16),
-           {"durability", "SYNC|ASYNC", "of acknowledged pushes; ASYNC: a server's death may lose the newest, which are counted"},
-           Ranged({"shards", "N", "a power of two; each worker has one push to each under way"}, 1, 64),
+          {Ranged({"servers", "N", "server processes (default: 3, or the config's)"}, 1, 64),
+           Ranged({"workers", "M", "accounting workers, or worker processes (default: 2, or the config's)"}, 1, 64),
+           Ranged({"replicas", "R", "copies of each shard (default: 2, or the config's)"}, 1, 16),
+           {"durability", "SYNC|ASYNC", "of acknowledged pushes, where --replicas says how many; ASYNC: a server's death may lose the newest, which are counted"},
+           Ranged({"shards", "N", "a power of two; an accounting worker has one push to each under way (default: 32, or the config's)"}, 1, 64),
            {"minutes", "M", "for how long"},
            Ranged({"fault_count", "N", "so many faults, however long it takes (default: by --minutes)"}, 1, 1'000'000),
            {"faults", "LIST", "which, by comma: kill-server, pause-server, kill-scheduler, pause-scheduler, no-scheduler,\n"
-            "                              restart-server, all (of these);\n"
-            "                              as root also cut-pair, cut-one-way, isolate-server, isolate-scheduler, network (all four)"},
+            "                              restart-server, with --config kill-worker, all (of these); as root also cut-pair, cut-one-way, isolate-server,\n"
+            "                              isolate-scheduler, network (all four)"},
            Ranged({"lease_ms", "MS", "how long a silent member counts as alive"}, 100, 600'000),
            Ranged({"heartbeat_interval_ms", "MS", "how often members report"}, 10, 60'000),
            {"seed", "N", "of amounts, faults and targets"},
-           {"config", "FILE", "another workload than the accounts: not in this version"},
+           {"config", "FILE", "a job of your own instead of the accounts: it must finish"},
+           {"set", "path=value", "override a field of the config", true},
+           {"state", "URL", "etcd://HOST:PORT[,...][/PREFIX]: schedulers with standbys; a prefix that holds no job yet (default: a folder, no standby)"},
+           Ranged({"schedulers", "N", "one leads, the others stand by (default: 2 with --state)"}, 1, 8),
            {"run_dir", "DIR", "state and logs (default: tidegate-run/chaos-TIME-PID)"},
            {"bin_dir", "DIR", "folder of the other binaries (default: this one's)"},
            {"json", "", "the result as one JSON object"}},

@@ -71,7 +71,7 @@ Command CheckpointCommand() {
   return {"checkpoint",
           "",
           "make a checkpoint of a running job now; training goes on",
-          {{"scheduler", "HOST:PORT", "the scheduler's address"},
+          {{"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads"},
            Ranged({"wait", "SECONDS", "how long to wait until it is complete"}, 0, 86400),
            {"json", "", "as one JSON object"}},
           RunCheckpoint};

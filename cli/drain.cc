@@ -76,7 +76,7 @@ Command DrainCommand() {
   return {"drain",
           "SERVER",
           "move a server's shards to others while training goes on, and let it end",
-          {{"scheduler", "HOST:PORT", "the scheduler's address"},
+          {{"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads"},
            Ranged({"wait", "SECONDS", "how long to wait until it is empty"}, 0, 86400),
            {"json", "", "as one JSON object"}},
           RunDrain};

@@ -272,7 +272,7 @@ Command ExplainCommand() {
           "KEY|feature=value",
           "where a key lives and what its row holds, in a checkpoint or a running job",
           {{"checkpoint", "DIR", "the checkpoint's folder"},
-           {"scheduler", "HOST:PORT", "or a running job's scheduler; its servers know values, not touches"},
+           {"scheduler", "HOST:PORT[,...]", "or a running job's scheduler; its servers know values, not touches"},
            {"table", "NAME", "of KEY (default: the first)"},
            {"config", "FILE", "with --scheduler, for feature=value: the job's config"},
            {"json", "", "as one JSON object"}},

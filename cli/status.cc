@@ -36,7 +36,7 @@ Command StatusCommand() {
   return {"status",
           "",
           "members, shards, rows, bytes and rates of a running job",
-          {{"scheduler", "HOST:PORT", "the scheduler's address"},
+          {{"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads"},
            {"json", "", "as one JSON object"},
            Ranged({"timeout", "SECONDS", "how long to wait for the scheduler"}, 1, 3600)},
           RunStatus};

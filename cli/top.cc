@@ -101,7 +101,7 @@ Command TopCommand() {
   return {"top",
           "",
           "a live view of a running job: members, rates, staleness, loss, what limits it",
-          {{"scheduler", "HOST:PORT", "the scheduler's address"},
+          {{"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads"},
            Ranged({"interval_ms", "MS", "between two looks"}, 50, 3'600'000),
            Ranged({"count", "N", "so many looks; 0: until the job ends"}, 0, 1 << 30)},
           RunTop};

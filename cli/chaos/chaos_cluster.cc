@@ -11,7 +11,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/clock.h"
 #include "common/routing_table.h"
 
@@ -24,9 +26,9 @@ constexpr std::chrono::milliseconds kPoll{20};
 
 TimeMs Now() { return RealClock().NowMs(); }
 
-std::string LogName(std::string name) {
+std::string LogName(std::string name, const char* ending) {
   for (char& c : name) c = c == '/' ? '-' : c;
-  return name + ".log";
+  return name + ending;
 }
 
 }  // namespace
@@ -34,59 +36,96 @@ std::string LogName(std::string name) {
 ChaosCluster::~ChaosCluster() = default;
 
 std::string ChaosCluster::ServerName(int number) { return absl::StrCat("server/", number); }
+std::string ChaosCluster::WorkerName(int number) { return absl::StrCat("worker/", number); }
+
+std::vector<std::string> ChaosCluster::Schedulers() const {
+  if (options_.schedulers == 1) return {kScheduler};
+  std::vector<std::string> out;
+  for (int i = 0; i < options_.schedulers; ++i) out.push_back(absl::StrCat(kScheduler, "/", i));
+  return out;
+}
+
+std::string ChaosCluster::address() const {
+  std::vector<std::string> out;
+  for (const auto& [name, address] : addresses_) out.push_back(address);
+  return absl::StrJoin(out, ",");
+}
 
 absl::Status ChaosCluster::Start() {
   std::error_code error;
   std::filesystem::create_directories(options_.run_dir + "/logs", error);
   if (error) return absl::InternalError(absl::StrCat("cannot make ", options_.run_dir, ": ", error.message()));
-  for (const char* name : {"tidegate-scheduler", "tidegate-server"}) {
+  for (const char* name : {"tidegate-scheduler", "tidegate-server", "tidegate-worker"}) {
     if (access((options_.bin_dir + "/" + name).c_str(), X_OK) != 0) {
       return absl::NotFoundError(absl::StrCat("no ", options_.bin_dir, "/", name, ": build it (./quickstart.sh does), or name its folder by --bin_dir"));
     }
   }
-  if (absl::Status s = StartScheduler(); !s.ok()) return s;
+  for (const std::string& name : Schedulers()) {
+    if (absl::Status s = StartScheduler(name); !s.ok()) return s;
+  }
   for (int i = 0; i < options_.servers; ++i) {
-    if (absl::Status s = StartServer(i); !s.ok()) return s;
+    if (absl::Status s = StartMember(ServerName(i)); !s.ok()) return s;
+  }
+  for (int i = 0; i < options_.workers; ++i) {
+    if (absl::Status s = StartMember(WorkerName(i)); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
-absl::Status ChaosCluster::StartScheduler() {
-  const std::string address_file = options_.run_dir + "/address";
+absl::Status ChaosCluster::StartAgain(const std::string& name) {
+  return absl::StartsWith(name, kScheduler) ? StartScheduler(name) : StartMember(name);
+}
+
+absl::Status ChaosCluster::StartScheduler(const std::string& name) {
+  const std::string address_file = absl::StrCat(options_.run_dir, "/", LogName(name, ".address"));
   std::error_code error;
   std::filesystem::remove(address_file, error);
   std::vector<std::string> argv = {options_.bin_dir + "/tidegate-scheduler", "--config=" + options_.config,
-                                   "--state=" + options_.run_dir + "/state", "--address_file=" + address_file,
-                                   absl::StrCat("--lease_ms=", options_.lease_ms), "--metrics_port=-1", "--http_port=-1",
-                                   absl::StrCat("--heartbeat_interval_ms=", options_.heartbeat_interval_ms)};
+                                   "--state=" + (options_.state.empty() ? options_.run_dir + "/state" : options_.state),
+                                   "--address_file=" + address_file, absl::StrCat("--lease_ms=", options_.lease_ms), "--metrics_port=-1",
+                                   "--http_port=-1", absl::StrCat("--heartbeat_interval_ms=", options_.heartbeat_interval_ms)};
+  for (const std::string& set : options_.sets) argv.push_back("--set=" + set);
+  // A job of one's own may ask for checkpoints.
+  if (options_.workers > 0) argv.push_back("--checkpoint_dir=" + options_.run_dir + "/checkpoints");
+  if (!options_.state.empty()) argv.push_back(absl::StrCat("--leader_ttl_s=", std::max(1, (options_.lease_ms + 999) / 1000)));
   // Members know the first address: a scheduler that comes back listens there again.
-  if (absl::Status s = Launch(kScheduler, std::move(argv), address_); !s.ok()) return s;
+  if (absl::Status s = Launch(name, std::move(argv), addresses_[name]); !s.ok()) return s;
   const TimeMs deadline = Now() + options_.start_timeout_s * TimeMs{1000};
   while (Now() < deadline) {
     std::ifstream file(address_file);
     std::string line;
     if (std::getline(file, line) && !line.empty()) {
-      address_ = line;
-      status_ = std::make_unique<StatusClient>(address_);
+      addresses_[name] = line;
+      clients_[name] = std::make_unique<StatusClient>(line);
+      status_ = std::make_unique<StatusClient>(address());
       return absl::OkStatus();
     }
     Poll();
-    if (!Running(kScheduler)) {
-      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", Ending(kScheduler), " (logs: ", options_.run_dir, "/logs)"));
+    if (!Running(name)) {
+      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", Ending(name), " (logs: ", options_.run_dir, "/logs)"));
     }
     std::this_thread::sleep_for(kPoll);
   }
   return absl::DeadlineExceededError(absl::StrCat("the scheduler does not listen after ", options_.start_timeout_s, " s"));
 }
 
-absl::Status ChaosCluster::StartServer(int number) {
-  const std::string name = ServerName(number);
-  return Launch(name, {options_.bin_dir + "/tidegate-server", "--scheduler=" + address_, "--name=" + name, "--metrics_port=-1", "--executors=1"},
-                "");
+absl::Status ChaosCluster::StartMember(const std::string& name) {
+  const bool server = absl::StartsWith(name, "server");
+  std::vector<std::string> argv = {options_.bin_dir + (server ? "/tidegate-server" : "/tidegate-worker"), "--scheduler=" + address(),
+                                   "--name=" + name, "--metrics_port=-1"};
+  if (server) argv.push_back("--executors=1");
+  return Launch(name, std::move(argv), "");
+}
+
+absl::StatusOr<std::string> ChaosCluster::Leader() const {
+  for (const auto& [name, client] : clients_) {
+    if (Running(name) && client->Get(kCallMs).ok()) return name;
+  }
+  return absl::UnavailableError("no scheduler leads");
 }
 
 absl::Status ChaosCluster::Launch(const std::string& name, std::vector<std::string> argv, std::string listen) {
-  if (options_.network != nullptr) {
+  if (options_.network != nullptr && !absl::StartsWith(name, "worker")) {  // workers are where this process is
     auto prefix = options_.network->Enter(name);
     if (!prefix.ok()) return prefix.status();
     if (listen.empty()) listen = options_.network->AddressOf(name) + ":0";
@@ -114,12 +153,13 @@ std::vector<std::string> ChaosCluster::Poll() {
     char buffer[16384];
     ssize_t n;
     while (process->output() >= 0 && (n = read(process->output(), buffer, sizeof buffer)) > 0) {
-      std::ofstream(options_.run_dir + "/logs/" + LogName(name), std::ios::app).write(buffer, n);
+      std::ofstream(options_.run_dir + "/logs/" + LogName(name, ".log"), std::ios::app).write(buffer, n);
     }
     if (over) {
       ended.push_back(name);
       endings_[name] = process->Ending();
       exit_statuses_[name] = process->exit_status();
+      if (absl::StartsWith(name, kScheduler) && !process->killed()) job_end_ = process->exit_status();
     }
   }
   for (const std::string& name : ended) processes_.erase(name);

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,7 +24,11 @@ class ChaosCluster {
     std::string bin_dir;
     std::string run_dir;  // state and logs
     std::string config;   // path
+    std::vector<std::string> sets;  // over it
     int servers = 3;
+    int workers = 0;      // processes
+    int schedulers = 1;   // one leads; several need `state`
+    std::string state;    // etcd://...; empty: a folder of run_dir
     int lease_ms = 3000;
     int heartbeat_interval_ms = 250;
     int start_timeout_s = 30;
@@ -33,9 +38,12 @@ class ChaosCluster {
   explicit ChaosCluster(Options options) : options_(std::move(options)) {}
   ~ChaosCluster();
 
-  absl::Status Start();  // the scheduler, then the servers
-  absl::Status StartScheduler();
-  absl::Status StartServer(int number);
+  absl::Status Start();  // the schedulers, then the servers, then the workers
+  // By name, as Poll tells it; one that has ended.
+  absl::Status StartAgain(const std::string& name);
+  // The scheduler that leads. UNAVAILABLE: none answers.
+  absl::StatusOr<std::string> Leader() const;
+  std::vector<std::string> Schedulers() const;
   void Signal(const std::string& name, int signal);
   // Writes what the processes said to their logs and returns the names of those that have ended since.
   std::vector<std::string> Poll();
@@ -45,20 +53,27 @@ class ChaosCluster {
   int ExitStatus(const std::string& name) const;  // -1: it has not ended
   // Asks for its shards to be moved, and for its end with kExitRestart (common/exit_codes.h).
   absl::Status Drain(const std::string& name) const;
+  // How the job ended, by the exit status of a scheduler that ended by itself; none yet: nullopt.
+  std::optional<int> JobEnd() const { return job_end_; }
   // Ends the job, then the processes.
   void Stop(int grace_s);
 
-  const std::string& address() const { return address_; }
+  std::string address() const;  // of the schedulers, by commas
   absl::StatusOr<GetStatusResponse> Status() const;
   static std::string ServerName(int number);
+  static std::string WorkerName(int number);
 
  private:
+  absl::Status StartScheduler(const std::string& name);
+  absl::Status StartMember(const std::string& name);
   // `listen`: where; empty: a free port.
   absl::Status Launch(const std::string& name, std::vector<std::string> argv, std::string listen);
 
   const Options options_;
-  std::string address_;
-  std::unique_ptr<StatusClient> status_;
+  std::map<std::string, std::string> addresses_;  // of schedulers
+  std::map<std::string, std::unique_ptr<StatusClient>> clients_;
+  std::unique_ptr<StatusClient> status_;           // of whoever leads
+  std::optional<int> job_end_;
   std::map<std::string, std::unique_ptr<ChildProcess>> processes_;
   std::map<std::string, std::string> endings_;
   std::map<std::string, int> exit_statuses_;

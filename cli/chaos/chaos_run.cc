@@ -5,17 +5,17 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "cli/chaos/accounting_worker.h"
+#include "cli/chaos/accounting_workload.h"
 #include "cli/chaos/chaos_cluster.h"
+#include "cli/chaos/job_workload.h"
 #include "common/clock.h"
 #include "common/exit_codes.h"
 #include "common/random.h"
@@ -23,16 +23,10 @@
 namespace tidegate::cli {
 namespace {
 
-constexpr ChaosFault kFaults[] = {ChaosFault::kKillServer,    ChaosFault::kPauseServer,  ChaosFault::kKillScheduler,
-                                  ChaosFault::kPauseScheduler, ChaosFault::kNoScheduler,  ChaosFault::kRestartServer, ChaosFault::kCutPair,
-                                  ChaosFault::kCutOneWay,      ChaosFault::kIsolateServer, ChaosFault::kIsolateScheduler};
 constexpr std::chrono::milliseconds kPoll{10};
-constexpr TimeMs kInFlightMs = 20;     // what was acknowledged before a fault has arrived by then
-constexpr TimeMs kRestartMsMax = 500;  // after which a killed server comes back
+constexpr TimeMs kRestartMsMax = 500;  // after which a killed member comes back
 constexpr TimeMs kCalmMs = 500;        // between a healed cluster and the next fault
-constexpr int kDrainTimeoutS = 60;
 constexpr int kGraceS = 10;
-constexpr size_t kKeysPerShard = 16;
 
 TimeMs Now() { return RealClock().NowMs(); }
 
@@ -44,12 +38,15 @@ class Chaos {
     absl::Status status = Start();
     if (status.ok()) status = InjectAll();
     if (status.ok()) status = Audit();
-    for (const auto& worker : workers_) {
-      result_->pushes += worker->counts().pushes;
-      result_->checks += worker->counts().checks;
-      result_->lost += worker->counts().lost;
+    if (accounts_ != nullptr) {
+      const AccountingWorkload::Totals totals = accounts_->totals();
+      result_->pushes = totals.pushes;
+      result_->checks = totals.checks;
+      result_->rows = totals.rows;
+      result_->lost = totals.lost;
     }
-    workers_.clear();
+    if (job_ != nullptr) result_->job = job_->Text();
+    if (workload_ != nullptr) workload_->Stop();
     if (cluster_ != nullptr) cluster_->Stop(kGraceS);
     return status;
   }
@@ -61,26 +58,31 @@ class Chaos {
   absl::Status OnServer(ChaosFault fault, ChaosInjection* injection);
   absl::Status Restart(const std::string& name, const std::set<ShardId>& shards, ChaosInjection* injection);
   absl::Status OnScheduler(ChaosFault fault, ChaosInjection* injection);
+  absl::Status OnLeaderKilled(const std::string& leader, TimeMs at, ChaosInjection* injection);
+  absl::Status OnWorker(ChaosInjection* injection);
   absl::Status OnLinks(ChaosFault fault, ChaosInjection* injection);
   absl::Status CutLinks(ChaosFault fault, const std::string& one, const std::string& other);
   // A running server that is primary of something.
   absl::StatusOr<Member> ChooseServer(const GetStatusResponse& status);
+  std::set<ShardId> AllShards() const;
+  // kill -9; it is gone, and is started again at `again` or, while held_down_ has it, later.
+  void Kill(const std::string& name, TimeMs again);
   absl::Status Audit();
-  // One round of watching: logs, processes to start again, the workers' books.
+  // One round of watching: logs, processes to start again, the work.
   absl::Status Watch();
   absl::Status Sleep(TimeMs ms);
   absl::Status WaitUntilWhole(const char* after);
   absl::Status WaitForRecovery(const std::set<ShardId>& shards, TimeMs since, ChaosInjection* injection);
-  void TakeAcknowledgements();
 
   const ChaosOptions& options_;
   ChaosResult* const result_;
   Random random_;
   TimeMs begun_ = 0;
   std::unique_ptr<ChaosCluster> cluster_;
-  std::vector<std::unique_ptr<AccountingWorker>> workers_;
-  std::vector<AccountingWorker::Acknowledgement> acknowledgements_;  // since the newest fault
-  std::map<int, TimeMs> restart_at_;  // servers that are down
+  std::unique_ptr<Workload> workload_;
+  AccountingWorkload* accounts_ = nullptr;  // either of them is workload_
+  JobWorkload* job_ = nullptr;
+  std::map<std::string, TimeMs> restart_at_;  // processes that are down
   std::set<std::string> held_down_;   // processes that are not to be started again now
 };
 
@@ -88,68 +90,57 @@ absl::Status Chaos::Start() {
   ChaosCluster::Options cluster;
   cluster.bin_dir = options_.bin_dir;
   cluster.run_dir = options_.run_dir;
-  cluster.config = options_.run_dir + "/chaos.textproto";
+  cluster.config = options_.config.empty() ? options_.run_dir + "/chaos.textproto" : options_.config;
+  cluster.sets = options_.sets;
+  cluster.state = options_.state;
+  cluster.schedulers = options_.schedulers;
   cluster.servers = options_.servers;
+  cluster.workers = options_.config.empty() ? 0 : options_.workers;
   cluster.lease_ms = options_.lease_ms;
   cluster.heartbeat_interval_ms = options_.heartbeat_interval_ms;
   cluster.network = options_.network;
-  std::ofstream file(cluster.config);
-  file << ChaosConfig(options_);
-  file.close();
-  if (!file) return absl::InternalError(absl::StrCat("cannot write ", cluster.config));
+  if (options_.config.empty()) {
+    std::ofstream file(cluster.config);
+    file << ChaosConfig(options_);
+    file.close();
+    if (!file) return absl::InternalError(absl::StrCat("cannot write ", cluster.config));
+  }
   cluster_ = std::make_unique<ChaosCluster>(cluster);
   if (absl::Status s = cluster_->Start(); !s.ok()) return s;
-  std::vector<absl::Status> started(static_cast<size_t>(options_.workers));
-  std::vector<std::thread> threads;
-  for (int i = 0; i < options_.workers; ++i) {
-    AccountingWorker::Options worker;
-    worker.scheduler = cluster_->address();
-    worker.number = i;
-    worker.seed = options_.seed;
-    worker.keys_per_shard = kKeysPerShard;
-    worker.tail_may_be_lost = options_.async;
-    workers_.push_back(std::make_unique<AccountingWorker>(worker));
-    threads.emplace_back([w = workers_.back().get(), s = &started[static_cast<size_t>(i)]] { *s = w->Start(); });
+  if (options_.config.empty()) {
+    auto accounts = std::make_unique<AccountingWorkload>(
+        AccountingWorkload::Options{cluster_->address(), options_.workers, options_.shards, options_.seed, options_.async});
+    accounts_ = accounts.get();
+    workload_ = std::move(accounts);
+  } else {
+    auto job = std::make_unique<JobWorkload>(cluster_.get(), JobWorkload::Options{options_.heal_timeout_s, options_.heartbeat_interval_ms});
+    job_ = job.get();
+    workload_ = std::move(job);
   }
-  for (std::thread& thread : threads) thread.join();
-  for (const absl::Status& status : started) {
-    if (!status.ok()) return status;
-  }
+  if (absl::Status s = workload_->Start(); !s.ok()) return s;
   begun_ = Now();
   return WaitUntilWhole("the start");
 }
 
 absl::Status Chaos::Watch() {
-  for (const std::string& name : cluster_->Poll()) {
+  if (options_.signals && options_.signals() > 0) return absl::CancelledError("stopped by a signal");
+  const std::vector<std::string> ended = cluster_->Poll();
+  if (absl::Status s = workload_->Watch(); !s.ok()) return s;
+  if (workload_->Finished()) return absl::OkStatus();  // and so do its processes
+  for (const std::string& name : ended) {
     if (held_down_.contains(name)) continue;
-    if (name == "scheduler") {
-      options_.say(absl::StrCat("the scheduler ended by itself: ", cluster_->Ending(name), "; starting it again"));
-      if (absl::Status s = cluster_->StartScheduler(); !s.ok()) return s;
-    } else {
-      restart_at_[std::stoi(name.substr(name.find('/') + 1))] = Now();
-    }
+    if (absl::StartsWith(name, "scheduler")) options_.say(absl::StrCat(name, " ended by itself: ", cluster_->Ending(name), "; starting it again"));
+    restart_at_.emplace(name, Now());
   }
   for (auto it = restart_at_.begin(); it != restart_at_.end();) {
-    if (it->second > Now()) {
+    if (it->second > Now() || held_down_.contains(it->first)) {
       ++it;
       continue;
     }
-    if (absl::Status s = cluster_->StartServer(it->first); !s.ok()) return s;
+    if (absl::Status s = cluster_->StartAgain(it->first); !s.ok()) return s;
     it = restart_at_.erase(it);
   }
-  TakeAcknowledgements();
-  for (const auto& worker : workers_) {
-    if (absl::Status s = worker->Health(); !s.ok()) return s;
-  }
-  if (options_.signals && options_.signals() > 0) return absl::CancelledError("stopped by a signal");
   return absl::OkStatus();
-}
-
-void Chaos::TakeAcknowledgements() {
-  for (const auto& worker : workers_) {
-    const auto taken = worker->TakeAcknowledgements();
-    acknowledgements_.insert(acknowledgements_.end(), taken.begin(), taken.end());
-  }
 }
 
 absl::Status Chaos::Sleep(TimeMs ms) {
@@ -166,10 +157,11 @@ absl::Status Chaos::WaitUntilWhole(const char* after) {
   std::string waits_for = "the scheduler's answer";
   while (Now() < deadline) {
     if (absl::Status s = Watch(); !s.ok()) return s;
+    if (workload_->Finished()) return absl::OkStatus();
     auto status = cluster_->Status();
     if (status.ok()) {
       if (status->phase() == FAILED) return absl::AbortedError("the job failed: " + status->message());
-      if (status->settled()) return absl::OkStatus();
+      if (status->settled() && restart_at_.empty()) return absl::OkStatus();
       waits_for = absl::StrCat(status->degraded_shards(), " of ", options_.shards, " shards to have ", options_.replicas, " replicas");
     }
     std::this_thread::sleep_for(kPoll);
@@ -180,38 +172,26 @@ absl::Status Chaos::WaitUntilWhole(const char* after) {
 
 absl::Status Chaos::WaitForRecovery(const std::set<ShardId>& shards, TimeMs since, ChaosInjection* injection) {
   const TimeMs deadline = Now() + options_.heal_timeout_s * TimeMs{1000};
-  std::set<ShardId> left = shards;
-  size_t seen = 0;
-  std::vector<TimeMs> elsewhere = {since};
-  while (!left.empty()) {
-    if (Now() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat(NameOf(injection->fault), " ", injection->target, ": no push to shard ", *left.begin(), " and ",
-                                                      left.size() - 1, " others was acknowledged within ", options_.heal_timeout_s, " s"));
-    }
+  for (;;) {
     if (absl::Status s = Watch(); !s.ok()) return s;
-    std::sort(acknowledgements_.begin() + static_cast<std::ptrdiff_t>(seen), acknowledgements_.end(),
-              [](const auto& a, const auto& b) { return a.at < b.at; });
-    for (; seen < acknowledgements_.size(); ++seen) {
-      const auto& ack = acknowledgements_[seen];
-      if (!shards.contains(ack.shard)) {
-        elsewhere.push_back(ack.at);
-      } else if (ack.at >= since + kInFlightMs && left.erase(ack.shard) > 0) {
-        if (injection->first_ms < 0) injection->first_ms = ack.at - since;
-        injection->recovery_ms = std::max(injection->recovery_ms, ack.at - since);
-      }
+    const Recovery recovery = workload_->RecoveryOf(shards, since);
+    injection->first_ms = recovery.first_ms;
+    injection->recovery_ms = recovery.all_ms;
+    injection->elsewhere_ms = recovery.elsewhere_ms;
+    if (recovery.done) return absl::OkStatus();
+    if (Now() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("waited ", options_.heal_timeout_s, " s for ", recovery.waits_for,
+                                                      " (logs: ", options_.run_dir, "/logs)"));
     }
     std::this_thread::sleep_for(kPoll);
   }
-  elsewhere.push_back(since + injection->recovery_ms);
-  std::sort(elsewhere.begin(), elsewhere.end());
-  for (size_t i = 1; i < elsewhere.size(); ++i) injection->elsewhere_ms = std::max(injection->elsewhere_ms, elsewhere[i] - elsewhere[i - 1]);
-  return absl::OkStatus();
 }
 
 absl::Status Chaos::InjectAll() {
   const TimeMs until = begun_ + static_cast<TimeMs>(options_.minutes * 60'000);
   for (int i = 0; options_.count > 0 ? i < options_.count : Now() < until; ++i) {
     if (absl::Status s = Sleep(kCalmMs); !s.ok()) return s;
+    if (workload_->Finished()) return absl::OkStatus();
     if (absl::Status s = Inject(options_.faults[random_.Below(options_.faults.size())]); !s.ok()) return s;
   }
   return absl::OkStatus();
@@ -223,11 +203,14 @@ absl::Status Chaos::Inject(ChaosFault fault) {
   const TimeMs at = Now();
   absl::Status status = CutsLinks(fault)    ? OnLinks(fault, &injection)
                         : HitsServer(fault) ? OnServer(fault, &injection)
+                        : fault == ChaosFault::kKillWorker ? OnWorker(&injection)
                                             : OnScheduler(fault, &injection);
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat(NameOf(fault), " ", injection.target, ": ", std::string(status.message())));
   std::string line = absl::StrCat("[", (at - begun_) / 1000, ".", (at - begun_) / 100 % 10, " s] ", NameOf(fault), " ", injection.target);
   if (injection.shards > 0) absl::StrAppend(&line, " (primary of ", injection.shards, ")");
-  if (injection.first_ms >= 0) {
+  if (injection.first_ms >= 0 && job_ != nullptr) {
+    absl::StrAppend(&line, ": new samples after ", injection.first_ms, " ms");
+  } else if (injection.first_ms >= 0) {
     absl::StrAppend(&line, ": first push acknowledged after ", injection.first_ms, " ms, all its shards after ", injection.recovery_ms,
                     " ms; others paused for ", injection.elsewhere_ms, " ms at most");
   }
@@ -247,6 +230,20 @@ absl::StatusOr<Member> Chaos::ChooseServer(const GetStatusResponse& status) {
   return targets[random_.Below(targets.size())];
 }
 
+std::set<ShardId> Chaos::AllShards() const {
+  std::set<ShardId> all;
+  for (int shard = 0; shard < options_.shards; ++shard) all.insert(static_cast<ShardId>(shard));
+  return all;
+}
+
+void Chaos::Kill(const std::string& name, TimeMs again) {
+  held_down_.insert(name);
+  cluster_->Signal(name, SIGKILL);
+  while (cluster_->Running(name)) cluster_->Poll();
+  held_down_.erase(name);
+  restart_at_[name] = again;
+}
+
 absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   auto status = cluster_->Status();
   if (!status.ok()) return status.status();
@@ -257,15 +254,11 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   if (!shards.ok()) return shards.status();
   injection->target = name;
   injection->shards = static_cast<int>(shards->size());
-  acknowledgements_.clear();
+  workload_->ExpectFault();
   const TimeMs at = Now();
   if (fault == ChaosFault::kRestartServer) return Restart(name, *shards, injection);
   if (fault == ChaosFault::kKillServer) {
-    held_down_.insert(name);
-    cluster_->Signal(name, SIGKILL);
-    while (cluster_->Running(name)) cluster_->Poll();
-    held_down_.erase(name);
-    restart_at_[std::stoi(name.substr(name.find('/') + 1))] = at + static_cast<TimeMs>(random_.Below(kRestartMsMax));
+    Kill(name, at + static_cast<TimeMs>(random_.Below(kRestartMsMax)));
     return WaitForRecovery(*shards, at, injection);
   }
   cluster_->Signal(name, SIGSTOP);
@@ -280,53 +273,67 @@ absl::Status Chaos::Restart(const std::string& name, const std::set<ShardId>& sh
   const TimeMs at = Now(), deadline = at + options_.heal_timeout_s * TimeMs{1000};
   if (absl::Status s = cluster_->Drain(name); !s.ok()) return s;
   held_down_.insert(name);
-  while (cluster_->Running(name)) {
+  while (cluster_->Running(name) && !workload_->Finished()) {
     if (Now() > deadline) return absl::DeadlineExceededError(absl::StrCat(name, " is not empty after ", options_.heal_timeout_s, " s"));
-    if (absl::Status s = Watch(); !s.ok()) return s;
-    std::this_thread::sleep_for(kPoll);
+    if (absl::Status s = Sleep(kPoll.count()); !s.ok()) return s;
   }
   held_down_.erase(name);
+  if (workload_->Finished()) return absl::OkStatus();
   if (cluster_->ExitStatus(name) != kExitRestart) return absl::InternalError(absl::StrCat(name, " ended: ", cluster_->Ending(name)));
-  if (absl::Status s = Sleep(kInFlightMs); !s.ok()) return s;
-  std::map<ShardId, TimeMs> last;
-  for (const ShardId shard : shards) last[shard] = at;
-  std::sort(acknowledgements_.begin(), acknowledgements_.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
-  for (const auto& ack : acknowledgements_) {
-    if (const auto it = last.find(ack.shard); it != last.end()) {
-      injection->gap_ms = std::max(injection->gap_ms, ack.at - it->second);
-      it->second = ack.at;
-    }
-  }
-  for (const auto& [shard, at_last] : last) injection->gap_ms = std::max(injection->gap_ms, Now() - at_last);
-  restart_at_[std::stoi(name.substr(name.find('/') + 1))] = Now() + static_cast<TimeMs>(random_.Below(kRestartMsMax));
+  injection->gap_ms = workload_->LongestGap(shards, at);
+  restart_at_[name] = Now() + static_cast<TimeMs>(random_.Below(kRestartMsMax));
   return absl::OkStatus();
 }
 
-absl::Status Chaos::OnScheduler(ChaosFault fault, ChaosInjection* injection) {
-  injection->target = "scheduler";
-  std::set<ShardId> all;
-  for (int shard = 0; shard < options_.shards; ++shard) all.insert(static_cast<ShardId>(shard));
-  acknowledgements_.clear();
+absl::Status Chaos::OnWorker(ChaosInjection* injection) {
+  injection->target = ChaosCluster::WorkerName(static_cast<int>(random_.Below(static_cast<uint64_t>(options_.workers))));
+  if (!cluster_->Running(injection->target)) return absl::OkStatus();
+  workload_->ExpectFault();
   const TimeMs at = Now();
+  Kill(injection->target, at + static_cast<TimeMs>(random_.Below(kRestartMsMax)));
+  return WaitForRecovery(AllShards(), at, injection);
+}
+
+absl::Status Chaos::OnScheduler(ChaosFault fault, ChaosInjection* injection) {
+  auto leader = cluster_->Leader();
+  if (!leader.ok()) return leader.status();
+  injection->target = fault == ChaosFault::kNoScheduler ? "scheduler" : *leader;
+  workload_->ExpectFault();
+  const TimeMs at = Now();
+  if (fault == ChaosFault::kKillScheduler) return OnLeaderKilled(*leader, at, injection);
   if (fault == ChaosFault::kPauseScheduler) {
-    cluster_->Signal("scheduler", SIGSTOP);
+    cluster_->Signal(*leader, SIGSTOP);
     absl::Status status = Sleep(2 * options_.lease_ms);
-    if (status.ok()) status = WaitForRecovery(all, at + options_.lease_ms, injection);
-    cluster_->Signal("scheduler", SIGCONT);
+    if (status.ok()) status = WaitForRecovery(AllShards(), at + options_.lease_ms, injection);
+    cluster_->Signal(*leader, SIGCONT);
     return status;
   }
-  held_down_.insert("scheduler");
-  cluster_->Signal("scheduler", SIGKILL);
-  while (cluster_->Running("scheduler")) cluster_->Poll();
-  absl::Status status;
-  if (fault == ChaosFault::kNoScheduler) {
-    status = Sleep(5 * options_.lease_ms);
-    // Pushes to every shard are acknowledged in the last of them.
-    if (status.ok()) status = WaitForRecovery(all, at + 4 * options_.lease_ms, injection);
+  for (const std::string& name : cluster_->Schedulers()) {
+    Kill(name, at);
+    held_down_.insert(name);
   }
-  held_down_.erase("scheduler");
-  if (!status.ok()) return status;
-  return cluster_->StartScheduler();
+  absl::Status status = Sleep(5 * options_.lease_ms);
+  // The work on every shard goes on in the last of them.
+  if (status.ok()) status = WaitForRecovery(AllShards(), at + 4 * options_.lease_ms, injection);
+  for (const std::string& name : cluster_->Schedulers()) held_down_.erase(name);
+  return status;
+}
+
+// Of several, another one has to lead before it is there again.
+absl::Status Chaos::OnLeaderKilled(const std::string& leader, TimeMs at, ChaosInjection* injection) {
+  Kill(leader, at);
+  if (options_.schedulers == 1) return absl::OkStatus();
+  held_down_.insert(leader);
+  const TimeMs deadline = at + options_.heal_timeout_s * TimeMs{1000};
+  absl::Status status;
+  while (status.ok() && !cluster_->Leader().ok()) {
+    status = Sleep(kPoll.count());
+    if (status.ok() && Now() > deadline) {
+      status = absl::DeadlineExceededError(absl::StrCat("no other scheduler leads after ", options_.heal_timeout_s, " s"));
+    }
+  }
+  held_down_.erase(leader);
+  return status.ok() ? WaitForRecovery(AllShards(), at, injection) : status;
 }
 
 absl::Status Chaos::CutLinks(ChaosFault fault, const std::string& one, const std::string& other) {
@@ -363,7 +370,7 @@ absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
   if (!shards.ok()) return shards.status();
   if (fault == ChaosFault::kIsolateScheduler) {
     one = "scheduler";
-    for (int shard = 0; shard < options_.shards; ++shard) shards->insert(static_cast<ShardId>(shard));
+    *shards = AllShards();
   } else if (fault != ChaosFault::kIsolateServer) {
     for (const MemberStatus& member : status->members()) {
       const Member& backup = member.member();
@@ -377,7 +384,7 @@ absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
   }
   injection->target = other.empty() ? one : absl::StrCat(one, " and ", other);
   injection->shards = one == "scheduler" ? 0 : static_cast<int>(shards->size());
-  acknowledgements_.clear();
+  workload_->ExpectFault();
   const TimeMs at = Now();
   absl::Status done = CutLinks(fault, one, other);
   if (done.ok()) done = WaitForRecovery(*shards, at, injection);
@@ -388,59 +395,14 @@ absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
 
 absl::Status Chaos::Audit() {
   if (absl::Status s = WaitUntilWhole("the last fault"); !s.ok()) return s;
-  for (const auto& worker : workers_) {
-    if (absl::Status s = worker->Drain(kDrainTimeoutS); !s.ok()) return s;
+  for (;;) {
+    auto done = workload_->Audit();
+    if (!done.ok() || *done) return done.status();
+    if (absl::Status s = Sleep(kPoll.count()); !s.ok()) return s;
   }
-  for (const auto& worker : workers_) {
-    if (absl::Status s = worker->Audit(kDrainTimeoutS); !s.ok()) return s;
-    result_->rows += static_cast<uint64_t>(options_.shards) * kKeysPerShard;
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
-
-const char* NameOf(ChaosFault fault) {
-  switch (fault) {
-    case ChaosFault::kKillServer: return "kill-server";
-    case ChaosFault::kPauseServer: return "pause-server";
-    case ChaosFault::kKillScheduler: return "kill-scheduler";
-    case ChaosFault::kPauseScheduler: return "pause-scheduler";
-    case ChaosFault::kNoScheduler: return "no-scheduler";
-    case ChaosFault::kRestartServer: return "restart-server";
-    case ChaosFault::kCutPair: return "cut-pair";
-    case ChaosFault::kCutOneWay: return "cut-one-way";
-    case ChaosFault::kIsolateServer: return "isolate-server";
-    case ChaosFault::kIsolateScheduler: return "isolate-scheduler";
-  }
-  return "?";
-}
-
-bool CutsLinks(ChaosFault fault) {
-  return fault == ChaosFault::kCutPair || fault == ChaosFault::kCutOneWay || fault == ChaosFault::kIsolateServer || fault == ChaosFault::kIsolateScheduler;
-}
-
-bool HitsServer(ChaosFault fault) {
-  return fault == ChaosFault::kKillServer || fault == ChaosFault::kPauseServer || fault == ChaosFault::kRestartServer || fault == ChaosFault::kCutPair ||
-         fault == ChaosFault::kCutOneWay || fault == ChaosFault::kIsolateServer;
-}
-
-absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list) {
-  std::vector<ChaosFault> out;
-  std::string known = "all, network";
-  for (const ChaosFault fault : kFaults) known += std::string(", ") + NameOf(fault);
-  for (const std::string& word : static_cast<std::vector<std::string>>(absl::StrSplit(list, ','))) {
-    if (word == "all" || word == "network") {
-      std::copy_if(std::begin(kFaults), std::end(kFaults), std::back_inserter(out),
-                   [&](ChaosFault f) { return CutsLinks(f) == (word == "network"); });
-      continue;
-    }
-    const auto fault = std::find_if(std::begin(kFaults), std::end(kFaults), [&](ChaosFault f) { return word == NameOf(f); });
-    if (fault == std::end(kFaults)) return absl::InvalidArgumentError(absl::StrCat("no fault \"", word, "\": there are ", known));
-    out.push_back(*fault);
-  }
-  return out;
-}
 
 std::string ChaosConfig(const ChaosOptions& options) {
   return absl::StrCat(R"(# The job of tidegate chaos: its workers keep accounts and ask for no work, so the data is never read.

@@ -1,5 +1,5 @@
 #pragma once
-// Faults on a cluster of processes while accounting workers push to it: injects, measures, audits.
+// Faults on a cluster of processes that works: injects, measures, audits.
 
 #include <cstdint>
 #include <functional>
@@ -7,34 +7,19 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "cli/chaos/fault_network.h"
+#include "cli/chaos/faults.h"
 #include "common/types.h"
 
 namespace tidegate::cli {
 
-enum class ChaosFault {
-  kKillServer,      // kill -9; started again, empty, soon after
-  kPauseServer,     // SIGSTOP for two leases, then SIGCONT
-  kKillScheduler,   // kill -9; started again at once
-  kPauseScheduler,  // SIGSTOP for two leases
-  kNoScheduler,     // gone for five leases
-  kRestartServer,   // emptied as by `tidegate restart`, and started again
-  // For two leases, and only where links can be cut (cli/chaos/fault_network.h):
-  kCutPair,          // between a primary and one of its backups
-  kCutOneWay,        // from one of the two to the other
-  kIsolateServer,    // from the scheduler and all servers; workers still reach it
-  kIsolateScheduler  // from all servers
-};
-const char* NameOf(ChaosFault fault);
-bool CutsLinks(ChaosFault fault);
-bool HitsServer(ChaosFault fault);
-// INVALID_ARGUMENT names the word and lists what there is. "all": every one that needs no cut links; "network": the others.
-absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list);
-
 struct ChaosOptions {
   std::string bin_dir;
   std::string run_dir;
+  std::string config;             // of a job of one's own; empty: accounting workers (cli/chaos/accounting_worker.h)
+  std::vector<std::string> sets;  // over `config`
+  std::string state;              // etcd://...; empty: a folder of run_dir
+  int schedulers = 1;
   FaultNetwork* network = nullptr;  // for faults that cut links
   int servers = 3;
   int workers = 2;
@@ -67,11 +52,12 @@ struct ChaosResult {
   uint64_t checks = 0;  // reads of own writes while faults went on
   uint64_t rows = 0;    // audited at the end
   uint64_t lost = 0;    // of `pushes`: acknowledged, and gone with a server (durability ASYNC)
+  std::string job;      // of one's own: how far it is, and its metrics
 };
 
 // The job that the accounting workers are in, as text.
 std::string ChaosConfig(const ChaosOptions& options);
-// OK: every sum is exact. DATA_LOSS: it is not. Others: the cluster did not go on, and why.
+// OK: every sum is exact, or the job of one's own is finished. DATA_LOSS: a sum is not. Others: the work did not go on, and why.
 absl::Status RunChaos(const ChaosOptions& options, ChaosResult* result);
 
 }  // namespace tidegate::cli

@@ -8,7 +8,8 @@ import struct
 import subprocess
 
 import pytest
-from cluster import TIDEGATE, run, wait_for
+from cluster import TIDEGATE, run, wait_for, write_job
+from etcd import Etcd, needs_etcd
 
 FAST = ("--lease_ms=1000", "--heartbeat_interval_ms=100")
 
@@ -56,7 +57,7 @@ def chaos(tmp_path, *flags):
 
 def address_of(tmp_path):
     def address():
-        with contextlib.suppress(OSError), open(tmp_path / "run" / "address") as f:
+        with contextlib.suppress(OSError), open(tmp_path / "run" / "scheduler.address") as f:
             return f.read().strip()
         return None
 
@@ -108,13 +109,72 @@ def test_a_signal_ends_it_and_its_processes(tmp_path, number):
     (["--shards=12"], "--shards=12 must be a power of two"),
     (["--minutes=0"], "--minutes=0 must be above 0"),
     (["--lease_ms=300"], "--lease_ms=300 must be at least four times"),
-    (["--config=job.textproto"], "its own accounting workload only"),
+    (["--config=nowhere.textproto"], "nowhere.textproto"),
+    (["--faults=kill-worker"], 'no fault "kill-worker"'),
+    (["--set=cluster.shards=4"], "--set goes with --config"),
+    (["--schedulers=2"], "go with --state=etcd://"),
+    (["--state=/tmp/x"], "--state=/tmp/x: etcd://HOST:PORT"),
+    (["--state=etcd://127.0.0.1:1", "--faults=cut-pair"], "that cut no links"),
     (["word"], "usage: tidegate chaos"),
 ])
 def test_flags_that_make_no_sense(tmp_path, flags, text):
     done = run("chaos", "--run_dir=%s" % (tmp_path / "run"), *flags)
     assert done.returncode == 2 and text in done.stderr, done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_job_of_ones_own_finishes_under_faults(tmp_path):
+    config = write_job(tmp_path / "job.textproto", rows=1500000, epochs=1, staleness="4")
+    done = run("chaos", "--config=" + config, "--servers=3", "--workers=2", "--replicas=2", "--faults=kill-server,kill-worker,kill-scheduler",
+               "--fault_count=3", "--seed=3", "--json", "--run_dir=%s" % (tmp_path / "run"), *FAST, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["verdict"] == "finished" and result["faults"] == 3
+    assert result["job"].startswith("epoch 1 of 1, 1500000 samples, ")
+    assert not [line for line in os.listdir("/proc") if running_in(line, str(tmp_path))]
+
+
+def test_a_job_that_fails_is_told(tmp_path):
+    config = write_job(tmp_path / "job.textproto", rows=100000000, epochs=1, staleness="4")
+    with chaos(tmp_path, "--config=" + config, "--servers=1", "--workers=1", "--faults=kill-scheduler", "--fault_count=100") as process:
+        address_of(tmp_path)
+
+        def server():
+            found = [pid for pid in os.listdir("/proc") if running_in(pid, "tidegate-server") and running_in(pid, "server/0")
+                     and parent(pid) == process.pid]
+            return int(found[0]) if found else None
+
+        pid = wait_for(server, "the server")
+        wait_for(lambda: "kill-scheduler" in read_some(process), "a fault", timeout=60)
+        os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, out + err
+    assert out.startswith("NOT FINISHED: ") and "the job failed" in out
+
+
+def parent(pid):
+    with contextlib.suppress(OSError), open("/proc/%s/stat" % pid) as f:
+        return int(f.read().rpartition(")")[2].split()[1])
+    return 0
+
+
+def read_some(process):
+    return process.stderr.readline()
+
+
+@needs_etcd
+def test_leaders_killed_and_paused_under_etcd(tmp_path):
+    etcd = Etcd(tmp_path)
+    try:
+        done = run("chaos", "--state=" + etcd.state("/chaos"), "--faults=kill-scheduler,pause-scheduler,no-scheduler", "--fault_count=6",
+                   "--seed=2", "--json", "--run_dir=%s" % (tmp_path / "run"), *FAST, timeout=300)
+    finally:
+        etcd.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["verdict"] == "exact" and result["faults"] == 6
+    targets = [i["target"] for i in result["injections"] if i["fault"] == "kill-scheduler"]
+    assert targets and set(targets) <= {"scheduler/0", "scheduler/1"}
 
 
 def test_a_folder_of_an_earlier_run_is_kept(tmp_path):

@@ -1,0 +1,63 @@
+"""A scheduler under the heartbeats of a large cluster, on loopback.
+
+    python3 tests/benchmarks/scheduler_load.py --load=PATH_OF_scheduler_load [--servers=1000 --workers=10000]
+
+Build the load: `bazel build --config=ci //tests/benchmarks:scheduler_load`. Prints its JSON line (scheduler_load.cc).
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+CONFIG = """name: "load"
+data { format: GENERATED train { rows: 1000000000 } generator { cardinality: [10] } }
+feature { name: "C{1..1}" table: "emb" }
+table { name: "emb" part { name: "w" dim: 8 sgd {} } }
+model { preset { kind: FM wide: "emb.w" factors: "emb.w" } }
+train { epochs: 1 staleness: "inf" }
+cluster { servers: %d workers: %d shards: %d replicas: 2 durability: SYNC }
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--load", required=True)
+    parser.add_argument("--bin", default=os.path.join(os.path.dirname(__file__), "..", "..", "bin"))
+    parser.add_argument("--servers", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=10000)
+    parser.add_argument("--shards", type=int, default=16384)
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--interval_ms", type=int, default=250)
+    parser.add_argument("--lease_ms", type=int, default=60000)
+    parser.add_argument("--seconds", type=float, default=20)
+    flags = parser.parse_args()
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    with tempfile.TemporaryDirectory() as folder:
+        config, address = os.path.join(folder, "job.textproto"), os.path.join(folder, "address")
+        with open(config, "w") as f:
+            f.write(CONFIG % (flags.servers, flags.workers, flags.shards))
+        scheduler = subprocess.Popen(
+            [os.path.join(flags.bin, "tidegate-scheduler"), "--config=" + config, "--state=" + os.path.join(folder, "state"),
+             "--address_file=" + address, "--heartbeat_interval_ms=%d" % flags.interval_ms, "--lease_ms=%d" % flags.lease_ms,
+             "--metrics_port=-1", "--http_port=-1"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not os.path.exists(address) and scheduler.poll() is None:
+                time.sleep(0.05)
+            if scheduler.poll() is not None:
+                sys.exit("the scheduler did not start: exit status %d" % scheduler.returncode)
+            with open(address) as f:
+                at = f.read().strip()
+            sys.exit(subprocess.run([flags.load, at, str(scheduler.pid), str(flags.servers), str(flags.workers), str(flags.connections),
+                                     str(flags.seconds)]).returncode)
+        finally:
+            scheduler.kill()
+            scheduler.wait()
+
+
+if __name__ == "__main__":
+    main()
