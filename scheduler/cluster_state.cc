@@ -50,7 +50,7 @@ ClusterState::ClusterState(SchedulerOptions options, SchedulerState stored)
       membership_(&state_),
       train_(state_.mutable_current(), &options_.train_splits, Work::TRAIN),
       sync_(state_.mutable_current()),
-      detector_(options_.lease_ms),
+      detector_(options_.lease_ms, options_.return_ms),
       evaluation_(&options_.valid_splits),
       group_steps_(options_.sync_group_steps),
       schedule_(options_.job.train().schedule()),

@@ -68,6 +68,7 @@ struct SchedulerOptions {
   std::string version;               // of Tidegate; a member of another one is refused; empty: any
   TimeMs heartbeat_interval_ms = 250;
   TimeMs lease_ms = 3000;
+  TimeMs return_ms = 0;             // after an outage of the scheduler: how long a member may take to try again
   // Primaries are levelled once no server came or went for so long: with each new table of primaries all workers announce themselves.
   TimeMs level_after_ms = 10'000;
   // With replicas: a server that has more than so many times the mean of rows per second gives some of its shards away; 0: never.

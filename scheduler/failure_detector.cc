@@ -17,7 +17,7 @@ std::vector<Incarnation> FailureDetector::Tick(TimeMs now) {
   std::vector<Incarnation> silent;
   for (auto& [member, at] : heard_) {
     if (gap) {
-      at = now;
+      at = std::max(at, now + grace_ms_);
     } else if (now - at > lease_ms_) {
       silent.push_back(member);
     }
@@ -27,7 +27,7 @@ std::vector<Incarnation> FailureDetector::Tick(TimeMs now) {
 
 TimeMs FailureDetector::SilentMs(Incarnation member, TimeMs now) const {
   const auto it = heard_.find(member);
-  return it == heard_.end() ? 0 : now - it->second;
+  return it == heard_.end() ? 0 : std::max<TimeMs>(0, now - it->second);
 }
 
 }  // namespace tidegate

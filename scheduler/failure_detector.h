@@ -2,7 +2,8 @@
 // Who has been silent for longer than a lease. Not thread-safe; the time is told.
 //
 // After a start, or a gap between two ticks of more than half a lease (this process was paused, or its
-// machine slept), members had no chance to be heard: every lease is renewed before anyone is named.
+// machine slept), members had no chance to be heard: every lease is renewed before anyone is named, and lasts `return_ms`
+// at least: so long it may take until a member tries again.
 
 #include <map>
 #include <vector>
@@ -13,7 +14,7 @@ namespace tidegate {
 
 class FailureDetector {
  public:
-  explicit FailureDetector(TimeMs lease_ms) : lease_ms_(lease_ms) {}
+  explicit FailureDetector(TimeMs lease_ms, TimeMs return_ms = 0) : lease_ms_(lease_ms), grace_ms_(return_ms > lease_ms ? return_ms - lease_ms : 0) {}
 
   void Heard(Incarnation member, TimeMs now);
   void Forget(Incarnation member) { heard_.erase(member); }
@@ -25,6 +26,7 @@ class FailureDetector {
 
  private:
   const TimeMs lease_ms_;
+  const TimeMs grace_ms_;  // beyond a lease
   bool ticked_ = false;
   TimeMs last_tick_ = 0;
   TimeMs woke_at_ = 0;

@@ -85,8 +85,8 @@ absl::Status ChaosCluster::StartScheduler(const std::string& name) {
                                    "--address_file=" + address_file, absl::StrCat("--lease_ms=", options_.lease_ms), "--metrics_port=-1",
                                    "--http_port=-1", absl::StrCat("--heartbeat_interval_ms=", options_.heartbeat_interval_ms)};
   for (const std::string& set : options_.sets) argv.push_back("--set=" + set);
-  // A job of one's own may ask for checkpoints.
-  if (options_.workers > 0) argv.push_back("--checkpoint_dir=" + options_.run_dir + "/checkpoints");
+  // A job of one's own may ask for checkpoints; a state that schedulers share needs a folder for them.
+  if (options_.workers > 0 || !options_.state.empty()) argv.push_back("--checkpoint_dir=" + options_.run_dir + "/checkpoints");
   if (!options_.state.empty()) argv.push_back(absl::StrCat("--leader_ttl_s=", std::max(1, (options_.lease_ms + 999) / 1000)));
   // Members know the first address: a scheduler that comes back listens there again.
   if (absl::Status s = Launch(name, std::move(argv), addresses_[name]); !s.ok()) return s;

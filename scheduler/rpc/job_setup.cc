@@ -24,6 +24,8 @@ namespace tidegate {
 namespace {
 
 constexpr TimeMs kFewerAfterLeases = 10;
+// A member tries again within a second, and its connection within another (common/rpc).
+constexpr TimeMs kReturnMs = 3000;
 constexpr uint64_t kConfigBytesMax = 16 << 20;
 // In a checkpoint folder that is used by jobs whose state is in etcd: the job's generation.
 constexpr char kOwner[] = "OWNER";
@@ -153,6 +155,7 @@ absl::StatusOr<JobPlan> PlanJob(const SchedulerProcessOptions& options, FileSyst
   core.version = kVersion;
   core.heartbeat_interval_ms = options.heartbeat_interval_ms;
   core.lease_ms = options.lease_ms;
+  core.return_ms = kReturnMs;
   core.level_after_ms = options.level_after_ms;
   core.restore_wait_ms = options.restore_wait_ms;
   core.rebalance_load = options.rebalance_load;

@@ -343,5 +343,22 @@ TEST_CASE("a member is silent after a lease, not earlier, and not after a pause 
   CHECK(detector.Tick(2800) == std::vector<Incarnation>{2});
 }
 
+TEST_CASE("after a start or a pause of the scheduler a short lease lasts as long as members may take to come back") {
+  FailureDetector detector(400, 3000);
+  detector.Heard(1, 0);
+  const auto first_dead = [&](TimeMs now, TimeMs end) {
+    for (; now <= end; now += 100) {
+      if (!detector.Tick(now).empty()) return now;
+    }
+    return TimeMs{-1};
+  };
+  CHECK(detector.Tick(0).empty());
+  CHECK(detector.SilentMs(1, 100) == 0);
+  CHECK(first_dead(100, 9000) == 3100);
+  detector.Heard(1, 3200);
+  CHECK(first_dead(3200, 9000) == 3700);  // heard meanwhile: a lease
+  CHECK(first_dead(4000, 9000) == 7100);  // a gap
+}
+
 }  // namespace
 }  // namespace tidegate
