@@ -91,6 +91,22 @@ TEST_CASE("a server dies, its backups take over, the copies are made again, and 
   }
 }
 
+TEST_CASE("status, and the event of a promotion, say what durability ASYNC may lose") {
+  const std::string bound = "its death loses at most 4096 pushes of each of its strands";
+  for (const bool async : {false, true}) {
+    HarnessOptions options = Replicated(3, 2);
+    if (async) options.adjust = [](SchedulerOptions* scheduler) { scheduler->job.mutable_cluster()->set_durability(ClusterConfig::ASYNC); };
+    ClusterHarness cluster(options);
+    REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
+    CHECK((cluster.core().Status(cluster.now()).message().find(bound) != std::string::npos) == async);
+    cluster.Kill(1);
+    REQUIRE(cluster.RunUntil([&] { return cluster.stored().failovers() == 1; }));
+    CHECK(cluster.HasEvent(bound) == async);
+    REQUIRE(cluster.RunToEnd());
+    CHECK(cluster.core().Status(cluster.now()).message().find(bound) == std::string::npos);
+  }
+}
+
 TEST_CASE("a hundred kills, each once the last one's shards are replicated again, lose nothing") {
   HarnessOptions options = Replicated(3, 2);
   options.splits = 20'000;
