@@ -26,7 +26,7 @@ DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(level_after, 10, "");
 DEFINE_int32(restore_wait_s, 0, "");
-DEFINE_double(rebalance_load, 0, "");
+DEFINE_double(rebalance_load, 1.3, "");
 DEFINE_int32(leader_ttl_s, 3, "");
 DEFINE_int32(etcd_timeout_s, 60, "");
 DEFINE_int32(etcd_compaction_s, 300, "");

@@ -63,7 +63,8 @@ class Balancer {
     ShardId shard = 0;
     int to = -1;
     bool promote = false;
-    double after = 0;  // the higher load of the two
+    bool fits = false;  // it makes nobody busy
+    double after = 0;   // the higher load of the two
   };
 
   int Index(Incarnation server) const {
@@ -93,8 +94,9 @@ class Balancer {
 
   void Consider(ShardId shard, int from, int to, bool promote, Candidate* best) const {
     const double after = std::max(loads_[from] - rates_[shard], loads_[to] + rates_[shard]);
+    const bool fits = loads_[to] + rates_[shard] <= options_.end * mean_;
     if (after > loads_[from] - kGainMin * mean_) return;
-    if (best->to < 0 || after < best->after) *best = {shard, to, promote, after};
+    if (best->to < 0 || fits > best->fits || (fits == best->fits && after < best->after)) *best = {shard, to, promote, fits, after};
   }
   Candidate BestOf(int from) const {
     Candidate best;
@@ -104,7 +106,7 @@ class Balancer {
         if (const int to = Index(backup); MayTake(to)) Consider(shard, from, to, true, &best);
       }
     }
-    if (best.to >= 0) return best;
+    if (best.to >= 0 && best.fits) return best;
     for (ShardId shard = 0; shard < sets_.size(); ++shard) {
       if (leader_[shard] != from || resting_[shard]) continue;
       for (int to = 0; to < static_cast<int>(servers_.size()); ++to) {

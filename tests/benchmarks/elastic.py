@@ -52,6 +52,8 @@ class Cluster:
             self.address = f.read().strip()
         for i in range(args.servers):
             self.server(i)
+        while len(self.servers()) < args.servers:
+            time.sleep(0.05)
 
     def start(self, binary, *flags):
         with open(os.path.join(self.folder, "log-%d" % len(self.processes)), "w") as log:
@@ -168,33 +170,27 @@ def scale(args, cluster):
     return result
 
 
-def shares(before, after, seconds):
-    """(Rows per second of the busiest server over the mean, rows per second.)"""
-    rates = []
-    for name, m in after.items():
-        then = before.get(name, {"pulled_rows_total": 0, "pushed_rows_total": 0})
-        rates.append(sum(m[k] - then[k] for k in ("pulled_rows_total", "pushed_rows_total")) / seconds)
-    mean = sum(rates) / len(rates)
-    return round(max(rates) / mean, 3) if mean > 0 else 0, round(sum(rates))
+def highest(before, after):
+    """Rows of the busiest server between the two statuses, in means."""
+    rows = [sum(m[k] - before.get(name, {k: 0})[k] for k in ("pulled_rows_total", "pushed_rows_total")) for name, m in after.items()]
+    return round(max(rows) * len(rows) / sum(rows), 3) if sum(rows) > 0 else 0
 
 
 def skew(args, cluster):
-    load = Load(args, cluster.address, "--interval_ms=%d" % args.interval, "--hot_share=%g" % args.hot)
+    load = Load(args, cluster.address, "--interval_ms=%d" % args.interval, "--hot_share=%g" % args.hot,
+                "--hot_server=%d" % cluster.servers()["server/0"]["incarnation"])
     cluster.settle(args.servers, quiet_s=0)
-    steps, before = [], cluster.servers()
-    begun = time.monotonic()
-    while time.monotonic() - begun < args.seconds:
-        time.sleep(2)
-        status = cluster.status()
-        after = cluster.servers(status)
-        steps.append({"seconds": round(time.monotonic() - begun, 1), "max_over_mean": shares(before, after, 2)[0],
-                      "leads": [m["shards"] for m in after.values()]})
-        before = after
+    seen, begun = [(0, cluster.servers())], time.monotonic()
+    while seen[-1][0] < args.seconds:
+        time.sleep(args.window)
+        seen.append((round(time.monotonic() - begun, 1), cluster.servers()))
     events = [e for e in cluster.status()["events"] if "load: " in e]
     load.stop()
-    last = [s["max_over_mean"] for s in steps[-5:]]
-    return {"max_over_mean_at_start": steps[0]["max_over_mean"], "max_over_mean_at_end": round(sum(last) / len(last), 3), "steps": steps,
-            "events": events, "failed_requests": len(load.failed), "failures": load.failed[:5]}
+    steps = [{"seconds": at, "max_over_mean": highest(before, after), "leads": [m["shards"] for m in after.values()]}
+             for (_, before), (at, after) in zip(seen, seen[1:])]
+    last = max(2, int(args.measured / args.window))
+    return {"max_over_mean_at_start": steps[0]["max_over_mean"], "max_over_mean_at_end": highest(seen[-1 - last][1], seen[-1][1]),
+            "steps": steps, "events": events, "failed_requests": len(load.failed), "failures": load.failed[:5]}
 
 
 def main():
@@ -206,7 +202,9 @@ def main():
     parser.add_argument("--interval", type=int, default=5, help="ms between two pulls")
     parser.add_argument("--calm", type=float, default=10)
     parser.add_argument("--hot", type=float, default=0.9)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--window", type=float, default=4, help="seconds of one step of skew")
+    parser.add_argument("--measured", type=float, default=20, help="seconds at the end of skew")
     parser.add_argument("--rebalance", type=float, default=1.3)
     parser.add_argument("--level_after", type=int, default=3)
     parser.add_argument("--patience", type=int, default=180)

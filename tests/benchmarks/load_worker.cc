@@ -34,7 +34,7 @@ DEFINE_uint64(dim, 16, "");
 DEFINE_uint64(batch, 512, "keys");
 DEFINE_int32(interval_ms, 5, "between two pulls, each followed by its push");
 DEFINE_double(hot_share, 0, "of the keys: of the shards that --hot_server leads at the start, by Zipf");
-DEFINE_uint64(hot_server, 1, "its number");
+DEFINE_uint64(hot_server, 0, "its number");
 
 namespace tidegate {
 namespace {

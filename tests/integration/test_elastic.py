@@ -1,10 +1,11 @@
 """Servers come and go while a job trains: restarted one by one, more of them, fewer of them."""
 
+import os
 import re
 import signal
 import subprocess
 
-from cluster import TIDEGATE, run, start_training, wait_for
+from cluster import BIN, TIDEGATE, run, start_training, wait_for
 
 REPLICATED = ("--set=cluster.replicas=2", "--set=cluster.durability=SYNC")
 
@@ -63,6 +64,27 @@ def test_a_restart_that_is_interrupted_ends_between_two_servers(local, tmp_path)
     assert "has joined in its place" in err and "2 servers were not restarted" in err and "on its way" not in err
     settled(job, 3)
     assert job.log().count("is empty; starting it again") == 1
+    finished_whole(job)
+
+
+def test_the_job_grows_to_four_servers_and_shrinks_to_two(local, tmp_path):
+    job = start_training(local, tmp_path / "job.textproto", "--servers=2", *REPLICATED, "--scheduler_arg=--level_after=1", rows=400000, seconds=20,
+                         samples=20000)
+    before = set(servers(settled(job, 2)))
+    more = [subprocess.Popen([os.path.join(BIN, "tidegate-server"), "--scheduler=" + job.address(), "--name=more/%d" % i, "--executors=1"],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for i in range(2)]
+    try:
+        wait_for(lambda: all(m["shards"] > 0 for m in servers(settled(job, 4)).values()), "shards led by all four")
+        for i in range(2):
+            done = run("drain", "more/%d" % i, "--scheduler=" + job.address(), timeout=120)
+            assert done.returncode == 0, done.stderr
+        assert [process.wait(30) for process in more] == [0, 0]
+    finally:
+        for process in more:
+            process.kill()
+            process.wait()
+    status = settled(job, 2)
+    assert status["phase"] == "training" and status["failovers_total"] == 0 and set(servers(status)) == before
     finished_whole(job)
 
 
