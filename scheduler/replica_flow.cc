@@ -52,6 +52,7 @@ void ClusterState::PlaceFirst(TimeMs now) {
 }
 
 void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects) {
+  if (Stands()) return;
   const std::vector<ReplicaServer> servers = ReplicaServers(now);
   const ReplicationOptions options = PlanOptions(now);
   bool planned = false;

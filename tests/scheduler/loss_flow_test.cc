@@ -157,9 +157,10 @@ TEST_CASE("STOP: the job fails and says from which checkpoint and clock it resum
 }
 
 TEST_CASE("STOP with a wait: the job stands still, goes on by command, and fails when none comes") {
-  ClusterHarness cluster(Losing(2, 2, ClusterConfig::STOP, 60'000));
+  ClusterHarness cluster(Losing(3, 2, ClusterConfig::STOP, 60'000));
   REQUIRE(cluster.RunUntil([&] { return HasCheckpoint(cluster); }));
   LoseAll(&cluster, 2);
+  cluster.member(2).unreachable = {cluster.member(0).incarnation, cluster.member(1).incarnation};
   REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).lost_shards_size() > 0; }));
   cluster.RunFor(5000);
   CHECK(cluster.stored().phase() != FAILED);
