@@ -49,7 +49,7 @@ class SimScheduler final : public Process {
     if (from != 0 && leads()) world_->checkers->Tell(&Checker::OnHeard, world_->now(), from);
     if constexpr (std::is_same_v<Request, HeartbeatRequest>) {
       if (leads()) world_->checkers->Tell(&Checker::OnHeartbeat, world_->now(), request);
-      if (request.in_sync_size() > 0) world_->DrainStep();
+      if (request.in_sync_size() + request.drained_size() > 0) world_->DrainStep();
     }
     const CallToken token = ++last_token_;
     pending_[token] = {from, std::move(answer)};

@@ -385,7 +385,7 @@ void SimServer::TakeReplication(Strand* strand, const ShardEffects& effects) {
   }
   for (ShardId shard : effects.diverged) refill_.insert(shard);
   for (ShardId shard : effects.drained) {
-    world_->trace->Line(now(), "drained", {{"shard", shard}, {"server", static_cast<int64_t>(incarnation())}});
+    world_->trace->Line(world_->now(), "handed_over", {{"shard", shard}, {"server", static_cast<int64_t>(incarnation())}});
     drained_[shard] = strand->routing->epoch();
   }
   if (!effects.in_sync.empty() || !effects.diverged.empty() || !effects.drained.empty()) HeartbeatNow();

@@ -153,11 +153,14 @@ class Simulation {
     }
     const int slots = static_cast<int>(table.backup_slots());
     for (int shard = 0; shard < table.primary_size(); ++shard) {
-      const auto backups = table.backups().begin() + shard * slots;
-      if (!healthy.contains(table.primary(shard)) &&
-          std::none_of(backups, backups + slots, [&](uint64_t b) { return healthy.contains(b); })) {
-        return false;
-      }
+      std::set<Incarnation> copies(table.backups().begin() + shard * slots, table.backups().begin() + (shard + 1) * slots);
+      copies.insert(table.primary(shard));
+      copies.erase(0);
+      const bool here = copies.erase(victim.incarnation()) > 0;
+      const auto well = static_cast<size_t>(
+          std::count_if(copies.begin(), copies.end(), [&](Incarnation copy) { return healthy.contains(copy); }));
+      // Of two that die within a heartbeat or two the second may be promoted in the first one's place.
+      if (well == 0 || (here && well < copies.size())) return false;
     }
     return true;
   }
@@ -211,10 +214,17 @@ class Simulation {
         return loop_.At(end, [server] { server->Boot(); });
       case Fault::kServerPause:
         server->Pause();
-        return loop_.At(end, [server] { server->Resume(); });
+        return ResumeAt(end, server);
       default:
         return network_.Cut(server->id(), scheduler()->id(), end);
     }
+  }
+
+  // Unless it has another life by then.
+  void ResumeAt(TimeMs at, Process* process) {
+    loop_.At(at, [process, life = process->life()] {
+      if (process->life() == life) process->Resume();
+    });
   }
 
   void ChangeScheduler(uint32_t moment, TimeMs end) {
@@ -223,7 +233,7 @@ class Simulation {
     if (moment == 0) old->Crash();
     if (moment == 1) {
       old->Pause();
-      loop_.At(end, [old] { old->Resume(); });
+      ResumeAt(end, old);
     }
     next->TakeOver();
     // It hears that its lease has run out.
@@ -236,6 +246,14 @@ class Simulation {
 
   void Drain(SimServer* server) {
     if (!server->up() || server->ended() || server->epoch() == 0) return;
+    // With fewer servers than replicas it leaves copies alone on servers that are taken for alive.
+    const SchedulerState state = scheduler()->stored();
+    for (const Member& member : state.routing().servers()) {
+      const bool well = std::any_of(servers_.begin(), servers_.end(), [&](const auto& other) {
+        return other->incarnation() == member.incarnation() && IsSafe(*other);
+      });
+      if (!well) return;
+    }
     trace_.Line(loop_.now(), "server_drain", {{"of", server->id()}});
     scheduler()->Drain(server->incarnation());
     world_.cut_drain = [this, server] {
@@ -296,7 +314,7 @@ class Simulation {
         return AddWorker(end);
       case Fault::kWorkerPause:
         worker->Pause();
-        return loop_.At(end, [worker] { worker->Resume(); });
+        return ResumeAt(end, worker);
       case Fault::kWorkerJoin:
         return AddWorker(loop_.now());
       case Fault::kSchedulerCrash:
@@ -305,7 +323,7 @@ class Simulation {
         return loop_.At(end, [scheduler] { scheduler->Boot(); });
       case Fault::kSchedulerPause:
         scheduler->Pause();
-        return loop_.At(end, [scheduler] { scheduler->Resume(); });
+        return ResumeAt(end, scheduler);
       case Fault::kSchedulerChange:
         return ChangeScheduler(fault.moment, end);
       case Fault::kSlowDisk:

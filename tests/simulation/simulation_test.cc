@@ -54,6 +54,20 @@ TEST_CASE("at staleness 0 failures of servers leave no trace in the bits") {
   }
 }
 
+TEST_CASE("every contract holds where servers are drained and come, schedulers change and clocks differ") {
+  for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) RequireOk(MakeElasticPlan(seed));
+}
+
+TEST_CASE("a drain may be cut at any step") {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const uint64_t steps = Run(MakeMigrationPlan(seed, 0, 0)).drain_steps;
+    REQUIRE(steps > 50);
+    for (uint64_t step = seed; step <= steps; step += kStepStride) {
+      for (uint32_t victim = 0; victim < 3; ++victim) RequireOk(MakeMigrationPlan(seed, step, victim));
+    }
+  }
+}
+
 TEST_CASE("sums of integers end alike with and without faults, replicas, servers and shards") {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     const Plan failing = MakeExactPlan(seed);
