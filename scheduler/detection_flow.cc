@@ -118,6 +118,8 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
       if (membership_.FindActive(follower) == nullptr) break;
       if (record == nullptr || record->member().role() != SERVER) continue;  // it may be gone itself
       if (now - report.first < options_.lease_ms / 2) continue;
+      // It may be dead itself, and then this is the copy that is left.
+      if (detector_.SilentMs(primary, now) * 2 > options_.heartbeat_interval_ms * 3) continue;
       const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
       ban->second = now + kLinkBanLeases * options_.lease_ms;
       if (!fresh) continue;

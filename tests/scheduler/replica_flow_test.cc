@@ -328,6 +328,17 @@ TEST_CASE("a server joins at another's address when the scheduler wakes: who tak
   CHECK_FALSE(refused(now + 2500));
 }
 
+TEST_CASE("what a primary that has died said of its backup takes the last copy from nobody") {
+  ClusterHarness cluster(Replicated(3, 2));
+  REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
+  cluster.member(0).unreachable = {cluster.member(1).incarnation};
+  cluster.RunFor(1000);
+  cluster.Kill(0);
+  REQUIRE(cluster.RunUntil([&] { return cluster.stored().failovers() == 1; }));
+  CHECK_FALSE(cluster.HasEvent("their copies are made elsewhere"));
+  REQUIRE(cluster.RunUntil([&] { return Settled(cluster); }));
+}
+
 TEST_CASE("a copy that diverged is taken out at once and filled anew, not before both ends know") {
   ClusterHarness cluster(Replicated(2, 2));
   REQUIRE(cluster.RunUntil([&] { return Training(cluster) && Settled(cluster); }));
