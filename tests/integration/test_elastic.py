@@ -32,7 +32,7 @@ def finished_whole(job):
 
 
 def test_all_servers_are_restarted_while_the_job_trains(local, tmp_path):
-    job = start_training(local, tmp_path / "job.textproto", "--servers=3", *REPLICATED, rows=400000, seconds=15, samples=20000)
+    job = start_training(local, tmp_path / "job.textproto", "--servers=3", *REPLICATED, rows=400000, seconds=35, samples=20000)
     before = servers(settled(job, 3))
     done = run("restart", "--rolling", "--scheduler=" + job.address(), timeout=120)
     assert done.returncode == 0, done.stderr + job.log()
@@ -48,7 +48,7 @@ def test_all_servers_are_restarted_while_the_job_trains(local, tmp_path):
 
 
 def test_a_restart_that_is_interrupted_ends_between_two_servers(local, tmp_path):
-    job = start_training(local, tmp_path / "job.textproto", "--servers=3", *REPLICATED, rows=400000, seconds=15, samples=20000)
+    job = start_training(local, tmp_path / "job.textproto", "--servers=3", *REPLICATED, rows=400000, seconds=20, samples=20000)
     settled(job, 3)
     process = subprocess.Popen([TIDEGATE, "restart", "--rolling", "--scheduler=" + job.address()], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
