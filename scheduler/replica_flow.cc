@@ -36,6 +36,7 @@ ReplicationOptions ClusterState::PlanOptions(TimeMs now) const {
   options.replicas = Replicas();
   // A checkpoint is of one set of primaries; and a scheduler that has just started does not know yet who lives.
   options.may_promote = !state_.has_saving() && (state_.term() == 1 || now - started_at_ > options_.lease_ms);
+  options.may_drop = !detector_.Wakes(now, 2 * options_.heartbeat_interval_ms);
   options.may_level = MayLevel(now);
   for (const auto& [copy, epoch] : banned_copies_) options.banned_copies.insert(copy);
   for (const auto& [link, until] : banned_links_) options.banned_links.insert(link);
@@ -78,7 +79,7 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
     members.push_back(membership_.FindActive(server.incarnation)->member());
   }
   const bool all_heard = std::none_of(servers.begin(), servers.end(), [](const ReplicaServer& s) { return s.suspect; });
-  const bool settles = planned || filling || !options.may_promote || !all_heard || state_.phase() == STARTING ||
+  const bool settles = planned || filling || !options.may_promote || !options.may_drop || !all_heard || state_.phase() == STARTING ||
                        CountDegraded(sets, static_cast<uint32_t>(std::min<size_t>(Replicas(), staying))) > 0;
   if (settling_ && !settles) {
     const size_t degraded = CountDegraded(sets, Replicas());

@@ -133,6 +133,14 @@ class Planner {
       return Staying(set) >= target_ && (fills_are_well || set.joining == 0);
     });
   }
+  // Copies in sync on other servers than `leaver` that are heard.
+  size_t Heard(const ShardReplicas& set, Incarnation leaver) const {
+    const auto is_heard = [&](Incarnation server) {
+      const int i = server == leaver ? -1 : loads_.Index(server);
+      return i >= 0 && !loads_.server(i).suspect;
+    };
+    return static_cast<size_t>(std::count_if(set.backups.begin(), set.backups.end(), is_heard)) + (is_heard(set.primary) ? 1 : 0);
+  }
   void Drop(ShardReplicas* set, Incarnation server) {
     std::erase(set->backups, server);
     if (const int i = loads_.Index(server); i >= 0) --loads_.copies[i];
@@ -185,6 +193,8 @@ class Planner {
       while (set.InSync() > target_ && !set.backups.empty() && set.successor == 0) {
         const Incarnation leaver = Surplus(set);
         if (leaver != set.primary) {
+          // As many as are wanted have to be heard without it.
+          if (!options_.may_drop || Heard(set, leaver) < target_) break;
           Drop(&set, leaver);
           continue;
         }

@@ -32,6 +32,7 @@ struct ReplicationOptions {
   uint32_t fills_max = 64;        // at a time, into a server and out of one
   uint32_t handovers_max = 64;    // at a time, to a server and from one
   bool may_promote = true;   // planned promotions; else those under way are given up
+  bool may_drop = true;      // copies beyond `replicas`
   bool may_level = true;     // those for the sake of level primaries
   std::set<std::pair<ShardId, Incarnation>> banned_copies;         // not to be made now
   std::set<std::pair<Incarnation, Incarnation>> banned_links;      // primary, follower: do not reach each other

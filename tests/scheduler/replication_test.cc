@@ -267,6 +267,21 @@ TEST_CASE("a planned promotion names a successor; when the primary has drained i
   for (ShardId s = 0; s < 64; ++s) CHECK((settled[s].primary != 2 || !c.sets[s].handed_over));
 }
 
+TEST_CASE("a copy too many stays while another one is not heard") {
+  Cluster c(5, 3, 8, 2);
+  for (ShardReplicas& set : c.sets) set = {1, {2, 3}, 0};
+  c.options.may_level = false;
+  SECTION("the new one") { c.servers[2].suspect = true; }
+  SECTION("the primary") { c.servers[0].suspect = true; }
+  SECTION("nobody is known to live yet") { c.options.may_drop = false; }
+  CHECK_FALSE(c.Plan());
+  for (const ShardReplicas& set : c.sets) CHECK(set.InSync() == 3);
+  c.servers[0].suspect = c.servers[2].suspect = false;
+  c.options.may_drop = true;
+  CHECK(c.Plan());
+  for (const ShardReplicas& set : c.sets) CHECK(set.InSync() == 2);
+}
+
 TEST_CASE("a handover is given up where the successor dies, leaves, is not heard, or none is wanted") {
   Cluster c(5, 3, 8, 3);
   c.options.may_level = false;
