@@ -53,8 +53,8 @@ class ClockTable {
   // Of a job that resumes after `clock`. REQUIRES: no worker is known.
   void StartAt(Clock clock) { minimum_ = start_ = clock; }
 
-  // An announcement of a worker that is not removed; `released` is the clock that pulls are released
-  // by now, where a Hello counts its sender. False: repeated or older than the newest seen, nothing
+  // An announcement of a worker that is not removed; `released` is the clock that a Hello counts its
+  // sender at. False: repeated or older than the newest seen, nothing
   // changed.
   bool Announce(Incarnation worker, const wire::ClockRequest& request, Clock released);
   // A Hello that is newer than all that a live worker said: it uses no clock before every server has answered, and

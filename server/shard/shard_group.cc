@@ -132,6 +132,17 @@ Clock ShardGroup::released_clock() const {
   return options_.synchronous ? applied_clock_ : clocks_.Minimum();
 }
 
+// At staleness 0 a shard that was led elsewhere may have clocks that others here lack, with the contribution of a worker that
+// is gone since: one that joins begins above them, or what it pushes would be passed over there.
+Clock ShardGroup::JoinClock() const {
+  Clock highest = released_clock();
+  if (!options_.synchronous) return highest;
+  for (const Replica& replica : replicas_) {
+    if (replica.led) highest = std::max(highest, replica.applied);
+  }
+  return highest;
+}
+
 absl::Status ShardGroup::CheckStamp(const wire::Stamp& stamp) const {
   if (stamp.generation != options_.generation &&
       (stamp.generation != 0 || stamp.incarnation != 0)) {
@@ -193,7 +204,7 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
       return;
     }
   }
-  if (clocks_.Announce(worker, request, before) && !clocks_.IsLive(worker)) DiscardHeld(worker, effects);
+  if (clocks_.Announce(worker, request, JoinClock()) && !clocks_.IsLive(worker)) DiscardHeld(worker, effects);
   AfterClocks(before, effects);
   effects->clocks.push_back(
       {token, absl::OkStatus(), clocks_.AnswerTo(worker, request, released_clock())});

@@ -196,6 +196,7 @@ class ShardGroup {
   void RefuseMoved(ShardEffects* effects);
   bool LeadsSomewhere(const Routing& routing) const;
   void UpdateAppliedClock();
+  Clock JoinClock() const;  // at which a Hello counts its sender
   absl::Status CheckServing(std::span<const uint8_t> touched) const;
   absl::Status CheckHandovers(std::span<const uint8_t> touched, bool writes) const;
   absl::Status CheckGrants(TimeMs* valid_until);

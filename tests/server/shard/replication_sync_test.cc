@@ -71,6 +71,37 @@ TEST_CASE("staleness 0: a shard that comes behind takes part alone in what it la
   CHECK(Total(harness, kB, SomeKeys()) == -32);
 }
 
+TEST_CASE("staleness 0: a worker that joins after a failover begins above what any shard has of a worker that is gone") {
+  ReplicaHarness harness(Synchronous(), OneTable(), 3);
+  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
+  harness.SetReplicas(3, kB, {kA});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  for (Incarnation server : {kA, kB}) {
+    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
+  }
+  std::vector<Key> of_b;
+  for (Key key : SomeKeys()) {
+    if (ShardOfHash(PlacementHash(0, key), 2) == 3) of_b.push_back(key);
+  }
+  for (Incarnation worker : {1, 2}) harness.Push(kB, PushOf(worker, 1, 0, of_b));
+  REQUIRE(harness.GroupOf(kB, 3).AppliedClock(3) == 0);
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  REQUIRE(harness.Publish(kB).ok());
+  harness.SetWorkers(kB, 2, 3, {3});
+  REQUIRE(harness.group(kB).released_clock() == -1);
+  const CallToken hello = harness.Announce(kB, 3, 0, Kind::kHello, 0, epoch);
+  REQUIRE(harness.Answer(hello).status == absl::OkStatus());
+  CHECK(harness.Answer(hello).min_clock == 0);
+  const float before = Total(harness, kB, SomeKeys());
+  const CallToken push = harness.Push(kB, PushOf(3, 1, 1, SomeKeys(), 1, epoch));
+  REQUIRE(harness.Answered(push));
+  CHECK(harness.Answer(push).status.ok());
+  CHECK(Total(harness, kB, SomeKeys()) == before - 32);
+}
+
 TEST_CASE("staleness 0: contributions that wait are given back when primaries change") {
   ReplicaHarness harness(Synchronous(), OneTable(), 3);
   Start(harness, {kB});
