@@ -145,6 +145,7 @@ void SimScheduler::Finish(const SchedulerEffects& effects, TimeMs decided_at) {
   const bool crash = armed_ && effects.persist;
   if (!(crash && before_) && effects.persist) {
     store_->state = core_->Durable().SerializeAsString();
+    store_->writer = leader_;
     world_->checkers->Tell(&Checker::OnPersist, decided_at, core_->Durable());
   }
   if (crash) {
@@ -179,7 +180,8 @@ void SimScheduler::Tell(const SchedulerReply& reply, Incarnation to) {
         return 0;
       },
       reply.response);
-  if (term < stored().term()) return;  // whoever knows the newer one drops it
+  // Whoever knows the newer term drops it; before that one is stored nobody does.
+  if (term < stored().term() || store_->writer == leader_) return;
   world_->report->Fail("scheduler", world_->now(), "one that leads no more answers in the newest term");
 }
 

@@ -17,6 +17,7 @@ namespace tidegate::simulation {
 struct SimStore {
   std::string state;
   uint64_t leader = 0;  // counts those who began to lead
+  uint64_t writer = 0;  // who of them stored `state`
 };
 
 class SimScheduler final : public Process {
