@@ -173,6 +173,11 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
   if (status.ok() && worker == 0) {
     status = absl::InvalidArgumentError("a clock announcement needs the worker's incarnation");
   }
+  // Meant for a server that led then, at whose address this one may be: what that one had released is not known here.
+  if (status.ok() && request.kind == wire::ClockRequest::Kind::kHello && request.stamp.epoch < primary_epoch_) {
+    status = absl::UnavailableError(absl::StrCat("routing older: Hello by the table of epoch ", request.stamp.epoch,
+                                                 ", shards have new primaries since ", primary_epoch_));
+  }
   if (status.ok() && (request.clock < -kClockLimit ||
                       request.clock > std::min(kClockLimit, released_clock() + kClockJumpMax))) {
     status = absl::InvalidArgumentError(absl::StrCat("announcement of clock ", request.clock,

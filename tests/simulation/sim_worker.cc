@@ -124,6 +124,7 @@ void SimWorker::BeginWork() {
   options.retry.seed = Mix64(world_->plan->seed ^ incarnation());
   tracker_ = std::make_unique<Tracker>(options);
   tracker_->SetRouting(now(), routing_);
+  Flush();  // servers that have new primary shards wait for what a joiner says first
   agent_ = std::make_unique<WorkerAgent>(incarnation());
   agent_->Begin();
   Drive();

@@ -116,6 +116,7 @@ void Tracker::OnClockReply(TimeMs now, uint64_t number, const wire::Response& re
   const auto* status = std::get_if<absl::Status>(&reply);
   if (status != nullptr && IsRetryable(*status)) {
     ++stats_.retries;
+    effects_.want_routing |= IsAboutOldRouting(*status);
     announcer_.OnRefused(now, number, &retry_);
   } else {
     // Without its clock this worker holds up all others: better to end with a reason.

@@ -275,6 +275,29 @@ TEST_CASE("a joiner whose Hello the dead primary never had begins above what tha
   }
 }
 
+TEST_CASE("a Hello by the table of a primary that died is answered by nobody, nor by a server in its place") {
+  ReplicaHarness harness(Async(), OneTable(), 3);
+  harness.SetAllReplicas(kA, {kB});
+  harness.NextEpoch();
+  for (Incarnation server : {kA, kB}) REQUIRE(harness.Publish(server).ok());
+  harness.Announce(kA, 1, 0, Kind::kHello);
+  harness.Announce(kB, 1, 0, Kind::kHello);
+  harness.Announce(kA, 1, 1, Kind::kTick, 5);
+  harness.SetAllReplicas(kB, {});
+  const Epoch epoch = harness.NextEpoch(true);
+  harness.table().set_worker_set_version(1);
+  for (Incarnation server : {kB, kC}) {
+    REQUIRE(harness.Publish(server).ok());
+    const CallToken old = harness.Announce(server, 2, 0, Kind::kHello);
+    CHECK(harness.Answer(old).status.code() == absl::StatusCode::kUnavailable);
+    CHECK(std::string(harness.Answer(old).status.message()).find("routing older") == 0);
+  }
+  harness.Announce(kB, 1, 2, Kind::kTick, 5, epoch);
+  const CallToken hello = harness.Announce(kB, 2, 1, Kind::kHello, 0, epoch);
+  REQUIRE(harness.Answer(hello).status.ok());
+  CHECK(harness.Answer(hello).min_clock == 5);
+}
+
 TEST_CASE("a replica that is filled knows the clock that its primary had released, whatever was pushed") {
   ReplicaHarness harness(Async(), OneTable(), 3);
   Start(harness, {});

@@ -313,6 +313,19 @@ TEST_CASE("a Hello under way begins again where primaries have changed") {
   CHECK(h.completed[0].clock == 6);
 }
 
+TEST_CASE("a Hello by an older table than the server's asks for routing") {
+  TrackerHarness h;
+  h.tracker.Announce(h.now);
+  h.Collect();
+  h.want_routing = false;
+  h.Reply(h.TakeSends()[0], absl::UnavailableError("routing older: Hello by the table of epoch 1"));
+  CHECK(h.want_routing);
+  h.Route(2, {1, 3, 1, 3}, 2);
+  for (const auto& s : h.TakeSends()) h.Reply(s, ClockOk(3));
+  REQUIRE(h.completed.size() == 1);
+  CHECK(h.completed[0].clock == 4);
+}
+
 TEST_CASE("a parked worker says so again where primaries have changed") {
   TrackerHarness h;
   GoLive(&h);
