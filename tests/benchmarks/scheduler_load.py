@@ -16,9 +16,9 @@ import time
 CONFIG = """name: "load"
 data { format: GENERATED train { rows: 1000000000 } generator { cardinality: [10] } }
 feature { name: "C{1..1}" table: "emb" }
-table { name: "emb" part { name: "w" dim: 8 sgd {} } }
-model { preset { kind: FM wide: "emb.w" factors: "emb.w" } }
-train { epochs: 1 staleness: "inf" }
+table { name: "emb" part { name: "w" dim: 1 sgd {} } }
+model { preset { kind: LR wide: "emb.w" } }
+train { epochs: 1 staleness: "inf" global_batch: 1048576 }
 cluster { servers: %d workers: %d shards: %d replicas: 2 durability: SYNC }
 """
 
