@@ -13,6 +13,7 @@
 #include "cli/status_client.h"
 #include "cli/stop_signals.h"
 #include "common/clock.h"
+#include "common/counted.h"
 
 DEFINE_bool(rolling, false, "one server after the other");
 DECLARE_int32(wait);
@@ -86,7 +87,7 @@ class Restarter {
     const int signals = StopSignals();
     if (signals == 0) return absl::OkStatus();
     if (signals > 1 || plan.between_servers()) {
-      return absl::CancelledError(absl::StrCat("stopped by a signal; ", plan.left(), " servers were not restarted",
+      return absl::CancelledError(absl::StrCat("stopped by a signal; ", Counted(plan.left(), "server"), plan.left() == 1 ? " was" : " were", " not restarted",
                                                plan.between_servers() ? "" : absl::StrCat(", and server ", plan.current().incarnation(), " is on its way")));
     }
     if (!stop_said_) std::cerr << "stops once server " << plan.current().incarnation() << " is back; at once where the signal comes again\n";
@@ -120,7 +121,8 @@ int RunRestart(const Arguments& arguments) {
   if (FLAGS_json) {
     std::cout << JsonObject().Integer("restarted", static_cast<int64_t>(restarter.restarted)).Build() << "\n";
   } else {
-    std::cout << restarter.restarted << " servers were restarted, and every shard has its copies\n";
+    const uint64_t restarted = restarter.restarted;
+    std::cout << Counted(restarted, "server") << (restarted == 1 ? " was" : " were") << " restarted, and every shard has its copies\n";
   }
   return kOk;
 }
@@ -132,7 +134,7 @@ Command RestartCommand() {
           "SERVER ...",
           "restart the servers of a running job one after the other, while training goes on",
           {{"rolling", "", "one after the other (required: there is no other way)"},
-           {"scheduler", "HOST:PORT", "the scheduler's address"},
+           {"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads"},
            Ranged({"wait", "SECONDS", "how long for a server to get empty, to come back, and for the copies to be made"}, 1, 86400),
            {"json", "", "as one JSON object"}},
           RunRestart};

@@ -40,7 +40,7 @@ Command RestoreCommand() {
   return {"restore",
           "",
           "have a job that lost shards go on from its newest checkpoint",
-          {{"scheduler", "HOST:PORT", "the scheduler's address; it was started with --restore_wait_s"}, {"json", "", "as one JSON object"}},
+          {{"scheduler", "HOST:PORT[,...]", "the scheduler, or several of which one leads; it was started with --restore_wait_s"}, {"json", "", "as one JSON object"}},
           RunRestore};
 }
 

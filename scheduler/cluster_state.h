@@ -287,7 +287,9 @@ class ClusterState {
   // Of a silent member: it is too early to call it dead.
   bool WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects);
   void CheckLinks(TimeMs now, SchedulerEffects* effects);
-  bool Suspected(TimeMs now, Incarnation server) const;
+  // For more than a heartbeat and a half.
+  bool Silent(TimeMs now, Incarnation member) const { return detector_.SilentMs(member, now) * 2 > options_.heartbeat_interval_ms * 3; }
+  bool Suspected(TimeMs now, Incarnation server) const { return unreachable_.contains(server) || Silent(now, server); }
 
   // loss_flow.cc
   // Shards are lost, and it is not decided yet what follows: nothing goes on.

@@ -21,10 +21,6 @@ constexpr int kLastCopyLeases = 10;  // for which a silent server is waited for
 
 }  // namespace
 
-bool ClusterState::Suspected(TimeMs now, Incarnation server) const {
-  return unreachable_.contains(server) || detector_.SilentMs(server, now) * 2 > options_.heartbeat_interval_ms * 3;
-}
-
 bool ClusterState::LosesNothing(TimeMs now, Incarnation server) const {
   const RoutingTable& table = state_.routing();
   const int slots = static_cast<int>(table.backup_slots());
@@ -119,7 +115,7 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
       if (record == nullptr || record->member().role() != SERVER) continue;  // it may be gone itself
       if (now - report.first < options_.lease_ms / 2) continue;
       // It may be dead itself, and then this is the copy that is left.
-      if (detector_.SilentMs(primary, now) * 2 > options_.heartbeat_interval_ms * 3) continue;
+      if (Silent(now, primary)) continue;
       const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
       ban->second = now + kLinkBanLeases * options_.lease_ms;
       if (!fresh) continue;

@@ -10,13 +10,13 @@ void FailureDetector::Heard(Incarnation member, TimeMs now) {
 }
 
 std::vector<Incarnation> FailureDetector::Tick(TimeMs now) {
-  const bool gap = !ticked_ || now - last_tick_ > lease_ms_ / 2;
-  if (gap) woke_at_ = now;
+  const bool slept = Slept(now);
+  if (slept) woke_at_ = now;
   ticked_ = true;
   last_tick_ = now;
   std::vector<Incarnation> silent;
   for (auto& [member, at] : heard_) {
-    if (gap) {
+    if (slept) {
       at = std::max(at, now + grace_ms_);
     } else if (now - at > lease_ms_) {
       silent.push_back(member);

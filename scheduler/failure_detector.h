@@ -14,7 +14,8 @@ namespace tidegate {
 
 class FailureDetector {
  public:
-  explicit FailureDetector(TimeMs lease_ms, TimeMs return_ms = 0) : lease_ms_(lease_ms), grace_ms_(return_ms > lease_ms ? return_ms - lease_ms : 0) {}
+  explicit FailureDetector(TimeMs lease_ms, TimeMs return_ms = 0)
+      : lease_ms_(lease_ms), grace_ms_(return_ms > lease_ms ? return_ms - lease_ms : 0) {}
 
   void Heard(Incarnation member, TimeMs now);
   void Forget(Incarnation member) { heard_.erase(member); }
@@ -22,9 +23,11 @@ class FailureDetector {
   std::vector<Incarnation> Tick(TimeMs now);
   TimeMs SilentMs(Incarnation member, TimeMs now) const;
   // It began or slept, and since then not `ms` have passed in which those that live could be heard.
-  bool Wakes(TimeMs now, TimeMs ms) const { return !ticked_ || now - last_tick_ > lease_ms_ / 2 || now - woke_at_ < ms; }
+  bool Wakes(TimeMs now, TimeMs ms) const { return Slept(now) || now - woke_at_ < ms; }
 
  private:
+  bool Slept(TimeMs now) const { return !ticked_ || now - last_tick_ > lease_ms_ / 2; }
+
   const TimeMs lease_ms_;
   const TimeMs grace_ms_;  // beyond a lease
   bool ticked_ = false;

@@ -214,17 +214,15 @@ bool ClusterState::IsOfSuccession(const tidegate::Drained& report, Incarnation s
 }
 
 void ClusterState::TakeReplicaReports(TimeMs now, SchedulerEffects* effects, ReplicaSets* sets) {
-  // The copy that a planned move leaves as the only one must not be recorded before it can lead: until then the
-  // primary waits for it, and says again that it is in sync.
-  const bool hold = Replicas() == 1 && state_.has_saving();
   for (const Filled& filled : std::exchange(filled_, {})) {
     const ShardId shard = filled.report.shard();
-    if (hold || (*sets)[shard].primary != filled.primary) continue;
+    if ((*sets)[shard].primary != filled.primary) continue;
     if (filled.report.epoch() < state_.joining_since(static_cast<int>(shard))) continue;
     TakeInSync(shard, filled.report.server(), sets);
   }
+  const bool may_promote = PlanOptions(now).may_promote;
   for (const auto& [shard, drained] : std::exchange(drained_, {})) {
-    const bool wanted = PlanOptions(now).may_promote && IsOfSuccession(drained.second, drained.first);
+    const bool wanted = may_promote && IsOfSuccession(drained.second, drained.first);
     if (wanted && !Suspected(now, (*sets)[shard].successor)) TakeDrained(shard, Replicas(), sets);
   }
   for (const auto& copy : std::exchange(refills_, {})) {

@@ -16,15 +16,15 @@ constexpr size_t kKeysPerShard = 16;
 
 }  // namespace
 
-Recovery RecoveryOfPushes(std::span<const AccountingWorker::Acknowledgement> by_time, const std::set<ShardId>& shards, TimeMs since) {
+Recovery RecoveryOfPushes(std::span<const AccountingWorker::Acknowledgement> by_time, const FaultReach& reach, TimeMs since) {
   Recovery out;
-  std::set<ShardId> left = shards;
+  std::set<ShardId> left = reach.led;
   TimeMs elsewhere = since;  // the newest there
   for (const auto& acknowledgement : by_time) {
     if (left.empty()) break;
     const TimeMs after = acknowledgement.at - since;
     if (after < 0) continue;
-    if (!shards.contains(acknowledgement.shard)) {
+    if (reach.untouched.contains(acknowledgement.shard)) {
       out.elsewhere_ms = std::max(out.elsewhere_ms, acknowledgement.at - elsewhere);
       elsewhere = acknowledgement.at;
     } else if (after >= kInFlightMs && left.erase(acknowledgement.shard) > 0) {
@@ -37,7 +37,7 @@ Recovery RecoveryOfPushes(std::span<const AccountingWorker::Acknowledgement> by_
     return out;
   }
   out.done = true;
-  if (!shards.empty()) out.elsewhere_ms = std::max(out.elsewhere_ms, since + out.all_ms - elsewhere);
+  if (!reach.untouched.empty()) out.elsewhere_ms = std::max(out.elsewhere_ms, since + out.all_ms - elsewhere);
   return out;
 }
 
@@ -96,9 +96,9 @@ TimeMs AccountingWorkload::LongestGap(const std::set<ShardId>& shards, TimeMs si
 
 void AccountingWorkload::ExpectFault() { acknowledgements_.clear(); }
 
-Recovery AccountingWorkload::RecoveryOf(const std::set<ShardId>& shards, TimeMs since) {
+Recovery AccountingWorkload::RecoveryOf(const FaultReach& reach, TimeMs since) {
   SortByTime();
-  return RecoveryOfPushes(acknowledgements_, shards, since);
+  return RecoveryOfPushes(acknowledgements_, reach, since);
 }
 
 absl::StatusOr<bool> AccountingWorkload::Audit() {

@@ -12,9 +12,9 @@
 
 namespace tidegate::cli {
 
-// How pushes went on: first_ms and all_ms of `shards`, elsewhere_ms of the others. What is acknowledged within the first
-// few milliseconds was on its way when the fault came.
-Recovery RecoveryOfPushes(std::span<const AccountingWorker::Acknowledgement> by_time, const std::set<ShardId>& shards, TimeMs since);
+// How pushes went on: first_ms and all_ms of `reach.led`, elsewhere_ms of `reach.untouched`. What is acknowledged
+// within the first few milliseconds was on its way when the fault came.
+Recovery RecoveryOfPushes(std::span<const AccountingWorker::Acknowledgement> by_time, const FaultReach& reach, TimeMs since);
 
 // The longest from one acknowledgement of a shard to its next, from `since` to `until`, over `shards`.
 TimeMs LongestGapOfPushes(std::span<const AccountingWorker::Acknowledgement> by_time, const std::set<ShardId>& shards, TimeMs since,
@@ -41,7 +41,7 @@ class AccountingWorkload final : public Workload {
   absl::Status Watch() override;
   bool Finished() const override { return false; }
   void ExpectFault() override;
-  Recovery RecoveryOf(const std::set<ShardId>& shards, TimeMs since) override;
+  Recovery RecoveryOf(const FaultReach& reach, TimeMs since) override;
   TimeMs LongestGap(const std::set<ShardId>& shards, TimeMs since) override;
   absl::StatusOr<bool> Audit() override;
   void Stop() override;

@@ -208,4 +208,16 @@ absl::StatusOr<std::set<ShardId>> ShardsBetween(const RoutingTable& table, Incar
   return out;
 }
 
+absl::StatusOr<std::set<ShardId>> ShardsWithout(const RoutingTable& table, const std::set<Incarnation>& servers) {
+  auto routing = Routing::FromProto(table);
+  if (!routing.ok()) return routing.status();
+  std::set<ShardId> out;
+  for (ShardId shard = 0; shard < routing->shards(); ++shard) {
+    const auto backups = routing->BackupsOf(shard);
+    const bool has_one = std::any_of(backups.begin(), backups.end(), [&](Incarnation backup) { return servers.contains(backup); });
+    if (!has_one && !servers.contains(routing->PrimaryOf(shard))) out.insert(shard);
+  }
+  return out;
+}
+
 }  // namespace tidegate::cli

@@ -81,5 +81,7 @@ class ChaosCluster {
 
 // Shards of which `primary` is the primary and, where it is not 0, `backup` is in sync.
 absl::StatusOr<std::set<ShardId>> ShardsBetween(const RoutingTable& table, Incarnation primary, Incarnation backup);
+// Shards of which none of these is primary or backup.
+absl::StatusOr<std::set<ShardId>> ShardsWithout(const RoutingTable& table, const std::set<Incarnation>& servers);
 
 }  // namespace tidegate::cli

@@ -64,7 +64,10 @@ class Chaos {
   absl::Status CutLinks(ChaosFault fault, const std::string& one, const std::string& other);
   // A running server that is primary of something.
   absl::StatusOr<Member> ChooseServer(const GetStatusResponse& status);
-  std::set<ShardId> AllShards() const;
+  // Of a fault that hits no server.
+  FaultReach AllShards() const;
+  // Of one that hits servers: the first one's shards, with `backup` those that it follows.
+  static absl::StatusOr<FaultReach> ReachOf(const RoutingTable& table, Incarnation server, Incarnation backup = 0);
   // kill -9; it is gone, and is started again at `again` or, while held_down_ has it, later.
   void Kill(const std::string& name, TimeMs again);
   absl::Status Audit();
@@ -72,7 +75,7 @@ class Chaos {
   absl::Status Watch();
   absl::Status Sleep(TimeMs ms);
   absl::Status WaitUntilWhole(const char* after);
-  absl::Status WaitForRecovery(const std::set<ShardId>& shards, TimeMs since, ChaosInjection* injection);
+  absl::Status WaitForRecovery(const FaultReach& reach, TimeMs since, ChaosInjection* injection);
 
   const ChaosOptions& options_;
   ChaosResult* const result_;
@@ -170,11 +173,11 @@ absl::Status Chaos::WaitUntilWhole(const char* after) {
                                                   " (logs: ", options_.run_dir, "/logs)"));
 }
 
-absl::Status Chaos::WaitForRecovery(const std::set<ShardId>& shards, TimeMs since, ChaosInjection* injection) {
+absl::Status Chaos::WaitForRecovery(const FaultReach& reach, TimeMs since, ChaosInjection* injection) {
   const TimeMs deadline = Now() + options_.heal_timeout_s * TimeMs{1000};
   for (;;) {
     if (absl::Status s = Watch(); !s.ok()) return s;
-    const Recovery recovery = workload_->RecoveryOf(shards, since);
+    const Recovery recovery = workload_->RecoveryOf(reach, since);
     injection->first_ms = recovery.first_ms;
     injection->recovery_ms = recovery.all_ms;
     injection->elsewhere_ms = recovery.elsewhere_ms;
@@ -211,9 +214,9 @@ absl::Status Chaos::Inject(ChaosFault fault) {
   if (injection.first_ms >= 0 && job_ != nullptr) {
     absl::StrAppend(&line, ": new samples after ", injection.first_ms, " ms");
   } else if (injection.first_ms >= 0) {
-    absl::StrAppend(&line, ": first push acknowledged after ", injection.first_ms, " ms, all its shards after ", injection.recovery_ms,
-                    " ms; others paused for ", injection.elsewhere_ms, " ms at most");
+    absl::StrAppend(&line, ": first push acknowledged after ", injection.first_ms, " ms, all its shards after ", injection.recovery_ms, " ms");
   }
+  if (injection.elsewhere_ms >= 0) absl::StrAppend(&line, "; others paused for ", injection.elsewhere_ms, " ms at most");
   if (injection.gap_ms >= 0) absl::StrAppend(&line, ": ended empty; a push to one of its shards waited for ", injection.gap_ms, " ms at most");
   result_->injections.push_back(injection);
   status = WaitUntilWhole(NameOf(fault));
@@ -230,10 +233,18 @@ absl::StatusOr<Member> Chaos::ChooseServer(const GetStatusResponse& status) {
   return targets[random_.Below(targets.size())];
 }
 
-std::set<ShardId> Chaos::AllShards() const {
-  std::set<ShardId> all;
-  for (int shard = 0; shard < options_.shards; ++shard) all.insert(static_cast<ShardId>(shard));
+FaultReach Chaos::AllShards() const {
+  FaultReach all;
+  for (int shard = 0; shard < options_.shards; ++shard) all.led.insert(static_cast<ShardId>(shard));
   return all;
+}
+
+absl::StatusOr<FaultReach> Chaos::ReachOf(const RoutingTable& table, Incarnation server, Incarnation backup) {
+  auto led = ShardsBetween(table, server, backup);
+  if (!led.ok()) return led.status();
+  auto untouched = ShardsWithout(table, {server, backup});
+  if (!untouched.ok()) return untouched.status();
+  return FaultReach{*std::move(led), *std::move(untouched)};
 }
 
 void Chaos::Kill(const std::string& name, TimeMs again) {
@@ -250,19 +261,19 @@ absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
   const std::string name = target->name();
-  const auto shards = ShardsBetween(status->routing(), target->incarnation(), 0);
-  if (!shards.ok()) return shards.status();
+  const auto reach = ReachOf(status->routing(), target->incarnation());
+  if (!reach.ok()) return reach.status();
   injection->target = name;
-  injection->shards = static_cast<int>(shards->size());
+  injection->shards = static_cast<int>(reach->led.size());
   workload_->ExpectFault();
   const TimeMs at = Now();
-  if (fault == ChaosFault::kRestartServer) return Restart(name, *shards, injection);
+  if (fault == ChaosFault::kRestartServer) return Restart(name, reach->led, injection);
   if (fault == ChaosFault::kKillServer) {
     Kill(name, at + static_cast<TimeMs>(random_.Below(kRestartMsMax)));
-    return WaitForRecovery(*shards, at, injection);
+    return WaitForRecovery(*reach, at, injection);
   }
   cluster_->Signal(name, SIGSTOP);
-  absl::Status recovered = WaitForRecovery(*shards, at, injection);
+  absl::Status recovered = WaitForRecovery(*reach, at, injection);
   if (recovered.ok()) recovered = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
   cluster_->Signal(name, SIGCONT);
   return recovered;
@@ -366,28 +377,28 @@ absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
   std::string one = target->name(), other;
-  auto shards = ShardsBetween(status->routing(), target->incarnation(), 0);
-  if (!shards.ok()) return shards.status();
+  auto reach = ReachOf(status->routing(), target->incarnation());
+  if (!reach.ok()) return reach.status();
   if (fault == ChaosFault::kIsolateScheduler) {
     one = "scheduler";
-    *shards = AllShards();
+    *reach = AllShards();
   } else if (fault != ChaosFault::kIsolateServer) {
     for (const MemberStatus& member : status->members()) {
       const Member& backup = member.member();
       if (backup.role() != SERVER || backup.incarnation() == target->incarnation()) continue;
-      auto between = ShardsBetween(status->routing(), target->incarnation(), backup.incarnation());
-      if (!between.ok() || between->empty()) continue;
+      auto between = ReachOf(status->routing(), target->incarnation(), backup.incarnation());
+      if (!between.ok() || between->led.empty()) continue;
       other = backup.name();
-      shards = *std::move(between);
+      reach = std::move(between);
     }
     if (other.empty()) return absl::InternalError(absl::StrCat(one, " has no backup"));
   }
   injection->target = other.empty() ? one : absl::StrCat(one, " and ", other);
-  injection->shards = one == "scheduler" ? 0 : static_cast<int>(shards->size());
+  injection->shards = one == "scheduler" ? 0 : static_cast<int>(reach->led.size());
   workload_->ExpectFault();
   const TimeMs at = Now();
   absl::Status done = CutLinks(fault, one, other);
-  if (done.ok()) done = WaitForRecovery(*shards, at, injection);
+  if (done.ok()) done = WaitForRecovery(*reach, at, injection);
   if (done.ok()) done = Sleep(std::max<TimeMs>(0, at + 2 * options_.lease_ms - Now()));
   done.Update(options_.network->Heal());
   return done;

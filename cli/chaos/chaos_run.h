@@ -43,7 +43,7 @@ struct ChaosInjection {
   int shards = 0;             // of which the target was primary
   TimeMs recovery_ms = -1;    // until a push to each of them was acknowledged; -1: not measured
   TimeMs first_ms = -1;       // until the first one was
-  TimeMs elsewhere_ms = -1;   // the longest that no push was acknowledged by the other shards meanwhile
+  TimeMs elsewhere_ms = -1;   // the longest that no shard of which it has no copy acknowledged a push meanwhile; -1: there is none
   TimeMs gap_ms = -1;         // of a planned move: the longest that no push to one of its shards was acknowledged
 };
 struct ChaosResult {

@@ -53,7 +53,7 @@ absl::Status JobWorkload::Watch() {
   return absl::OkStatus();
 }
 
-Recovery JobWorkload::RecoveryOf(const std::set<ShardId>&, TimeMs since) {
+Recovery JobWorkload::RecoveryOf(const FaultReach&, TimeMs since) {
   Recovery out;
   out.waits_for = absl::StrCat("samples beyond ", status_.samples_total());
   // Evaluation and saving count no samples.

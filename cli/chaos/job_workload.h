@@ -22,7 +22,7 @@ class JobWorkload final : public Workload {
   absl::Status Watch() override;
   bool Finished() const override { return finished_; }
   void ExpectFault() override {}
-  Recovery RecoveryOf(const std::set<ShardId>& shards, TimeMs since) override;
+  Recovery RecoveryOf(const FaultReach& reach, TimeMs since) override;
   TimeMs LongestGap(const std::set<ShardId>&, TimeMs) override { return -1; }
   absl::StatusOr<bool> Audit() override;
   void Stop() override {}

@@ -1,7 +1,8 @@
 #pragma once
 // Reads a checkpoint's folder: the manifest first, then its files one by one, each verified (size,
 // checksum, structure) before anything of it is used. One that is incremental is read with all that it builds on, as if it
-// were full. Memory is bounded by a few times the largest shard. Needs no server code. Not thread-safe.
+// were full. Memory is bounded by a few times the largest shard with all its files, its own and those that it builds on. Needs
+// no server code. Not thread-safe.
 
 #include <functional>
 #include <memory>

@@ -23,7 +23,6 @@ absl::StatusOr<CheckpointManifest> ReadManifest(FileSystem& files, const std::st
 // The same over bytes; `name` stands in errors.
 absl::StatusOr<CheckpointManifest> ParseManifest(std::string_view bytes, const std::string& name);
 
-
 // The folder, beside `directory`, of the checkpoint that the manifest in it builds on. DATA_LOSS: its name is none.
 absl::StatusOr<std::string> BaseFolder(const std::string& directory, const CheckpointManifest& manifest);
 // What base_manifest_xxh3 says of the checkpoint in `directory`: the XXH3-64 of its MANIFEST, all bytes.

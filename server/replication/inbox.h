@@ -53,8 +53,7 @@ struct RecordSplit {
   std::vector<std::vector<uint32_t>> positions;  // [strand * tables + table], of a push
   size_t tables = 0;
 };
-// A push without ended shards goes to the strands that have keys of it,
-// everything else to all.
+// A push without ended shards goes to the strands that have keys of it, everything else to all.
 RecordSplit SplitRecord(const wire::Record& record, const StrandMap& map);
 
 class Inbox {

@@ -54,8 +54,7 @@ class ClockTable {
   void StartAt(Clock clock) { minimum_ = start_ = clock; }
 
   // An announcement of a worker that is not removed; `released` is the clock that a Hello counts its
-  // sender at. False: repeated or older than the newest seen, nothing
-  // changed.
+  // sender at. False: repeated or older than the newest seen, nothing changed.
   bool Announce(Incarnation worker, const wire::ClockRequest& request, Clock released);
   // A Hello that is newer than all that a live worker said: it uses no clock before every server has answered, and
   // holds nobody up meanwhile. Otherwise one whose first Hello did not reach a server that is gone would keep the

@@ -33,6 +33,23 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+std::string BenchJob(const std::string& name, const std::string& cluster) {
+  return absl::StrCat("name: \"", name, R"("
+data {
+  format: GENERATED
+  generator { cardinality: [10] }
+  train { rows: 1000000 }
+}
+feature { name: "C1" id { } table: "t" }
+table { name: "t" part { name: "w" dim: 1 sgd { lr: 0.01 } } }
+model {
+  block { name: "z" sum { in: "t.w" } }
+  task { logit: "z" }
+}
+train { staleness: "inf" }
+cluster { )", cluster, " }\n");
+}
+
 TableSpec BenchTable(TableId id, const char* name, uint32_t dim) {
   TableSpec spec;
   spec.set_id(id);

@@ -30,6 +30,9 @@ double ClockSeconds(clockid_t clock);
 absl::StatusOr<clockid_t> CpuClockOf(pid_t process);
 double Median(std::vector<double> values);
 
+// Of a job whose data and model are of no matter: workers join it and declare tables of their own.
+// `cluster`: what its `cluster` block says.
+std::string BenchJob(const std::string& name, const std::string& cluster);
 // One part of `dim` floats by SGD.
 TableSpec BenchTable(TableId id, const char* name, uint32_t dim);
 // kBenchBatchKeys of them, distinct, in no order, uniform over Mix64(0 .. vocabulary - 1).

@@ -196,20 +196,8 @@ ReplicationBenchOptions QuickReplicationBench() {
 }
 
 std::string ReplicationBenchConfig(const std::string& durability) {
-  return absl::StrCat(R"(name: "bench-replication"
-data {
-  format: GENERATED
-  generator { cardinality: [10] }
-  train { rows: 1000000 }
-}
-feature { name: "C1" id { } table: "t" }
-table { name: "t" part { name: "w" dim: 1 sgd { lr: 0.01 } } }
-model {
-  block { name: "z" sum { in: "t.w" } }
-  task { logit: "z" }
-}
-train { staleness: "inf" }
-cluster { servers: )", kReplicationBenchServers, " workers: 1 replicas: ", durability == "NONE" ? 1 : 2, " durability: ", durability, " }\n");
+  return BenchJob("bench-replication", absl::StrCat("servers: ", kReplicationBenchServers, " workers: 1 replicas: ", durability == "NONE" ? 1 : 2,
+                                                    " durability: ", durability));
 }
 
 absl::Status BenchReplication(const ReplicationBenchOptions& options,

@@ -147,7 +147,6 @@ void Tracker::Stop(absl::Status status) {
   leg_of_number_.clear();
   deferred_.clear();
   unsent_pushes_.clear();
-  legs_of_sequence_.clear();
   for (auto& [server, state] : servers_) state = ServerState{};
   announcer_.SetServers({}, 0);
   effects_.sends.clear();
@@ -201,7 +200,6 @@ void Tracker::RoutePush(TimeMs now, CallId id, std::span<const KeySource> source
         leg.part = static_cast<uint32_t>(k);
         leg.parts = static_cast<uint32_t>(split[s].size());
       }
-      unsent_pushes_[sequence].push_back(leg_id);
     }
   }
   if (rounds == 0) {
@@ -220,9 +218,24 @@ Tracker::LegId Tracker::AddPushLeg(CallId id, Incarnation server, KeyMessage mes
   leg.server = server;
   leg.message = std::move(message);
   leg.sequence = sequence;
+  leg.counted_at = options_.synchronous ? PushWindow::kEverywhere : server;
+  window_.Add(leg.counted_at, sequence);
+  unsent_pushes_[sequence].push_back(leg_id);
   ++calls_.at(id).legs;
-  ++legs_of_sequence_[sequence];
   return leg_id;
+}
+
+void Tracker::CountEverywhere(Leg* leg) {
+  window_.Remove(leg->counted_at, leg->sequence);
+  leg->counted_at = PushWindow::kEverywhere;
+  window_.Add(leg->counted_at, leg->sequence);
+}
+
+void Tracker::DropUnsent(LegId id, Sequence sequence) {
+  const auto unsent = unsent_pushes_.find(sequence);
+  if (unsent == unsent_pushes_.end()) return;
+  std::erase(unsent->second, id);
+  if (unsent->second.empty()) unsent_pushes_.erase(unsent);
 }
 
 // ---- sending ----
@@ -246,14 +259,15 @@ void Tracker::AdmitPulls(TimeMs now, Incarnation server) {
 }
 
 void Tracker::AdmitPushes(TimeMs now) {
-  while (!unsent_pushes_.empty()) {
-    auto first = unsent_pushes_.begin();
-    // At staleness 0 a push is acknowledged only when all its parts are there: none may wait.
-    if (!options_.synchronous && !window_.MaySend(first->first)) return;
-    for (LegId id : first->second) {
-      if (legs_.at(id).state == LegState::kQueued) SendLeg(now, id);
-    }
-    unsent_pushes_.erase(first);
+  for (auto it = unsent_pushes_.begin(); it != unsent_pushes_.end();) {
+    auto& [sequence, legs] = *it;
+    std::erase_if(legs, [&](LegId id) {
+      // At staleness 0 a push is acknowledged only when all its parts are there: none may wait.
+      const bool goes = options_.synchronous || window_.MaySend(legs_.at(id).counted_at, sequence);
+      if (goes) SendLeg(now, id);
+      return goes;
+    });
+    it = legs.empty() ? unsent_pushes_.erase(it) : std::next(it);
   }
 }
 
@@ -268,6 +282,14 @@ void Tracker::SendLeg(TimeMs now, LegId id) {
                                       std::max(options_.attempt_timeout_ms, kAttemptTimeoutMsMax));
   effects_.sends.push_back({leg.server, number, BodyOf(leg), leg.message.owner});
   ++stats_.messages;
+}
+
+// What it may not pass any more has been counted since: newer primaries.
+void Tracker::SendAgain(TimeMs now, LegId id) {
+  Leg& leg = legs_.at(id);
+  if (leg.kind == Kind::kPull || options_.synchronous || window_.MaySend(leg.counted_at, leg.sequence)) return SendLeg(now, id);
+  leg.state = LegState::kQueued;
+  unsent_pushes_[leg.sequence].push_back(id);
 }
 
 wire::Request Tracker::BodyOf(const Leg& leg) const {
@@ -287,7 +309,7 @@ wire::Request Tracker::BodyOf(const Leg& leg) const {
   wire::PushRequest out;
   out.stamp = StampNow();
   out.sequence = leg.sequence;
-  out.oldest_unacked = window_.oldest_unacked();
+  out.oldest_unacked = window_.OldestUnacked(leg.counted_at);
   out.clock = call.clock;
   out.weight = call.weight;
   out.part = leg.part;

@@ -5,7 +5,7 @@
 // clock; the same inputs give the same effects.
 //
 // - A push call has one sequence for each message it is cut into by the message limit (the same
-//   sequence at every server); at most `push_window` sequences are unacknowledged, more wait here.
+//   sequence at every server); a server owes an answer to at most `push_window` sequences, more wait here (PushWindow).
 // - Parts of one pull go to a server one after another, so that a parked one is never replaced by its
 //   own sibling; the bytes that pulls of a server ask for are bounded, more wait here.
 // - Shards that a server refuses are asked for elsewhere once newer routing is here. At staleness 0 a change of
@@ -135,6 +135,7 @@ class Tracker {
     Incarnation server = 0;
     KeyMessage message;
     Sequence sequence = 0;
+    Incarnation counted_at = PushWindow::kEverywhere;
     uint32_t part = 0;
     uint32_t parts = 1;
     LegState state = LegState::kQueued;
@@ -173,9 +174,12 @@ class Tracker {
   void RoutePull(TimeMs now, CallId id, std::span<const KeySource> sources, uint32_t attempts);
   void RoutePush(TimeMs now, CallId id, std::span<const KeySource> sources, wire::ValueType from);
   LegId AddPushLeg(CallId id, Incarnation server, KeyMessage message, Sequence sequence);
+  void CountEverywhere(Leg* leg);
+  void DropUnsent(LegId id, Sequence sequence);
   void AdmitPulls(TimeMs now, Incarnation server);
   void AdmitPushes(TimeMs now);
   void SendLeg(TimeMs now, LegId id);
+  void SendAgain(TimeMs now, LegId id);
   wire::Request BodyOf(const Leg& leg) const;
   void RetryAt(TimeMs at, Leg* leg);
   void Strand(LegId id, TimeMs at);
@@ -211,7 +215,6 @@ class Tracker {
   absl::flat_hash_map<uint64_t, LegId> leg_of_number_;  // never iterated
   std::vector<Deferred> deferred_;
   std::map<Sequence, std::vector<LegId>> unsent_pushes_;  // beyond the window
-  std::map<Sequence, size_t> legs_of_sequence_;           // not answered
   PushWindow window_;
   ClockAnnouncer announcer_;
   KeySplitter splitter_;

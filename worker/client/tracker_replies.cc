@@ -204,7 +204,7 @@ void Tracker::OnTime(TimeMs now) {
         RetryAt(now + retry_.Delay(found->second.attempts), &found->second);
         break;
       case LegState::kBackoff:
-        SendLeg(now, id);
+        SendAgain(now, id);
         break;
       case LegState::kHomeless:
         Rehome(now, id);
@@ -275,16 +275,8 @@ void Tracker::EraseLeg(LegId id) {
   for (uint64_t number : leg.numbers) leg_of_number_.erase(number);
   --calls_.at(leg.call).legs;
   if (leg.kind == Kind::kPush) {
-    auto left = legs_of_sequence_.find(leg.sequence);
-    if (--left->second == 0) {
-      legs_of_sequence_.erase(left);
-      window_.Acknowledge(leg.sequence);
-    }
-    auto unsent = unsent_pushes_.find(leg.sequence);
-    if (unsent != unsent_pushes_.end()) {
-      std::erase(unsent->second, id);
-      if (unsent->second.empty()) unsent_pushes_.erase(unsent);
-    }
+    window_.Remove(leg.counted_at, leg.sequence);
+    DropUnsent(id, leg.sequence);
   }
   legs_.erase(found);
 }

@@ -54,6 +54,7 @@ void Tracker::RouteLegs(TimeMs now, bool primaries_moved) {
   std::vector<LegId> stranded;
   std::vector<CallId> synchronous_pushes;  // ascending, distinct
   for (auto& [id, leg] : legs_) {
+    if (leg.kind == Kind::kPush && primaries_moved) CountEverywhere(&leg);
     if (options_.synchronous && leg.kind == Kind::kPush && primaries_moved) {
       synchronous_pushes.push_back(leg.call);
     } else if (leg.state == LegState::kHomeless) {
@@ -126,6 +127,10 @@ void Tracker::Strand(LegId id, TimeMs at) {
   Leg& leg = legs_.at(id);
   for (uint64_t number : leg.numbers) leg_of_number_.erase(number);
   leg.numbers.clear();
+  if (leg.kind == Kind::kPush) {
+    CountEverywhere(&leg);
+    DropUnsent(id, leg.sequence);
+  }
   leg.state = LegState::kHomeless;
   leg.at = at;
 }
@@ -143,21 +148,15 @@ void Tracker::Rehome(TimeMs now, LegId id) {
   // No longer than it was: one message for each server, so the sequence stays unique there.
   auto split = splitter_.Split(sources, *routing_, {options_.wire_type, options_.wire_type},
                                std::numeric_limits<size_t>::max());
-  auto unsent = unsent_pushes_.find(leg.sequence);  // still waits for the window
-  if (unsent != unsent_pushes_.end()) std::erase(unsent->second, id);
   for (size_t s = 0; s < split.size(); ++s) {
     if (split[s].empty()) continue;
     const LegId next = AddPushLeg(leg.call, routing_->servers()[s].incarnation,
                                   std::move(split[s][0]), leg.sequence);
     legs_.at(next).attempts = leg.attempts;
-    if (unsent != unsent_pushes_.end()) {
-      unsent->second.push_back(next);
-    } else {
-      SendLeg(now, next);
-    }
   }
+  window_.Remove(leg.counted_at, leg.sequence);
   --calls_.at(leg.call).legs;
-  --legs_of_sequence_.at(leg.sequence);
+  AdmitPushes(now);
 }
 
 }  // namespace tidegate

@@ -161,23 +161,7 @@ WireBenchOptions QuickWireBench() {
   return options;
 }
 
-std::string WireBenchConfig() {
-  return R"(name: "bench-wire"
-data {
-  format: GENERATED
-  generator { cardinality: [10] }
-  train { rows: 1000000 }
-}
-feature { name: "C1" id { } table: "t" }
-table { name: "t" part { name: "w" dim: 1 sgd { lr: 0.01 } } }
-model {
-  block { name: "z" sum { in: "t.w" } }
-  task { logit: "z" }
-}
-train { staleness: "inf" }
-cluster { servers: 1 workers: 1 }
-)";
-}
+std::string WireBenchConfig() { return BenchJob("bench-wire", "servers: 1 workers: 1"); }
 
 absl::Status BenchWire(const WireBenchOptions& options,
                        const std::function<void(const WireFigure&)>& report) {

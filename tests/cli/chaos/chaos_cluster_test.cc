@@ -4,7 +4,7 @@
 
 namespace tidegate::cli {
 
-TEST_CASE("shards between a primary and its backup") {
+TEST_CASE("shards between a primary and its backup, and those that have no copy on a server") {
   RoutingTable routing;
   routing.set_epoch(1);
   routing.set_shards(4);
@@ -25,8 +25,12 @@ TEST_CASE("shards between a primary and its backup") {
   CHECK(*ShardsBetween(routing, 1, 0) == std::set<ShardId>{0, 2, 3});
   CHECK(*ShardsBetween(routing, 1, 2) == std::set<ShardId>{0, 2});
   CHECK(ShardsBetween(routing, 2, 3)->empty());
+  CHECK(*ShardsWithout(routing, {3}) == std::set<ShardId>{1});
+  CHECK(*ShardsWithout(routing, {2}) == std::set<ShardId>{3});
+  CHECK(ShardsWithout(routing, {2, 3})->empty());
   routing.set_primary(0, 9);
   CHECK_FALSE(ShardsBetween(routing, 1, 0).ok());
+  CHECK_FALSE(ShardsWithout(routing, {3}).ok());
 }
 
 }  // namespace tidegate::cli

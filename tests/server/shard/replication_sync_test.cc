@@ -7,6 +7,17 @@
 namespace tidegate {
 namespace {
 
+// B leads shard 3, A the rest, each backs the other.
+void StartApart(ReplicaHarness& harness) {
+  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
+  harness.SetReplicas(3, kB, {kA});
+  harness.NextEpoch();
+  harness.PublishToAll();
+  for (Incarnation server : {kA, kB}) {
+    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
+  }
+}
+
 TEST_CASE("staleness 0: contributors are acknowledged when all followers have the clock") {
   for (int strands : {1, 2}) {
     ReplicaHarness harness(Synchronous(strands), OneTable(), 3);
@@ -38,14 +49,7 @@ TEST_CASE("staleness 0: a clock without any key is replicated too") {
 
 TEST_CASE("staleness 0: a shard that comes behind takes part alone in what it lacks") {
   ReplicaHarness harness(Synchronous(), OneTable(), 3);
-  // B leads shard 3, A the rest, each backs the other.
-  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
-  harness.SetReplicas(3, kB, {kA});
-  harness.NextEpoch();
-  harness.PublishToAll();
-  for (Incarnation server : {kA, kB}) {
-    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
-  }
+  StartApart(harness);
   std::vector<Key> of_a, of_b;
   for (Key key : SomeKeys()) (ShardOfHash(PlacementHash(0, key), 2) == 3 ? of_b : of_a).push_back(key);
   for (Incarnation worker : {1, 2}) {
@@ -73,13 +77,7 @@ TEST_CASE("staleness 0: a shard that comes behind takes part alone in what it la
 
 TEST_CASE("staleness 0: a worker that joins after a failover begins above what any shard has of a worker that is gone") {
   ReplicaHarness harness(Synchronous(), OneTable(), 3);
-  for (ShardId shard : {0, 1, 2}) harness.SetReplicas(shard, kA, {kB});
-  harness.SetReplicas(3, kB, {kA});
-  harness.NextEpoch();
-  harness.PublishToAll();
-  for (Incarnation server : {kA, kB}) {
-    for (Incarnation worker : {1, 2}) harness.Announce(server, worker, 0, Kind::kHello);
-  }
+  StartApart(harness);
   std::vector<Key> of_b;
   for (Key key : SomeKeys()) {
     if (ShardOfHash(PlacementHash(0, key), 2) == 3) of_b.push_back(key);

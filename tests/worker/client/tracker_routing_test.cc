@@ -4,6 +4,24 @@
 #include "tests/worker/client/tracker_harness.h"
 
 namespace tidegate {
+namespace {
+
+// One key to one shard.
+void PushOne(TrackerHarness& h, ShardId shard) {
+  const std::vector<Key> keys = {h.KeyIn(shard)};
+  const std::vector<float> gradients = {1};
+  const TablePush push{0, keys, gradients, {}};
+  h.tracker.Push(h.now, 0, 1, {&push, 1});
+  h.Collect();
+}
+
+std::vector<Tracker::Send> TakePushes(TrackerHarness& h) {
+  std::vector<Tracker::Send> sends = h.TakeSends();
+  std::erase_if(sends, [](const Tracker::Send& send) { return !std::holds_alternative<wire::PushRequest>(send.body); });
+  return sends;
+}
+
+}  // namespace
 
 TEST_CASE("refused shards are asked for at their new server, with the same sequence") {
   TrackerHarness h;
@@ -166,6 +184,72 @@ TEST_CASE("new routing and a broken connection: the next attempt is soon, whatev
     h.Reply(h.TakeSends()[0], absl::UnavailableError("takes over"));
     CHECK(h.tracker.NextTime() <= h.now + 10);
   }
+}
+
+TEST_CASE("a server that is silent holds up only what goes to it") {
+  TrackerHarness h({.push_window = 4});
+  for (int i = 0; i < 5; ++i) PushOne(h, 0);
+  CHECK(h.TakeSends().size() == 4);
+  for (Sequence sequence = 6; sequence < 20; ++sequence) {
+    PushOne(h, 1);
+    auto sends = h.TakeSends();
+    REQUIRE(sends.size() == 1);
+    CHECK(sends[0].server == 2);
+    CHECK(AsPush(sends[0]).sequence == sequence);
+    CHECK(AsPush(sends[0]).oldest_unacked == sequence);
+    h.Reply(sends[0], PushOk());
+    CHECK(h.sends.empty());
+  }
+}
+
+TEST_CASE("what was cut by older primaries counts at every server: its keys may come to any") {
+  TrackerHarness h({.push_window = 4});
+  PushOne(h, 0);
+  const auto first = h.TakeSends();
+  for (int i = 0; i < 8; ++i) {
+    PushOne(h, 1);
+    h.Reply(h.TakeSends().at(0), PushOk());
+  }
+  h.Route(2, {2, 2, 1, 2}, 1);
+  PushOne(h, 0);
+  PushOne(h, 1);
+  CHECK(TakePushes(h).empty());
+  h.Reply(first.at(0), wire::PushResponse{.epoch = 2, .refused_shards = {0}, .duplicate_rows = 0});
+  h.AdvanceToNext();
+  const auto moved = TakePushes(h);
+  REQUIRE(moved.size() == 1);
+  CHECK(moved[0].server == 2);
+  CHECK(AsPush(moved[0]).sequence == 1);
+  CHECK(AsPush(moved[0]).oldest_unacked == 1);
+  h.Reply(moved[0], PushOk());
+  const auto waited = TakePushes(h);
+  REQUIRE(waited.size() == 2);
+  CHECK(AsPush(waited[0]).sequence == 10);
+  CHECK(AsPush(waited[0]).oldest_unacked == 10);
+  CHECK(AsPush(waited[1]).sequence == 11);
+}
+
+TEST_CASE("a push that was sent waits before it is sent again, where an older one has come to count") {
+  TrackerHarness h({.push_window = 4});
+  PushOne(h, 0);
+  const auto first = h.TakeSends();
+  for (int i = 0; i < 8; ++i) {
+    PushOne(h, 1);
+    h.Reply(h.TakeSends().at(0), PushOk());
+  }
+  PushOne(h, 1);
+  const auto second = h.TakeSends();
+  h.Route(2, {1, 2, 1, 1}, 1);
+  h.tracker.OnDisconnected(h.now, 2);
+  h.Advance(5'000);  // past every backoff
+  CHECK(TakePushes(h).empty());
+  h.Reply(first.at(0), PushOk());
+  const auto again = TakePushes(h);
+  REQUIRE(again.size() == 1);
+  CHECK(AsPush(again[0]).sequence == 10);
+  CHECK(AsPush(again[0]).oldest_unacked == 10);
+  h.Reply(second.at(0), PushOk());  // of the first attempt
+  CHECK(h.completed.size() == 10);
 }
 
 }  // namespace tidegate
