@@ -208,6 +208,7 @@ class Checker {
     Range("train.epochs", t.epochs(), 1, true, 100000, true);
     auto staleness = ParseStaleness(t.staleness());
     if (!staleness.ok()) Problem("train.staleness: ", staleness.status().message());
+    if (t.drop_slowest() > 0) Problem("train.drop_slowest is not in this version: leave it out");
     Range("train.pipeline_depth", t.pipeline_depth(), 1, true, 32, true);
     NotNegative("train.stall_timeout_s", t.stall_timeout_s());
     NotNegative("train.clip_worker_norm", t.clip_worker_norm());

@@ -230,4 +230,16 @@ class ProtoReader {
   Range bytes_;
 };
 
+// The current field, a repeated number, packed or not; stops one above `max`. False: broken.
+template <typename Range, typename Numbers>
+bool ReadNumbers(const ProtoReader<Range>& in, size_t max, Numbers* out) {
+  using Number = typename Numbers::value_type;
+  if (in.Is(in.field(), WireKind::kVarint) && out->size() <= max) out->push_back(static_cast<Number>(in.varint()));
+  if (!in.Is(in.field(), WireKind::kBytes)) return true;
+  ProtoReader packed(in.bytes());
+  uint64_t number;
+  while (out->size() <= max && packed.NextPacked(&number)) out->push_back(static_cast<Number>(number));
+  return packed.ok();
+}
+
 }  // namespace tidegate::wire

@@ -39,9 +39,10 @@ inline void PutString(std::string* out, uint32_t field, std::string_view s) {
   PutLength(out, field, s.size());
   out->append(s);
 }
-inline void PutPackedVarints(std::string* out, uint32_t field, std::span<const uint32_t> numbers) {
+template <typename Numbers>
+void PutPackedVarints(std::string* out, uint32_t field, const Numbers& numbers) {
   std::string packed;
-  for (uint32_t n : numbers) PutVarint(&packed, n);
+  for (uint64_t n : numbers) PutVarint(&packed, n);
   PutString(out, field, packed);
 }
 inline size_t BytesFieldSize(size_t size) { return size == 0 ? 0 : 1 + VarintSize(size) + size; }

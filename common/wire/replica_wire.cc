@@ -34,14 +34,7 @@ absl::Status EndOf(const ProtoReader<Bytes>& in, const char* message) {
 // Of a repeated number, packed or not.
 template <typename Shards>
 absl::Status ReadShards(const ProtoReader<Bytes>& in, const char* name, Shards* out) {
-  if (in.Is(in.field(), kVarint)) {
-    out->push_back(in.varint32());
-  } else if (in.Is(in.field(), kBytes)) {
-    ProtoReader packed(in.bytes());
-    uint64_t shard;
-    while (out->size() <= kShardsMax && packed.NextPacked(&shard)) out->push_back(static_cast<ShardId>(shard));
-    if (!packed.ok()) return Invalid(name);
-  }
+  if (!ReadNumbers(in, kShardsMax, out)) return Invalid(name);
   return out->size() > kShardsMax ? Invalid(absl::StrCat("more ", name, " than there can be shards"))
                                   : absl::OkStatus();
 }
@@ -74,6 +67,8 @@ absl::Status Read(Bytes bytes, PushRecord* out) {
     if (in.field() == 3) s = ReadShards(in, "skip_shards", &out->skip_shards);
     if (in.field() == 4) s = ReadShards(in, "ended_shards", &out->ended_shards);
     if (in.Is(5, kBytes)) s = MergePushRequest(in.bytes(), &out->push);
+    if (in.field() == 6 && !ReadNumbers(in, kContributorsMax, &out->contributors)) s = Invalid("contributors");
+    if (out->contributors.size() > kContributorsMax) s = Invalid("too many contributors");
     if (!s.ok()) return s;
   }
   return EndOf(in, "PushRecord");
@@ -193,7 +188,11 @@ Pieces Encode(const PushRecord& m) {
   }
   PutPackedVarints(&head, 3, m.skip_shards);
   PutPackedVarints(&head, 4, m.ended_shards);
-  return Wrap(std::move(head), 5, EncodePush(m.push));
+  Pieces out = Wrap(std::move(head), 5, EncodePush(m.push));
+  if (m.contributors.empty()) return out;
+  if (!out.back().payload.empty()) out.emplace_back();
+  PutPackedVarints(&out.back().head, 6, m.contributors);
+  return out;
 }
 
 Pieces EncodeControl(uint32_t kind, std::string body) {

@@ -27,6 +27,7 @@ struct PushRecord {
   absl::InlinedVector<ShardId, 4> skip_shards;  // ascending
   std::vector<ShardId> ended_shards;  // staleness 0: `clock` is applied in these; ascending
   PushRequest push;
+  std::vector<Incarnation> contributors;  // drop_slowest: whose pushes of `clock` count; nothing else is in the record
 };
 struct SweepRecord {
   TableId table = 0;

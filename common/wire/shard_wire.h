@@ -70,11 +70,18 @@ struct PushRequest {
   uint32_t parts = 1;
   ValueType value_type = ValueType::kFloat32;
   absl::InlinedVector<TableGradients, 4> tables;
+  bool asks = false;  // who takes part in `clock`
 };
 struct PushResponse {
   Epoch epoch = 0;
   absl::InlinedVector<uint32_t, 4> refused_shards;
   uint64_t duplicate_rows = 0;
+  std::vector<Incarnation> contributors;  // to one that asks
+  Clock closed = 0;
+};
+struct ClosedClock {
+  Clock clock = 0;
+  std::vector<Incarnation> contributors;
 };
 struct ClockRequest {
   enum class Kind { kHello, kTick, kPark };
@@ -82,6 +89,7 @@ struct ClockRequest {
   uint64_t order = 0;
   Kind kind = Kind::kHello;
   Clock clock = 0;  // of a tick
+  std::vector<ClosedClock> closed;
 };
 struct ClockResponse {
   Epoch epoch = 0;
@@ -120,6 +128,8 @@ uint64_t CallOf(Bytes bytes);
 // Limits on what one message may list; more is refused.
 inline constexpr size_t kTablesMax = 4096;
 inline constexpr size_t kRefusedShardsMax = 65536;
+inline constexpr size_t kContributorsMax = 65536;
+inline constexpr size_t kClosedClocksMax = 64;
 
 // A message as pieces to send in order: `head` (owned), then `payload` (borrowed: the caller keeps it
 // alive until the message is sent, or hands it over as a refcounted slice).

@@ -74,13 +74,23 @@ void Put(Writer* out, const PushRequest& m) {
     out->PutPayload(3, t.values);
     out->PutPayload(4, t.counts.bytes());
   }
+  PutNumber(out->head(), 10, m.asks);
 }
 
 void Put(Writer* out, const ClockRequest& m) {
   PutStamp(out->head(), 1, m.stamp);
   PutNumber(out->head(), 2, m.order);
   std::string body;
-  if (m.kind == ClockRequest::Kind::kTick) PutNumber(&body, 1, ZigZag(m.clock));
+  if (m.kind == ClockRequest::Kind::kTick) {
+    PutNumber(&body, 1, ZigZag(m.clock));
+    for (const ClosedClock& closed : m.closed) {
+      std::string fields;
+      PutNumber(&fields, 1, ZigZag(closed.clock));
+      PutPackedVarints(&fields, 2, closed.contributors);
+      PutLength(&body, 2, fields.size());
+      body += fields;
+    }
+  }
   PutLength(out->head(), 3 + static_cast<uint32_t>(m.kind), body.size());
   out->head()->append(body);
 }
@@ -100,6 +110,8 @@ void Put(Writer* out, const PushResponse& m) {
   PutNumber(out->head(), 1, m.epoch);
   PutPackedVarints(out->head(), 2, m.refused_shards);
   PutNumber(out->head(), 3, m.duplicate_rows);
+  PutPackedVarints(out->head(), 4, m.contributors);
+  PutNumber(out->head(), 5, ZigZag(m.closed));
 }
 
 void Put(Writer* out, const ClockResponse& m) {

@@ -41,18 +41,14 @@ absl::Status ReadValueType(const ProtoReader<Bytes>& in, ValueType* out) {
 
 template <typename Range>
 absl::Status ReadShards(const ProtoReader<Range>& in, absl::InlinedVector<uint32_t, 4>* out) {
-  if (in.Is(in.field(), kVarint)) {
-    out->push_back(in.varint32());
-  } else if (in.Is(in.field(), kBytes)) {
-    ProtoReader packed(in.bytes());
-    uint64_t shard;
-    while (out->size() <= kRefusedShardsMax && packed.NextPacked(&shard)) {
-      out->push_back(static_cast<uint32_t>(shard));
-    }
-    if (!packed.ok()) return Invalid("refused_shards");
-  }
+  if (!ReadNumbers(in, kRefusedShardsMax, out)) return Invalid("refused_shards");
   return out->size() > kRefusedShardsMax ? Invalid("more refused_shards than there can be shards")
                                          : absl::OkStatus();
+}
+template <typename Range>
+absl::Status ReadContributors(const ProtoReader<Range>& in, std::vector<Incarnation>* out) {
+  if (!ReadNumbers(in, kContributorsMax, out)) return Invalid("contributors");
+  return out->size() > kContributorsMax ? Invalid("too many contributors") : absl::OkStatus();
 }
 
 absl::Status Read(Bytes bytes, Stamp* out) {
@@ -155,6 +151,7 @@ absl::Status Read(Bytes bytes, PushRequest* out) {
     if (in.Is(7, kVarint)) out->parts = in.varint32();
     if (in.Is(8, kVarint)) s = ReadValueType(in, &out->value_type);
     if (in.Is(9, kBytes)) s = ReadTable(in.bytes(), &out->tables);
+    if (in.Is(10, kVarint)) out->asks = in.varint() != 0;
     if (!s.ok()) return s;
   }
   if (out->parts == 0) out->parts = 1;  // left out by guests
@@ -169,15 +166,31 @@ absl::Status Read(Range bytes, PushResponse* out) {
     if (in.Is(1, kVarint)) out->epoch = in.varint();
     if (in.field() == 2) s = ReadShards(in, &out->refused_shards);
     if (in.Is(3, kVarint)) out->duplicate_rows = in.varint();
+    if (in.field() == 4) s = ReadContributors(in, &out->contributors);
+    if (in.Is(5, kVarint)) out->closed = in.zigzag();
     if (!s.ok()) return s;
   }
   return EndOf(in, "PushResponse");
 }
 
-absl::Status ReadTick(Bytes bytes, Clock* out) {
+absl::Status Read(Bytes bytes, ClosedClock* out) {
   ProtoReader in(bytes);
   while (in.Next()) {
-    if (in.Is(1, kVarint)) *out = in.zigzag();
+    absl::Status s;
+    if (in.Is(1, kVarint)) out->clock = in.zigzag();
+    if (in.field() == 2) s = ReadContributors(in, &out->contributors);
+    if (!s.ok()) return s;
+  }
+  return EndOf(in, "ClosedClock");
+}
+
+absl::Status ReadTick(Bytes bytes, ClockRequest* out) {
+  ProtoReader in(bytes);
+  while (in.Next()) {
+    if (in.Is(1, kVarint)) out->clock = in.zigzag();
+    if (!in.Is(2, kBytes)) continue;
+    if (out->closed.size() == kClosedClocksMax) return Invalid("too many closed clocks");
+    if (absl::Status s = Read(in.bytes(), &out->closed.emplace_back()); !s.ok()) return s;
   }
   return EndOf(in, "Tick");
 }
@@ -192,10 +205,13 @@ absl::Status Read(Bytes bytes, ClockRequest* out) {
     if (in.Is(2, kVarint)) out->order = in.varint();
     if (in.field() >= 3 && in.field() <= 5 && in.Is(in.field(), kBytes)) {
       const Kind next = static_cast<Kind>(in.field() - 3);
-      if (kind != next) out->clock = 0;
+      if (kind != next) {
+        out->clock = 0;
+        out->closed.clear();
+      }
       kind = next;
-      Clock ignored;
-      s = ReadTick(in.bytes(), next == Kind::kTick ? &out->clock : &ignored);
+      ClockRequest ignored;
+      s = ReadTick(in.bytes(), next == Kind::kTick ? out : &ignored);
     }
     if (!s.ok()) return s;
   }
