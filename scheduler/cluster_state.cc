@@ -218,8 +218,11 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
           Refuse(token, absl::UnavailableError("the scheduler has begun or slept, and does not know yet who lives"), &effects);
           return Finish(now, std::move(effects));
         }
-        RemoveMember(now, old->member().incarnation(), MemberRecord::DEAD,
-                     "another process joined with its address", &effects);
+        RemoveMember(now, {old->member().incarnation(), "another process joined with its address"}, &effects);
+        if (membership_.FindActiveServer(request.address()) != nullptr) {
+          Refuse(token, absl::UnavailableError("those who take over from the process that was at this address are asked first"), &effects);
+          return Finish(now, std::move(effects));
+        }
       }
       const bool placed = state_.routing().epoch() != 0 && !Elastic() && !Ended();
       if (Stands() || (placed && options_.job.cluster().on_data_loss() == ClusterConfig::RESTORE)) {
@@ -301,7 +304,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const LeaveRe
   SchedulerEffects effects;
   CountTime(now);
   if (Sender(request) != nullptr) {
-    RemoveMember(now, request.incarnation(), MemberRecord::LEFT, request.reason(), &effects);
+    RemoveMember(now, {request.incarnation(), request.reason(), MemberRecord::LEFT}, &effects);
   }
   Reply(token, LeaveResponse(), &effects);
   return Finish(now, std::move(effects));
@@ -335,7 +338,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const StopJob
 SchedulerEffects ClusterState::Tick(TimeMs now) {
   SchedulerEffects effects;
   CountTime(now);
-  RemoveMembers(now, FindDead(now, &effects), MemberRecord::DEAD, &effects);
+  RemoveMembers(now, FindDead(now, &effects), &effects);
   CheckLoss(now, &effects);
   CheckLinks(now, &effects);
   AdvanceReplicas(now, &effects);
@@ -360,28 +363,32 @@ void ClusterState::CheckStalls(TimeMs now, SchedulerEffects* effects) {
   }
 }
 
-void ClusterState::RemoveMembers(TimeMs now, const std::vector<Removal>& removals, MemberRecord::State state,
-                                 SchedulerEffects* effects) {
-  std::vector<Member> servers;
+void ClusterState::RemoveMember(TimeMs now, Removal removal, SchedulerEffects* effects) {
+  going_.try_emplace(removal.member, removal);
+  RemoveMembers(now, FindDead(now, effects), effects);
+}
+
+void ClusterState::RemoveMembers(TimeMs now, const std::vector<Removal>& removals, SchedulerEffects* effects) {
+  std::vector<Removal> servers;
   bool workers = false;
   for (const Removal& removal : removals) {
-    const Member& member = membership_.FindActive(removal.member)->member();
-    if (member.role() == SERVER) servers.push_back(member);
-    workers = workers || member.role() == WORKER;
-    RemoveOne(now, removal, state, effects);
+    const Role role = membership_.FindActive(removal.member)->member().role();
+    if (role == SERVER) servers.push_back(removal);
+    workers = workers || role == WORKER;
+    RemoveOne(now, removal, effects);
   }
   if (Ended()) return;
-  if (!servers.empty() && state_.routing().epoch() != 0) TakeOver(now, servers, state, effects);
+  if (!servers.empty() && state_.routing().epoch() != 0) TakeOver(now, servers, effects);
   if (workers && membership_.CountActive(WORKER) == 0 && state_.phase() != STARTING && !told_no_workers_) {
     told_no_workers_ = true;
     Event(now, "no workers are left: the job waits for new ones", effects);
   }
 }
 
-void ClusterState::RemoveOne(TimeMs now, const Removal& removal, MemberRecord::State state, SchedulerEffects* effects) {
+void ClusterState::RemoveOne(TimeMs now, const Removal& removal, SchedulerEffects* effects) {
   const Incarnation incarnation = removal.member;
   const Member member = membership_.FindActive(incarnation)->member();
-  const char* verb = state == MemberRecord::LEFT ? " left" : " is dead";
+  const char* verb = removal.how == MemberRecord::LEFT ? " left" : " is dead";
   std::string line = absl::StrCat(DescribeMember(member), verb, removal.why.empty() ? "" : ": ", removal.why);
   bool gave_back = false;
   if (member.role() == WORKER && !Ended()) {
@@ -389,8 +396,10 @@ void ClusterState::RemoveOne(TimeMs now, const Removal& removal, MemberRecord::S
     gave_back = evaluation_.queue().GiveBack(incarnation) || gave_back;
   }
   if (gave_back) line += "; its work goes to others";
-  membership_.Remove(incarnation, state);
+  membership_.Remove(incarnation, removal.how);
   detector_.Forget(incarnation);
+  going_.erase(incarnation);
+  doomed_.erase(incarnation);
   if (const auto soft = soft_.find(incarnation); soft != soft_.end()) {
     HeartbeatResponse rejoin;
     rejoin.set_rejoin(true);

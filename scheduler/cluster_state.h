@@ -151,6 +151,8 @@ class ClusterState {
   const SchedulerState& Durable() const { return state_; }
   GetStatusResponse Status(TimeMs now) const;
   bool Ended() const { return state_.phase() == FINISHED || state_.phase() == FAILED; }
+  // The oldest HeartbeatResponse.probe that something waits for; 0: nothing does.
+  uint64_t OldestProbe() const;
   // Ended, and no member is left that has not heard of it.
   bool Drained() const;
 
@@ -183,6 +185,8 @@ class ClusterState {
     TimeMs advanced_at = 0;  // when its clock last moved
     bool stall_told = false;
     bool last_copy_told = false;
+    uint64_t probe_told = 0;
+    uint64_t seen_probe = 0;
   };
 
   ClusterState(SchedulerOptions options, SchedulerState stored);
@@ -224,14 +228,12 @@ class ClusterState {
   struct Removal {
     Incarnation member;
     std::string why;
+    MemberRecord::State how = MemberRecord::DEAD;  // or LEFT
   };
-  void RemoveMembers(TimeMs now, const std::vector<Removal>& removals, MemberRecord::State state,
-                     SchedulerEffects* effects);
-  void RemoveMember(TimeMs now, Incarnation incarnation, MemberRecord::State state,
-                    const std::string& why, SchedulerEffects* effects) {
-    RemoveMembers(now, {{incarnation, why}}, state, effects);
-  }
-  void RemoveOne(TimeMs now, const Removal& removal, MemberRecord::State state, SchedulerEffects* effects);
+  void RemoveMembers(TimeMs now, const std::vector<Removal>& removals, SchedulerEffects* effects);
+  // At once, or when its heirs have answered; with those that are dead by now.
+  void RemoveMember(TimeMs now, Removal removal, SchedulerEffects* effects);
+  void RemoveOne(TimeMs now, const Removal& removal, SchedulerEffects* effects);
   void CheckStalls(TimeMs now, SchedulerEffects* effects);
 
   // job_flow.cc: from phase to phase.
@@ -264,7 +266,7 @@ class ClusterState {
   void PlaceFirst(TimeMs now);
   // Plans the next steps from `sets`; a table that differs from the newest is the next one.
   void Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effects);
-  void TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how, SchedulerEffects* effects);
+  void TakeOver(TimeMs now, const std::vector<Removal>& gone, SchedulerEffects* effects);
   // Durability ASYNC: what a promotion may lose; empty: nothing.
   std::string TailBound() const;
   void StopWaitingFor(Incarnation server, PendingCommand* pending);
@@ -282,10 +284,15 @@ class ClusterState {
   void TellTooHot(TimeMs now, const RebalancePlan& plan, SchedulerEffects* effects);
   // Members whose lease ran out, and servers that others do not reach.
   std::vector<Removal> FindDead(TimeMs now, SchedulerEffects* effects);
-  // Each shard that the server leads has a backup that is heard of.
+  // Each shard that the server has a copy of has another that is heard of.
   bool LosesNothing(TimeMs now, Incarnation server) const;
   // Of a silent member: it is too early to call it dead.
   bool WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects);
+  // Sends one to all servers with their next answers, at once.
+  uint64_t Probe(TimeMs now);
+  bool HasSeen(Incarnation server, uint64_t probe) const;
+  // Takes out of `dead` those whose heirs have not answered yet.
+  void AwaitHeirs(TimeMs now, std::vector<Removal>* dead);
   void CheckLinks(TimeMs now, SchedulerEffects* effects);
   // For more than a heartbeat and a half.
   bool Silent(TimeMs now, Incarnation member) const { return detector_.SilentMs(member, now) * 2 > options_.heartbeat_interval_ms * 3; }
@@ -351,6 +358,7 @@ class ClusterState {
     Epoch routing_epoch = 0;
     uint64_t worker_set_version = 0, last_command = 0;
     Phase phase = STARTING;
+    uint64_t probe = 0;
     bool operator==(const News&) const = default;
   };
   std::optional<News> told_;
@@ -388,6 +396,18 @@ class ClusterState {
   std::map<std::pair<ShardId, Incarnation>, Epoch> banned_copies_;  // until both ends know that epoch
   std::map<Incarnation, std::map<Incarnation, Reports>> unreachable_;  // server -> by whom
   std::map<std::pair<Incarnation, Incarnation>, TimeMs> banned_links_;  // primary, follower: until then
+  // What is given up because others have it waits until they have seen a probe that was sent since that was decided:
+  // who was heard a moment ago may have died, and what is given up may be the last copy.
+  uint64_t probe_ = 0;  // the newest
+  TimeMs probed_at_ = -1;
+  bool probe_seen_ = false;  // by one more server, since it was last planned
+  std::map<Incarnation, Removal> going_;  // they left, or their address is another's
+  std::set<Incarnation> doomed_;          // they are dead, as soon as heirs_ have seen heirs_probe_
+  std::set<Incarnation> heirs_;
+  uint64_t heirs_probe_ = 0;
+  TimeMs doomed_at_ = 0;
+  PendingDrops drops_;
+  std::map<std::pair<Incarnation, Incarnation>, uint64_t> link_probes_;  // primary, follower
   bool replan_ = true;
   TimeMs planned_at_ = 0;
   TimeMs servers_changed_at_ = 0;  // one came, went or lost a copy

@@ -6,6 +6,8 @@
 // lease, do not follow each other any more: an acknowledgement would wait for ever.
 // Who has the last copy of a shard that is heard of is waited for much longer: calling it dead would lose what it
 // has, and when everybody falls silent at once, it is the scheduler that hears nothing.
+// And since who was heard a moment ago may be dead as well, nobody is called dead before, of each shard that it has, another copy's server
+// has said that it lives: it has seen a probe that was sent since.
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -32,10 +34,13 @@ bool ClusterState::LosesNothing(TimeMs now, Incarnation server) const {
     return it->second;
   };
   for (int shard = 0; shard < table.primary_size(); ++shard) {
-    if (table.primary(shard) != server) continue;
-    bool followed = false;
-    for (int i = shard * slots; i < (shard + 1) * slots; ++i) followed = followed || takes_over(table.backups(i));
-    if (!followed) return false;
+    bool here = table.primary(shard) == server, elsewhere = !here && takes_over(table.primary(shard));
+    for (int i = shard * slots; i < (shard + 1) * slots; ++i) {
+      const Incarnation backup = table.backups(i);
+      here = here || backup == server;
+      elsewhere = elsewhere || (backup != server && takes_over(backup));
+    }
+    if (here && !elsewhere) return false;
   }
   return true;
 }
@@ -56,14 +61,17 @@ bool ClusterState::WaitsForLastCopy(TimeMs now, const MemberRecord& record, Sche
 std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now, SchedulerEffects* effects) {
   std::vector<Removal> dead;
   std::set<Incarnation> named;
+  for (const auto& [member, removal] : going_) {
+    named.insert(member);
+    dead.push_back(removal);
+  }
   for (const Incarnation member : detector_.Tick(now)) {
     const MemberRecord* record = membership_.FindActive(member);
     if (record == nullptr) {
       detector_.Forget(member);
       continue;
     }
-    named.insert(member);
-    if (WaitsForLastCopy(now, *record, effects)) continue;
+    if (!named.insert(member).second || WaitsForLastCopy(now, *record, effects)) continue;
     dead.push_back({member, absl::StrCat("silent for ", detector_.SilentMs(member, now), " ms")});
   }
   const TimeMs interval = options_.heartbeat_interval_ms;
@@ -96,7 +104,59 @@ std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now, SchedulerE
                                            " workers have not reached it for ", options_.lease_ms, " ms")});
     }
   }
+  AwaitHeirs(now, &dead);
   return dead;
+}
+
+uint64_t ClusterState::Probe(TimeMs now) {
+  if (probed_at_ != now) probe_ = std::max(probe_, state_.term() << 32) + 1;
+  probed_at_ = now;
+  return probe_;
+}
+
+bool ClusterState::HasSeen(Incarnation server, uint64_t probe) const {
+  const auto soft = soft_.find(server);
+  return soft != soft_.end() && soft->second.seen_probe >= probe;
+}
+
+uint64_t ClusterState::OldestProbe() const {
+  uint64_t oldest = doomed_.empty() ? 0 : heirs_probe_;
+  const auto take = [&](const auto& probes) {
+    for (const auto& [what, probe] : probes) oldest = oldest == 0 || (probe != 0 && probe < oldest) ? probe : oldest;
+  };
+  take(drops_);
+  take(link_probes_);
+  return oldest;
+}
+
+void ClusterState::AwaitHeirs(TimeMs now, std::vector<Removal>* dead) {
+  const bool runs = Elastic() && !Ended() && !Stands() && state_.routing().epoch() != 0;
+  std::set<Incarnation> servers;
+  for (const Removal& removal : *dead) {
+    if (runs && membership_.FindActive(removal.member)->member().role() == SERVER) servers.insert(removal.member);
+  }
+  const bool more = !std::includes(doomed_.begin(), doomed_.end(), servers.begin(), servers.end());
+  doomed_ = std::move(servers);
+  heirs_.clear();
+  if (doomed_.empty()) return;
+  if (more) {
+    heirs_probe_ = Probe(now);
+    doomed_at_ = now;
+  }
+  // Who hears nothing cannot answer, and may be heard.
+  if (now - doomed_at_ > options_.lease_ms) return;
+  std::set<Incarnation> early;
+  for (const ShardReplicas& set : ReplicaSetsOf(state_.routing())) {
+    std::vector<Incarnation> copies = set.backups;
+    copies.push_back(set.primary);
+    const auto others = std::partition(copies.begin(), copies.end(), [&](Incarnation copy) { return doomed_.contains(copy); });
+    if (others == copies.begin()) continue;
+    if (std::any_of(others, copies.end(), [&](Incarnation copy) { return HasSeen(copy, heirs_probe_); })) continue;
+    if (others == copies.end()) continue;
+    heirs_.insert(others, copies.end());
+    early.insert(copies.begin(), others);
+  }
+  std::erase_if(*dead, [&](const Removal& removal) { return early.contains(removal.member); });
 }
 
 void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
@@ -107,6 +167,7 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
            membership_.FindActive(ban.first.second) == nullptr;
   });
   replan_ = replan_ || banned_links_.size() != before;
+  std::map<std::pair<Incarnation, Incarnation>, uint64_t> probes;
   const auto reports = unreachable_;  // as of now: a new table drops those that it settles
   for (const auto& [follower, by] : reports) {
     for (const auto& [primary, report] : by) {
@@ -116,6 +177,14 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
       if (now - report.first < options_.lease_ms / 2) continue;
       // It may be dead itself, and then this is the copy that is left.
       if (Silent(now, primary)) continue;
+      if (!banned_links_.contains({primary, follower})) {
+        const auto probe = link_probes_.find({primary, follower});
+        const uint64_t since = probe == link_probes_.end() ? Probe(now) : probe->second;
+        if (!HasSeen(primary, since)) {
+          probes[{primary, follower}] = since;
+          continue;
+        }
+      }
       const auto [ban, fresh] = banned_links_.try_emplace({primary, follower}, 0);
       ban->second = now + kLinkBanLeases * options_.lease_ms;
       if (!fresh) continue;
@@ -133,6 +202,7 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
       Publish(now, std::move(sets), effects);
     }
   }
+  link_probes_ = std::move(probes);
 }
 
 }  // namespace tidegate

@@ -75,6 +75,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
     TakeWorkDone(now, incarnation, report, &effects);
   }
   TakeResults(now, incarnation, request, &effects);
+  const bool answers = request.seen_probe() > soft.seen_probe && request.seen_probe() <= probe_;
+  if (answers) soft.seen_probe = request.seen_probe();
+  probe_seen_ = probe_seen_ || answers;
   NoteReplicaReports(now, request, *record);
   if (!request.fatal_error().empty()) {
     Fail(now, absl::StrCat(DescribeMember(record->member()), ": ", request.fatal_error()), &effects);
@@ -94,6 +97,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   soft.heartbeat = std::move(poll);
   new_polls_.push_back(incarnation);
   polls_.emplace_back(now, incarnation);
+  if (answers && heirs_.contains(incarnation)) RemoveMembers(now, FindDead(now, &effects), &effects);
   return request.results().empty() ? FinishQuietly(now, std::move(effects)) : Finish(now, std::move(effects));
 }
 
@@ -146,7 +150,7 @@ bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member
   }
   if (member.member().role() != SERVER) return false;
   const Incarnation server = member.member().incarnation();
-  return state_.worker_set_version() > request.worker_set_version() ||
+  return soft.probe_told < probe_ || state_.worker_set_version() > request.worker_set_version() ||
          (!Ended() && (IsFor(state_.command(), request, server) || IsFor(state_.saving().command(), request, server)));
 }
 
@@ -171,6 +175,7 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
     *response.mutable_routing() = state_.routing();
   }
   if (member.member().role() != SERVER) return response;
+  response.set_probe(probe_);
   if (state_.worker_set_version() > request.worker_set_version()) {
     *response.mutable_workers() = membership_.Workers();
   }
@@ -183,7 +188,7 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
 }
 
 void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
-  const News news{state_.routing().epoch(), state_.worker_set_version(), state_.last_command(), state_.phase()};
+  const News news{state_.routing().epoch(), state_.worker_set_version(), state_.last_command(), state_.phase(), probe_};
   if (news != told_) {
     told_ = news;
     const size_t table_bytes = state_.routing().SpaceUsedLong();
@@ -217,6 +222,7 @@ void ClusterState::AnswerHeartbeat(TimeMs now, Incarnation incarnation, Soft* so
   const HeartbeatPoll& poll = *soft->heartbeat;
   if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms && !HasNews(poll, member, *soft)) return;
   soft->phase_told = PhaseFor(member);
+  soft->probe_told = probe_;
   Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
   soft->heartbeat.reset();
 }

@@ -26,7 +26,7 @@ std::vector<ReplicaServer> ClusterState::ReplicaServers(TimeMs now) const {
   for (const MemberRecord& record : state_.members()) {
     if (record.member().role() != SERVER || record.state() != MemberRecord::ACTIVE) continue;
     servers.push_back({record.member().incarnation(), record.member().zone(), record.draining(),
-                       Suspected(now, record.member().incarnation())});
+                       Suspected(now, record.member().incarnation()), soft_.at(record.member().incarnation()).seen_probe});
   }
   return servers;
 }
@@ -58,8 +58,11 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
   const ReplicationOptions options = PlanOptions(now);
   bool planned = false;
   if (state_.phase() != STARTING) {
-    planned = PlanReplicas(servers, options, &sets);
-    replan_ = false;
+    planned = PlanReplicas(servers, options, &sets, &drops_);
+    for (auto& [shard, probe] : drops_) {
+      if (probe == 0) probe = Probe(now);
+    }
+    replan_ = probe_seen_ = false;
     planned_at_ = now;
     levelled_ = options.may_level;
   }
@@ -79,7 +82,7 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
     members.push_back(membership_.FindActive(server.incarnation)->member());
   }
   const bool all_heard = std::none_of(servers.begin(), servers.end(), [](const ReplicaServer& s) { return s.suspect; });
-  const bool settles = planned || filling || !options.may_promote || !options.may_drop || !all_heard || state_.phase() == STARTING ||
+  const bool settles = planned || filling || !drops_.empty() || !options.may_promote || !options.may_drop || !all_heard || state_.phase() == STARTING ||
                        CountDegraded(sets, static_cast<uint32_t>(std::min<size_t>(Replicas(), staying))) > 0;
   if (settling_ && !settles) {
     const size_t degraded = CountDegraded(sets, Replicas());
@@ -135,23 +138,23 @@ std::string ClusterState::TailBound() const {
                       " pushes of each of its strands");
 }
 
-void ClusterState::TakeOver(TimeMs now, const std::vector<Member>& gone, MemberRecord::State how,
-                            SchedulerEffects* effects) {
+void ClusterState::TakeOver(TimeMs now, const std::vector<Removal>& gone, SchedulerEffects* effects) {
   servers_changed_at_ = now;
   if (Stands()) return;
   std::set<Incarnation> dead;
-  for (const Member& server : gone) dead.insert(server.incarnation());
+  for (const Removal& server : gone) dead.insert(server.member);
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
   std::set<Incarnation> led;
   for (const ShardReplicas& set : sets) {
     if (dead.contains(set.primary)) led.insert(set.primary);
   }
-  const RemovalResult result = RemoveServers(dead, ReplicaServers(now), &sets);
+  const RemovalResult result = RemoveServers(dead, ReplicaServers(now), heirs_probe_, &sets);
   if (!result.lost.empty()) {
     const Incarnation last = state_.routing().primary(static_cast<int>(result.lost[0]));
-    const auto it = std::find_if(gone.begin(), gone.end(), [&](const Member& m) { return m.incarnation() == last; });
-    return LoseShards(now, absl::StrCat(DescribeMember(*it), " at ", it->address(), how == MemberRecord::LEFT ? " left " : " is dead "),
-                      result.lost, effects);
+    const auto it = std::find_if(state_.members().begin(), state_.members().end(),
+                                 [&](const MemberRecord& m) { return m.member().incarnation() == last; });
+    return LoseShards(now, absl::StrCat(DescribeMember(it->member()), " at ", it->member().address(),
+                                        it->state() == MemberRecord::LEFT ? " left " : " is dead "), result.lost, effects);
   }
   if (state_.has_saving() && result.promoted > 0) {
     const SavingRecord& saving = state_.saving();
@@ -247,7 +250,7 @@ void ClusterState::AdvanceReplicas(TimeMs now, SchedulerEffects* effects) {
   // A checkpoint is of one set of primaries.
   const bool gives_up = state_.has_saving() && state_.routing().successor_size() > 0;
   replan_ = replan_ || gives_up || (!levelled_ && MayLevel(now));
-  const bool reported = !filled_.empty() || !refills_.empty() || !drained_.empty();
+  const bool reported = !filled_.empty() || !refills_.empty() || !drained_.empty() || (probe_seen_ && !drops_.empty());
   if (!replan_ && !reported && !(settling_ && now - planned_at_ >= kReplanMs)) return;
   ReplicaSets sets = ReplicaSetsOf(state_.routing());
   TakeReplicaReports(now, effects, &sets);

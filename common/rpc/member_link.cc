@@ -96,6 +96,7 @@ class MemberLink::Impl {
   bool wake_ = false;
   Epoch routing_epoch_ = 0;
   uint64_t worker_set_version_ = 0;
+  uint64_t probe_ = 0;
   Phase phase_ = STARTING;
   uint64_t last_command_ = 0;
   std::deque<Command> command_queue_;
@@ -110,7 +111,7 @@ absl::Status MemberLink::Impl::Join() {
     std::lock_guard lock(mutex_);
     TG_CHECK(!heartbeats_.joinable()) << "Join before Stop";
     calls_.Open();
-    routing_epoch_ = worker_set_version_ = last_command_ = 0;
+    routing_epoch_ = worker_set_version_ = probe_ = last_command_ = 0;
     phase_ = STARTING;
     command_queue_.clear();
     done_.clear();
@@ -236,6 +237,7 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
     request.set_seen_term(calls_.term());
     request.set_routing_epoch(routing_epoch_);
     request.set_worker_set_version(worker_set_version_);
+    request.set_seen_probe(probe_);
     request.set_last_command(last_command_);
     for (uint64_t id : unreported_) *request.add_results() = done_.at(id);
     request.set_fatal_error(fatal_error_);
@@ -358,6 +360,7 @@ bool MemberLink::Impl::TakeHeartbeat(const HeartbeatRequest& request,
     if (routing_newer) routing_epoch_ = response.routing().epoch();
     workers_newer = response.has_workers() && response.workers().version() > worker_set_version_;
     if (workers_newer) worker_set_version_ = response.workers().version();
+    probe_ = std::max(probe_, response.probe());
     phase_changed = response.phase() != phase_;
     phase_ = response.phase();
   }

@@ -103,8 +103,8 @@ size_t ZoneConflicts(const ShardReplicas& set, const Loads& loads, const std::st
 // REQUIRES: a power of two of shards.
 class Planner {
  public:
-  Planner(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets)
-      : options_(options), sets_(*sets), loads_(servers, *sets) {
+  Planner(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets, PendingDrops* drops)
+      : options_(options), sets_(*sets), drops_(drops), loads_(servers, *sets) {
     size_t eligible = 0;
     for (const ReplicaServer& server : servers) eligible += server.draining ? 0 : 1;
     target_ = std::min<size_t>(options.replicas, eligible);
@@ -133,11 +133,11 @@ class Planner {
       return Staying(set) >= target_ && (fills_are_well || set.joining == 0);
     });
   }
-  // Copies in sync on other servers than `leaver` that are heard.
-  size_t Heard(const ShardReplicas& set, Incarnation leaver) const {
+  // Copies in sync on other servers than `leaver` that are heard, and have seen the probe.
+  size_t Heard(const ShardReplicas& set, Incarnation leaver, uint64_t probe) const {
     const auto is_heard = [&](Incarnation server) {
       const int i = server == leaver ? -1 : loads_.Index(server);
-      return i >= 0 && !loads_.server(i).suspect;
+      return i >= 0 && !loads_.server(i).suspect && loads_.server(i).seen_probe >= probe;
     };
     return static_cast<size_t>(std::count_if(set.backups.begin(), set.backups.end(), is_heard)) + (is_heard(set.primary) ? 1 : 0);
   }
@@ -187,14 +187,25 @@ class Planner {
     }
   }
 
+  // As many as are wanted have to be heard without it, and again once it is decided.
+  bool MayDrop(ShardId shard, const ShardReplicas& set, Incarnation leaver, PendingDrops* pending) const {
+    if (!options_.may_drop || Heard(set, leaver, 0) < target_) return false;
+    if (drops_ == nullptr) return true;
+    const auto decided = drops_->find(shard);
+    const uint64_t probe = decided == drops_->end() ? 0 : decided->second;
+    if (probe != 0 && Heard(set, leaver, probe) >= target_) return true;
+    pending->emplace(shard, probe);
+    return false;
+  }
   void DropSurplus() {
-    for (ShardReplicas& set : sets_) {
+    PendingDrops pending;
+    for (ShardId shard = 0; shard < sets_.size(); ++shard) {
+      ShardReplicas& set = sets_[shard];
       if (set.joining != 0 && loads_.Draining(set.joining)) EndFill(&set);
       while (set.InSync() > target_ && !set.backups.empty() && set.successor == 0) {
         const Incarnation leaver = Surplus(set);
         if (leaver != set.primary) {
-          // As many as are wanted have to be heard without it.
-          if (!options_.may_drop || Heard(set, leaver) < target_) break;
+          if (!MayDrop(shard, set, leaver, &pending)) break;
           Drop(&set, leaver);
           continue;
         }
@@ -202,6 +213,7 @@ class Planner {
         break;
       }
     }
+    if (drops_ != nullptr) *drops_ = std::move(pending);
   }
   // Who leaves a shard that has a copy too many: one that drains, else where one copy is all, who has it; else the
   // backup on the fullest server, the newest excepted.
@@ -330,6 +342,7 @@ class Planner {
 
   const ReplicationOptions& options_;
   ReplicaSets& sets_;
+  PendingDrops* const drops_;
   Loads loads_;
   size_t target_ = 0;
   bool changed_ = false;
@@ -376,7 +389,7 @@ ReplicaSets PlaceReplicas(uint32_t shards, std::span<const ReplicaServer> server
   return sets;
 }
 
-RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const ReplicaServer> servers,
+RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const ReplicaServer> servers, uint64_t probe,
                             ReplicaSets* sets) {
   RemovalResult result;
   Loads loads(servers, *sets);
@@ -392,7 +405,7 @@ RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const R
       const int i = loads.Index(backup);
       if (i < 0) continue;
       const ReplicaServer& server = loads.server(i);
-      const std::pair cost(server.suspect * 2 + server.draining, loads.primaries[i]);
+      const std::pair cost(server.suspect * 4 + (server.seen_probe < probe) * 2 + server.draining, loads.primaries[i]);
       if (heir != 0 && cost >= best) continue;
       heir = backup;
       best = cost;
@@ -439,8 +452,9 @@ bool TakeOut(ShardId shard, Incarnation server, ReplicaSets* sets) {
   return true;
 }
 
-bool PlanReplicas(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets) {
-  return Planner(servers, options, sets).Run();
+bool PlanReplicas(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets,
+                  PendingDrops* drops) {
+  return Planner(servers, options, sets, drops).Run();
 }
 
 size_t CountDegraded(const ReplicaSets& sets, uint32_t replicas) {

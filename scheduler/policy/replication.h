@@ -8,6 +8,7 @@
 // says so, then the successor leads, and every copy stays in sync. At any step before, the successor may be taken back.
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -25,6 +26,7 @@ struct ReplicaServer {
   std::string zone;       // failure domain; empty: none named
   bool draining = false;  // gets nothing new, and gives away what it has
   bool suspect = false;   // was not heard lately: promoted only where nobody else can be
+  uint64_t seen_probe = 0;  // it has lived since this one was sent
 };
 
 struct ReplicationOptions {
@@ -43,12 +45,12 @@ struct ReplicationOptions {
 ReplicaSets PlaceReplicas(uint32_t shards, std::span<const ReplicaServer> servers, uint32_t replicas);
 
 // Takes the copies of `dead` out, and promotes where they were primaries: of the backups that are neither dead
-// nor suspect the one with the fewest primaries. `servers`: those that are left, in rising order.
+// nor suspect, and have seen `probe`, the one with the fewest primaries. `servers`: those that are left, in rising order.
 struct RemovalResult {
   std::vector<ShardId> lost;  // nobody else was in sync; their primary stays as it was
   size_t promoted = 0;
 };
-RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const ReplicaServer> servers,
+RemovalResult RemoveServers(const std::set<Incarnation>& dead, std::span<const ReplicaServer> servers, uint64_t probe,
                             ReplicaSets* sets);
 
 // A primary says that `server` is filled, and waits for it. False where it is not joining.
@@ -61,8 +63,11 @@ bool TakeOut(ShardId shard, Incarnation server, ReplicaSets* sets);
 
 // The next steps towards `replicas` copies of each shard (or as many as there are servers) on level servers, none
 // of them draining. Called again after each change it comes to an end: then it is false, and nothing changes.
-// `servers`: in rising order.
-bool PlanReplicas(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets);
+// `servers`: in rising order. `drops`: the shards that are to have a copy less, each with the probe that `replicas` of the
+// others have to have seen first; 0: it is to be sent. Null: who is heard is taken to live.
+using PendingDrops = std::map<ShardId, uint64_t>;
+bool PlanReplicas(std::span<const ReplicaServer> servers, const ReplicationOptions& options, ReplicaSets* sets,
+                  PendingDrops* drops);
 
 // Shards with fewer copies in sync than `replicas`.
 size_t CountDegraded(const ReplicaSets& sets, uint32_t replicas);

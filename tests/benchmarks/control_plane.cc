@@ -8,9 +8,11 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <variant>
 
 #include "common/json.h"
 #include "common/logging.h"
@@ -93,6 +95,7 @@ struct Cluster {
   }
   void Take(SchedulerEffects effects) {
     for (const SchedulerReply& reply : effects.replies) {
+      if (const auto* answer = std::get_if<HeartbeatResponse>(&reply.response)) probe = std::max(probe, answer->probe());
       const auto it = waiting.find(reply.token);
       if (it == waiting.end()) continue;
       if (it->second != silent) due[now + 1].push_back(it->second);
@@ -110,6 +113,7 @@ struct Cluster {
       for (const Incarnation member : members) {
         if (member == silent) continue;
         waiting[++tokens] = member;
+        beats[member].set_seen_probe(probe);
         Take(core->Handle(now, tokens, beats[member]));
       }
     }
@@ -119,7 +123,7 @@ struct Cluster {
   TimeMs now = 1;
   CallToken tokens = 0;
   Incarnation silent = 0, servers_end = 0;
-  uint64_t answered = 0;
+  uint64_t answered = 0, probe = 0;
   std::map<TimeMs, std::vector<Incarnation>> due;
   std::map<CallToken, Incarnation> waiting;
 };
@@ -135,8 +139,8 @@ double PlanMs(const RoutingTable& table, uint32_t servers) {
   }
   ReplicationOptions options;
   options.replicas = 2;
-  TG_CHECK(RemoveServers({1}, left, &sets).lost.empty());
-  PlanReplicas(left, options, &sets);
+  TG_CHECK(RemoveServers({1}, left, 0, &sets).lost.empty());
+  PlanReplicas(left, options, &sets, nullptr);
   const RoutingTable next = NextTable(table, sets, members, 1, 1);
   TG_CHECK(next.primary_size() == table.primary_size());
   return CpuMs() - begin;

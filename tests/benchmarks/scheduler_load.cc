@@ -105,6 +105,7 @@ class Member {
       if (shared_->measuring) answer_ms_.push_back(static_cast<float>(std::max(0.0, ms - interval_ms_)));
       request_.clear_results();
       request_.set_seen_term(response_.term());
+      request_.set_seen_probe(std::max(request_.seen_probe(), response_.probe()));
       if (response_.has_routing()) request_.set_routing_epoch(response_.routing().epoch());
       if (response_.has_workers()) request_.set_worker_set_version(response_.workers().version());
       for (const Command& command : response_.commands()) {

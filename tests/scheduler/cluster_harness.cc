@@ -223,7 +223,7 @@ void ClusterHarness::Rejoin(int member) {
   m.unreported.clear();
   m.order = 0;
   m.samples = 0;
-  m.routing_epoch = m.worker_set_version = m.last_command = 0;
+  m.routing_epoch = m.worker_set_version = m.last_command = m.probe = 0;
   m.results.clear();
   m.routing.Clear();
   m.fills.clear();
@@ -260,6 +260,7 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
   request.set_seen_term(m.term);
   request.set_routing_epoch(m.routing_epoch);
   request.set_worker_set_version(m.worker_set_version);
+  request.set_seen_probe(m.probe);
   request.set_last_command(m.last_command);
   for (const auto& [id, result] : m.results) *request.add_results() = result;
   for (const auto& [shard, fill] : m.fills) {
@@ -298,7 +299,7 @@ void ClusterHarness::Heartbeat(int member, uint64_t life) {
        [this, &m, member, life](const absl::Status&, const SchedulerResponse& response) {
          const auto& heartbeat = std::get<HeartbeatResponse>(response);
          if (heartbeat.rejoin() && heartbeat.phase() < FINISHED) return Rejoin(member);
-         TakeHeartbeat(m, heartbeat);
+         if (!m.deaf) TakeHeartbeat(m, heartbeat);
          Heartbeat(member, life);
        });
 }
@@ -307,6 +308,7 @@ void ClusterHarness::TakeHeartbeat(FakeMember& m, const HeartbeatResponse& respo
   if (response.term() < m.term) return;
   m.term = response.term();
   m.phase = response.phase();
+  m.probe = std::max(m.probe, response.probe());
   if (response.has_routing() && response.routing().epoch() > m.routing_epoch) {
     m.routing_epoch = response.routing().epoch();
     if (m.role == SERVER) TakeRouting(m, response.routing());

@@ -48,11 +48,12 @@ class ClusterHarness {
     Incarnation incarnation = 0;
     bool dead = false, left = false, hung = false;
     bool silent = false;     // what it sends does not arrive
+    bool deaf = false;       // what it is answered does not
     bool disk_full = false;  // servers: checkpoints fail
     bool ended = false;
     Phase phase = STARTING;
     uint64_t term = 0;
-    uint64_t routing_epoch = 0, worker_set_version = 0, last_command = 0;
+    uint64_t routing_epoch = 0, worker_set_version = 0, last_command = 0, probe = 0;
     std::map<uint64_t, CommandResult> results;
     std::vector<Command> commands_done;
     WorkerSet workers;

@@ -16,10 +16,10 @@ TEST_CASE("a planned promotion takes no server that is not heard") {
   std::vector<ReplicaServer> servers = {{1, "", false, false}, {2, "", false, true}};
   ReplicationOptions options;
   options.replicas = 2;
-  PlanReplicas(servers, options, &sets);
+  PlanReplicas(servers, options, &sets, nullptr);
   for (const ShardReplicas& set : sets) CHECK(set.successor == 0);
   servers[1].suspect = false;
-  PlanReplicas(servers, options, &sets);
+  PlanReplicas(servers, options, &sets, nullptr);
   CHECK(std::count_if(sets.begin(), sets.end(), [](const ShardReplicas& set) { return set.successor == 2; }) == 4);
 }
 

@@ -26,10 +26,10 @@ struct Cluster {
     if (zones > 0) server.zone = std::to_string(last % zones);
     servers.push_back(server);
   }
-  bool Plan() { return PlanReplicas(servers, options, &sets); }
+  bool Plan() { return PlanReplicas(servers, options, &sets, nullptr); }
   RemovalResult Kill(std::set<Incarnation> dead) {
     std::erase_if(servers, [&](const ReplicaServer& s) { return dead.contains(s.incarnation); });
-    return RemoveServers(dead, servers, &sets);
+    return RemoveServers(dead, servers, 0, &sets);
   }
   void Fill(double share = 1) {
     for (ShardId s = 0; s < sets.size(); ++s) {

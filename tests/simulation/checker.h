@@ -117,6 +117,7 @@ class Checker {
   virtual void OnSchedulerTick(TimeMs now) {}
   virtual void OnHeard(TimeMs now, Incarnation member) {}
   virtual void OnHeartbeat(TimeMs now, const HeartbeatRequest& request) {}
+  virtual void OnJoin(TimeMs now, const JoinRequest& request) {}
   virtual void OnPersist(TimeMs now, const SchedulerState& state) {}
   virtual void OnReply(TimeMs now, const SchedulerReply& reply, Incarnation to) {}
   // A manifest is written: the checkpoint is complete.

@@ -51,9 +51,12 @@ class Process {
   bool up() const { return up_; }
   bool paused() const { return pauses_ > 0; }
   uint64_t life() const { return life_; }
-  // By its own clock, which may be ahead of others' clocks all the time.
-  TimeMs now() const { return loop_->now() + skew_; }
-  void SetSkew(TimeMs skew_ms) { skew_ = skew_ms; }
+  // By its own clock, which may be ahead of others' clocks, and run faster or slower.
+  TimeMs now() const { return loop_->now() + loop_->now() * drift_ppm_ / 1'000'000 + skew_; }
+  void SetClock(TimeMs skew_ms, int drift_ppm) {
+    skew_ = skew_ms;
+    drift_ppm_ = drift_ppm;
+  }
 
   void After(TimeMs delay_ms, EventLoop::Event event) {
     loop_->At(loop_->now() + delay_ms, [this, life = life_, event = std::move(event)]() mutable {
@@ -92,6 +95,7 @@ class Process {
   bool up_ = false;
   int pauses_ = 0;
   TimeMs skew_ = 0;
+  int drift_ppm_ = 0;
   uint64_t life_ = 0;
   std::vector<std::pair<uint64_t, EventLoop::Event>> backlog_;
 };

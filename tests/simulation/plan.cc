@@ -118,7 +118,7 @@ std::string Plan::Describe() const {
       servers, " servers of ", strands, " strands, ", replicas, " replicas, ", workers, " workers, ", shards, " shards, ", epochs,
       " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
       ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow,
-      ", clocks differ by ", clock_skew_ms_max);
+      ", clocks differ by ", clock_skew_ms_max, " and drift by ", clock_drift_ppm_max, " ppm");
   if (cut_at_step > 0) absl::StrAppend(&out, ", drain cut at ", cut_at_step, " of ", cut_victim);
   for (const Fault& f : faults) {
     absl::StrAppend(&out, "\n  ", f.at, " ms: ", NameOf(f.kind), " of ", f.target, "/", f.server, " for ",
@@ -196,7 +196,10 @@ Plan MakeElasticPlan(uint64_t seed) {
   Plan plan = MakeReplicatedPlan(seed);
   Random random(Mix64(seed ^ 0x656c6173));
   plan.rows += 60;
-  if (random.Below(2) == 0) plan.clock_skew_ms_max = 1'000'000;
+  if (random.Below(2) == 0) {
+    plan.clock_skew_ms_max = 1'000'000;
+    plan.clock_drift_ppm_max = 10'000;
+  }
   plan.checkpoints = random.Below(2) == 0;
   if (plan.checkpoints) plan.checkpoint_every_clocks = 2 + random.Below(12);
   const auto add = [&](Fault::Kind kind, uint64_t most) {
@@ -262,6 +265,7 @@ Plan OnlyFaults(const Plan& plan, const std::vector<size_t>& kept, bool quiet) {
   if (quiet) {
     out.network.drop = out.network.duplicate = out.network.slow = 0;
     out.strand_lag_ms_max = out.clock_skew_ms_max = 0;
+    out.clock_drift_ppm_max = 0;
   }
   return out;
 }

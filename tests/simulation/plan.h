@@ -75,6 +75,7 @@ struct Plan {
   TimeMs step_ms_max = 20;     // of computing
   TimeMs strand_lag_ms_max = 0;
   TimeMs clock_skew_ms_max = 0;  // between processes
+  uint32_t clock_drift_ppm_max = 0;  // of a process
   // While a server is drained, after so many messages of it (0: never): crashes 0 that server, 1 one that is being
   // filled, 2 the scheduler.
   uint64_t cut_at_step = 0;

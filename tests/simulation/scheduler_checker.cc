@@ -20,7 +20,7 @@ class SchedulerChecker final : public Checker {
 
   void OnSchedulerStart(TimeMs now, uint64_t term) override { excused_ = ticked_ = now; }
   void OnSchedulerTick(TimeMs now) override {
-    if (now - ticked_ > plan_->lease_ms / 2) excused_ = now;
+    if (now - ticked_ > plan_->lease_ms / 2 + Drift(plan_->lease_ms)) excused_ = now;
     ticked_ = now;
   }
   void OnHeard(TimeMs now, Incarnation member) override { heard_[member] = now; }
@@ -30,6 +30,10 @@ class SchedulerChecker final : public Checker {
       if (now - reports.last > kReportGapMs) reports.first = now;
       reports.last = now;
     }
+  }
+
+  void OnJoin(TimeMs now, const JoinRequest& request) override {
+    if (request.role() == SERVER) at_address_[request.address()].insert(request.nonce());
   }
 
   void OnPersist(TimeMs now, const SchedulerState& state) override {
@@ -48,6 +52,9 @@ class SchedulerChecker final : public Checker {
   }
 
  private:
+  // How much later a clock may say that so much time has passed, or sooner.
+  TimeMs Drift(TimeMs time) const { return plan_->clock_drift_ppm_max == 0 ? 0 : 1 + time * plan_->clock_drift_ppm_max / 1'000'000; }
+
   template <typename Response>
   void Check(TimeMs now, const Response& response, Incarnation to) {
     if constexpr (!std::is_same_v<Response, std::monostate>) CheckTerm(now, response.term());
@@ -150,13 +157,12 @@ class SchedulerChecker final : public Checker {
     if (added) heard_.try_emplace(member, now);
     if (record.state() != MemberRecord::DEAD || !dead_.insert(member).second) return;
     const TimeMs since = std::max(heard_[member], excused_);
-    if (now - since > plan_->lease_ms) return;
+    if (now - since > plan_->lease_ms - Drift(plan_->lease_ms)) return;
     if (plan_->replicated() && record.member().role() == SERVER) {
-      if (now - since > kSilentMs && IsReported(now, member)) return;
+      if (now - since > kSilentMs - Drift(kSilentMs) && IsReported(now, member)) return;
       if (MostWorkersMiss(now, member, state)) return;
-      for (const MemberRecord& other : state.members()) {  // another process has its address
-        if (other.member().incarnation() > member && other.member().address() == record.member().address()) return;
-      }
+      const std::set<uint64_t>& processes = at_address_[record.member().address()];
+      if (std::any_of(processes.begin(), processes.end(), [&](uint64_t other) { return other != record.nonce(); })) return;
     }
     Fail(now, absl::StrCat("member ", member, " is declared dead ", now - since,
                            " ms after it was heard of (or the scheduler came back); the lease is ",
@@ -183,7 +189,7 @@ class SchedulerChecker final : public Checker {
       if (by == reports_.end()) continue;
       const auto report = by->second.find(record.member().incarnation());
       if (report == by->second.end() || now - report->second.last > kReportGapMs) continue;
-      missing += now - std::max(report->second.first, excused_) > plan_->lease_ms ? 1 : 0;
+      missing += now - std::max(report->second.first, excused_) > plan_->lease_ms - Drift(plan_->lease_ms) ? 1 : 0;
     }
     return missing * 2 > workers;
   }
@@ -216,6 +222,7 @@ class SchedulerChecker final : public Checker {
   std::set<Incarnation> dead_;
   std::map<Incarnation, std::map<Incarnation, Reports>> reports_;  // server, by whom
   std::map<uint64_t, std::string> tables_;
+  std::map<std::string, std::set<uint64_t>> at_address_;  // nonces of servers that asked to join
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "tests/simulation/sim_member.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace tidegate::simulation {
@@ -12,7 +14,7 @@ constexpr TimeMs kJoinAgainMs = 100;
 void SimMember::Join(uint64_t nonce, const std::string& address) {
   ++session_;
   incarnation_ = 0;
-  routing_epoch_ = worker_set_version_ = last_command_ = 0;
+  routing_epoch_ = worker_set_version_ = probe_ = last_command_ = 0;
   phase_ = STARTING;
   done_.clear();
   unreported_.clear();
@@ -40,6 +42,7 @@ HeartbeatRequest SimMember::MakeHeartbeat() {
   request.set_seen_term(term_);
   request.set_routing_epoch(routing_epoch_);
   request.set_worker_set_version(worker_set_version_);
+  request.set_seen_probe(probe_);
   request.set_last_command(last_command_);
   for (uint64_t id : unreported_) *request.add_results() = done_.at(id);
   FillReports(&request);
@@ -78,6 +81,7 @@ void SimMember::TakeHeartbeat(const HeartbeatRequest& request, const HeartbeatRe
     worker_set_version_ = response.workers().version();
     OnWorkers(response.workers());
   }
+  probe_ = std::max(probe_, response.probe());
   for (const Command& command : response.commands()) {
     if (done_.contains(command.id())) unreported_.insert(command.id());
     if (command.id() <= last_command_) continue;

@@ -16,10 +16,11 @@ namespace tidegate::simulation {
 class SimMember : public Process {
  public:
   Incarnation incarnation() const { return incarnation_; }
+  uint64_t probe() const { return probe_; }
 
  protected:
   SimMember(World* world, int id, Role role) : Process(world->loop, id), world_(world), role_(role) {
-    SetSkew(world->SkewOf(id));
+    SetClock(world->SkewOf(id), world->DriftOf(id));
   }
 
   // Begins a new session: joins as a new incarnation.
@@ -71,6 +72,7 @@ class SimMember : public Process {
   uint64_t term_ = 0;
   uint64_t routing_epoch_ = 0;
   uint64_t worker_set_version_ = 0;
+  uint64_t probe_ = 0;
   uint64_t last_command_ = 0;
   Phase phase_ = STARTING;
   std::map<uint64_t, CommandResult> done_;

@@ -63,7 +63,7 @@ SchedulerOptions OptionsOf(const Plan& plan) {
 SimScheduler::SimScheduler(World* world, int id, SimStore* store)
     : Process(world->loop, id), world_(world), options_(OptionsOf(*world->plan)), store_(store),
       random_(Mix64(world->plan->seed * 64 + static_cast<uint64_t>(id))) {
-  SetSkew(world->SkewOf(id));
+  SetClock(world->SkewOf(id), world->DriftOf(id));
   const auto& complete = world->disk->complete;
   if (complete.empty() || !store->state.empty()) return;
   std::vector<StoredCheckpoint> stored;

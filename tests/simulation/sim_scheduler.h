@@ -52,6 +52,9 @@ class SimScheduler final : public Process {
       if (leads()) world_->checkers->Tell(&Checker::OnHeartbeat, world_->now(), request);
       if (request.in_sync_size() + request.drained_size() > 0) world_->DrainStep();
     }
+    if constexpr (std::is_same_v<Request, JoinRequest>) {
+      if (leads()) world_->checkers->Tell(&Checker::OnJoin, world_->now(), request);
+    }
     const CallToken token = ++last_token_;
     pending_[token] = {from, std::move(answer)};
     Apply(core_->Handle(now(), token, request));

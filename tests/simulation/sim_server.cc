@@ -95,13 +95,13 @@ void SimServer::OnRejoin() {
 // ---- strands ----
 
 void SimServer::RunOn(Strand* strand, int peer, std::function<void()> work) {
-  TimeMs at = now();
+  TimeMs at = world_->now();
   if (world_->plan->strand_lag_ms_max > 0) {
     at += static_cast<TimeMs>(random_.Below(static_cast<uint64_t>(world_->plan->strand_lag_ms_max)));
   }
   TimeMs& idle_at = strand->idle_at[peer];
   idle_at = std::max(idle_at, at);
-  After(idle_at - now(), std::move(work));
+  After(idle_at - world_->now(), std::move(work));
 }
 
 void SimServer::OnEvery(std::function<void(Strand*)> work, std::function<void()> after) {

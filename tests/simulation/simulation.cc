@@ -141,11 +141,16 @@ class Simulation {
     return server.up() && !server.paused() && (unsafe == unsafe_until_.end() || unsafe->second < loop_.now());
   }
 
-  // Whether every shard has a copy in sync, by what the scheduler has stored, on a healthy server besides this one.
+  // Whether every shard has a copy in sync on a healthy server besides this one, by what the scheduler has stored and by what it is
+  // about to store; and whether it has not just heard that this one lives, and counts on it.
   bool MaySpare(const SimServer& victim) const {
     const SchedulerState state = scheduler()->stored();
-    const RoutingTable& table = state.routing();
-    if (table.epoch() == 0 || state.tables().empty()) return false;
+    const ClusterState* core = scheduler()->core();
+    if (state.routing().epoch() == 0 || state.tables().empty()) return false;
+    if (core != nullptr && core->OldestProbe() != 0 && victim.probe() >= core->OldestProbe()) return false;
+    return HasCopiesBeside(victim, state.routing()) && (core == nullptr || HasCopiesBeside(victim, core->Durable().routing()));
+  }
+  bool HasCopiesBeside(const SimServer& victim, const RoutingTable& table) const {
     std::set<Incarnation> healthy;
     for (const auto& server : servers_) {
       // One that has not joined yet has none.
@@ -155,12 +160,7 @@ class Simulation {
     for (int shard = 0; shard < table.primary_size(); ++shard) {
       std::set<Incarnation> copies(table.backups().begin() + shard * slots, table.backups().begin() + (shard + 1) * slots);
       copies.insert(table.primary(shard));
-      copies.erase(0);
-      const bool here = copies.erase(victim.incarnation()) > 0;
-      const auto well = static_cast<size_t>(
-          std::count_if(copies.begin(), copies.end(), [&](Incarnation copy) { return healthy.contains(copy); }));
-      // Of two that die within a heartbeat or two the second may be promoted in the first one's place.
-      if (well == 0 || (here && well < copies.size())) return false;
+      if (std::none_of(copies.begin(), copies.end(), [&](Incarnation copy) { return healthy.contains(copy); })) return false;
     }
     return true;
   }
@@ -246,14 +246,6 @@ class Simulation {
 
   void Drain(SimServer* server) {
     if (!server->up() || server->ended() || server->epoch() == 0) return;
-    // With fewer servers than replicas it leaves copies alone on servers that are taken for alive.
-    const SchedulerState state = scheduler()->stored();
-    for (const Member& member : state.routing().servers()) {
-      const bool well = std::any_of(servers_.begin(), servers_.end(), [&](const auto& other) {
-        return other->incarnation() == member.incarnation() && IsSafe(*other);
-      });
-      if (!well) return;
-    }
     trace_.Line(loop_.now(), "server_drain", {{"of", server->id()}});
     scheduler()->Drain(server->incarnation());
     world_.cut_drain = [this, server] {

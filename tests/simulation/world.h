@@ -42,6 +42,10 @@ struct World {
     return static_cast<TimeMs>(Random(Mix64(plan->seed * 512 + static_cast<uint64_t>(id)))
                                    .Below(static_cast<uint64_t>(plan->clock_skew_ms_max)));
   }
+  int DriftOf(int id) const {
+    const auto max = static_cast<int>(plan->clock_drift_ppm_max);
+    return static_cast<int>(Random(Mix64(plan->seed * 512 + static_cast<uint64_t>(id)) + 1).Below(2 * plan->clock_drift_ppm_max + 1)) - max;
+  }
   void JobFailed(const std::string& who, const std::string& why) {
     if (loss_expected && why.find("lost") != std::string::npos) {
       lost = true;
