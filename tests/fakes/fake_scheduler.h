@@ -29,6 +29,7 @@ class FakeScheduler final : public SchedulerService::Service {
     JobConfig config;
     RoutingTable routing;
     WorkerSet workers;
+    uint64_t probe = 0;
     std::vector<Command> commands;
     Phase phase = STARTING;
     std::string message;
@@ -122,6 +123,7 @@ class FakeScheduler final : public SchedulerService::Service {
     response->set_term(state_.term);
     response->set_rejoin(state_.rejoin);
     response->set_generation(state_.heartbeat_generation);
+    response->set_probe(state_.probe);
     if (state_.routing.epoch() > request->routing_epoch()) {
       *response->mutable_routing() = state_.routing;
     }

@@ -102,6 +102,28 @@ TEST_CASE("news of the scheduler reach the callbacks, each once") {
   CHECK(recorder.Count("phase TRAINING") == 1);
 }
 
+TEST_CASE("the newest probe is said in every heartbeat until another incarnation begins") {
+  FakeScheduler scheduler;
+  Recorder recorder;
+  MemberLink link(ServerAt(scheduler.address()), recorder.Callbacks());
+  REQUIRE(link.Join().ok());
+  link.Start();
+  const auto says = [&](uint64_t probe) {
+    uint64_t before = 0;
+    scheduler.Update([&](auto& s) { before = s.heartbeats; });
+    return scheduler.WaitUntil([&](const auto& s) { return s.heartbeats > before + 2 && s.last_heartbeat.seen_probe() == probe; });
+  };
+  CHECK(says(0));
+  scheduler.Update([](auto& s) { s.probe = 7; });
+  CHECK(says(7));
+  scheduler.Update([](auto& s) { s.probe = 3; });
+  CHECK(says(7));
+  link.Stop();
+  REQUIRE(link.Join().ok());
+  link.Start();
+  CHECK(says(3));
+}
+
 TEST_CASE("a command runs once and its result is sent until it was taken") {
   FakeScheduler scheduler;
   Recorder recorder;
