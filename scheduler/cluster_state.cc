@@ -101,7 +101,9 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
   for (Role role : {SERVER, WORKER}) {
     for (Incarnation member : membership_.Active(role)) {
       detector_.Heard(member, now);
-      soft_[member].advanced_at = now;
+      Soft& soft = soft_[member];
+      soft.role = role;
+      soft.advanced_at = now;
       if (role == WORKER) progressive_.Expect(member);
     }
   }
@@ -237,10 +239,14 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
       }
     }
     record = membership_.Add(request);
-    soft_[record->member().incarnation()].advanced_at = now;
+    Soft& soft = soft_[record->member().incarnation()];
+    soft.role = request.role();
+    soft.advanced_at = now;
     told_no_workers_ = false;
-    replan_ = true;
-    if (request.role() == SERVER) servers_changed_at_ = now;
+    if (request.role() == SERVER) {
+      replan_ = true;
+      servers_changed_at_ = now;
+    }
     Event(now, absl::StrCat(DescribeMember(record->member()), " joined"), &effects);
   }
   detector_.Heard(record->member().incarnation(), now);
@@ -248,7 +254,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const JoinReq
   response.set_incarnation(record->member().incarnation());
   response.set_generation(state_.generation());
   response.set_job_config(job_bytes_);
-  response.set_heartbeat_interval_ms(static_cast<uint32_t>(options_.heartbeat_interval_ms));
+  response.set_heartbeat_interval_ms(static_cast<uint32_t>(PollMsMax(request.role())));
   response.set_lease_ms(static_cast<uint32_t>(options_.lease_ms));
   for (uint64_t bytes : PlannedFileBytes(options_.train_splits)) response.add_train_file_bytes(bytes);
   if (request.role() == SERVER) {
@@ -410,6 +416,7 @@ void ClusterState::RemoveOne(TimeMs now, const Removal& removal, SchedulerEffect
     progressive_.Forget(incarnation);
     last_loads_[incarnation] = {soft->second.server_load, soft->second.worker_load};
     soft_.erase(soft);
+    work_polls_.erase(incarnation);
   }
   Event(now, line, effects);
 }

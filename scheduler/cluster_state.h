@@ -6,7 +6,8 @@
 // If storing fails the process must stop without sending anything.
 //
 // Every request may be duplicated, delayed and reordered. Heartbeat and AcquireWork are long polls: the
-// core keeps their token and answers it in the effects of a later call. One poll of each kind is kept per
+// core keeps their token and answers it in the effects of a later call, at the latest after the heartbeat interval; of
+// workers, where there are more than a thousand, after up to a quarter of a lease. One poll of each kind is kept per
 // member; a newer one has the older answered at once. Tokens are the caller's, unique and never 0.
 //
 // Restart: make a new one from the stored state. It counts a new term and renews every lease. Leases of
@@ -18,10 +19,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <queue>
 #include <set>
 #include <string>
 #include <variant>
@@ -159,17 +161,18 @@ class ClusterState {
  private:
   struct HeartbeatPoll {
     CallToken token;
-    TimeMs since;
+    TimeMs until;              // without news
     HeartbeatRequest request;  // without loads and reports
   };
   struct WorkPoll {
     CallToken token;
-    TimeMs since;
+    TimeMs until;
     bool live;
     Clock clock;
   };
   // What is known of a member only as long as this process lives.
   struct Soft {
+    Role role = ROLE_UNSET;
     std::optional<HeartbeatPoll> heartbeat;
     std::optional<WorkPoll> work;
     ServerLoad server_load;
@@ -204,6 +207,12 @@ class ClusterState {
   void TakeResults(TimeMs now, Incarnation server, const HeartbeatRequest& request,
                    SchedulerEffects* effects);
   void TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& done, SchedulerEffects* effects);
+  // How long a call of a member that has no news is kept; at most, however many members there are.
+  TimeMs PollMs(Role role) const;
+  TimeMs PollMsMax(Role role) const;
+  // The newest set of workers may be told: it is news for servers.
+  void ReleaseWorkerSet(TimeMs now);
+  const WorkerSet& Workers() const;
   bool HasNews(const HeartbeatPoll& poll, const MemberRecord& member, const Soft& soft) const;
   Phase PhaseFor(const MemberRecord& member) const;
   HeartbeatResponse MakeHeartbeat(const HeartbeatRequest& request, const MemberRecord& member) const;
@@ -363,7 +372,12 @@ class ClusterState {
   };
   std::optional<News> told_;
   std::vector<Incarnation> new_polls_;
-  std::deque<std::pair<TimeMs, Incarnation>> polls_;  // since when, oldest first; some are answered
+  using PollEnd = std::pair<TimeMs, Incarnation>;
+  std::priority_queue<PollEnd, std::vector<PollEnd>, std::greater<>> poll_ends_;  // soonest first; some are answered
+  std::set<Incarnation> work_polls_;   // whose AcquireWork waits
+  uint64_t workers_told_ = 0;          // version of the set that is news; a newer one waits for its turn
+  TimeMs workers_told_at_ = 0;
+  mutable WorkerSet workers_;          // as of its version
   // What members that are gone said last, for the summary.
   std::map<Incarnation, std::pair<ServerLoad, WorkerLoad>> last_loads_;
   uint64_t leases_made_ = 0;

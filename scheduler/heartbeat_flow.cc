@@ -11,6 +11,10 @@ namespace tidegate {
 namespace {
 
 constexpr TimeMs kRateWindowMs = 5000;
+constexpr TimeMs kWorkersPerInterval = 1000;  // more of them are asked less often
+constexpr int kPollsPerLease = 4;
+// A set of so many workers, times the servers that hear of it, is told a millisecond after the one before.
+constexpr size_t kWorkersToldPerMs = 20'000;
 
 }  // namespace
 
@@ -82,7 +86,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   if (!request.fatal_error().empty()) {
     Fail(now, absl::StrCat(DescribeMember(record->member()), ": ", request.fatal_error()), &effects);
   }
-  HeartbeatPoll poll{token, now, request};
+  // Who misses a server says so as often as a server speaks: a server's death is found no later for many workers.
+  const Role role = record->member().role();
+  HeartbeatPoll poll{token, now + (request.unreachable().empty() ? PollMs(role) : PollMs(SERVER)), request};
   poll.request.clear_results();
   poll.request.clear_server_load();
   poll.request.clear_worker_load();
@@ -94,9 +100,9 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   if (soft.heartbeat) {
     Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
   }
+  poll_ends_.emplace(poll.until, incarnation);
   soft.heartbeat = std::move(poll);
   new_polls_.push_back(incarnation);
-  polls_.emplace_back(now, incarnation);
   if (answers && heirs_.contains(incarnation)) RemoveMembers(now, FindDead(now, &effects), &effects);
   return request.results().empty() ? FinishQuietly(now, std::move(effects)) : Finish(now, std::move(effects));
 }
@@ -141,6 +147,31 @@ bool IsFor(const PendingCommand& pending, const HeartbeatRequest& request, Incar
 
 }  // namespace
 
+TimeMs ClusterState::PollMsMax(Role role) const {
+  const TimeMs interval = options_.heartbeat_interval_ms;
+  return role == WORKER ? std::max(interval, options_.lease_ms / kPollsPerLease) : interval;
+}
+
+TimeMs ClusterState::PollMs(Role role) const {
+  const TimeMs interval = options_.heartbeat_interval_ms;
+  if (role != WORKER) return interval;
+  const TimeMs workers = static_cast<TimeMs>(membership_.CountActive(WORKER));
+  return std::clamp(interval * workers / kWorkersPerInterval, interval, PollMsMax(WORKER));
+}
+
+void ClusterState::ReleaseWorkerSet(TimeMs now) {
+  const size_t told = membership_.CountActive(SERVER) * membership_.CountActive(WORKER);
+  const TimeMs gap = std::min(options_.heartbeat_interval_ms, static_cast<TimeMs>(told / kWorkersToldPerMs));
+  if (workers_told_ == state_.worker_set_version() || now - workers_told_at_ < gap) return;
+  workers_told_ = state_.worker_set_version();
+  workers_told_at_ = now;
+}
+
+const WorkerSet& ClusterState::Workers() const {
+  if (workers_.version() != state_.worker_set_version()) workers_ = membership_.Workers();
+  return workers_;
+}
+
 bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member,
                            const Soft& soft) const {
   const HeartbeatRequest& request = poll.request;
@@ -150,7 +181,7 @@ bool ClusterState::HasNews(const HeartbeatPoll& poll, const MemberRecord& member
   }
   if (member.member().role() != SERVER) return false;
   const Incarnation server = member.member().incarnation();
-  return soft.probe_told < probe_ || state_.worker_set_version() > request.worker_set_version() ||
+  return soft.probe_told < probe_ || workers_told_ > request.worker_set_version() ||
          (!Ended() && (IsFor(state_.command(), request, server) || IsFor(state_.saving().command(), request, server)));
 }
 
@@ -177,7 +208,7 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
   if (member.member().role() != SERVER) return response;
   response.set_probe(probe_);
   if (state_.worker_set_version() > request.worker_set_version()) {
-    *response.mutable_workers() = membership_.Workers();
+    *response.mutable_workers() = Workers();
   }
   const PendingCommand* pending[] = {&state_.command(), &state_.saving().command()};
   if (pending[0]->command().id() > pending[1]->command().id()) std::swap(pending[0], pending[1]);
@@ -188,14 +219,15 @@ HeartbeatResponse ClusterState::MakeHeartbeat(const HeartbeatRequest& request,
 }
 
 void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
-  const News news{state_.routing().epoch(), state_.worker_set_version(), state_.last_command(), state_.phase(), probe_};
+  ReleaseWorkerSet(now);
+  const News news{state_.routing().epoch(), workers_told_, state_.last_command(), state_.phase(), probe_};
   if (news != told_) {
     told_ = news;
     const size_t table_bytes = state_.routing().SpaceUsedLong();
     size_t room = options_.table_bytes_per_call;
     for (const Role role : {SERVER, WORKER}) {
       for (auto& [incarnation, soft] : soft_) {
-        if (!soft.heartbeat || membership_.FindActive(incarnation)->member().role() != role) continue;
+        if (!soft.heartbeat || soft.role != role) continue;
         const size_t bytes = soft.heartbeat->request.routing_epoch() < news.routing_epoch ? table_bytes : 0;
         if (bytes > room && room < options_.table_bytes_per_call) {
           told_.reset();
@@ -210,9 +242,9 @@ void ClusterState::AnswerHeartbeats(TimeMs now, SchedulerEffects* effects) {
     if (const auto soft = soft_.find(member); soft != soft_.end()) AnswerHeartbeat(now, member, &soft->second, effects);
   };
   for (const Incarnation member : std::exchange(new_polls_, {})) answer(member);
-  while (!polls_.empty() && now - polls_.front().first >= options_.heartbeat_interval_ms) {
-    answer(polls_.front().second);
-    polls_.pop_front();
+  while (!poll_ends_.empty() && poll_ends_.top().first <= now) {
+    answer(poll_ends_.top().second);
+    poll_ends_.pop();
   }
 }
 
@@ -220,7 +252,7 @@ void ClusterState::AnswerHeartbeat(TimeMs now, Incarnation incarnation, Soft* so
   if (!soft->heartbeat) return;
   const MemberRecord& member = *membership_.FindActive(incarnation);
   const HeartbeatPoll& poll = *soft->heartbeat;
-  if (!poll.request.no_wait() && now - poll.since < options_.heartbeat_interval_ms && !HasNews(poll, member, *soft)) return;
+  if (!poll.request.no_wait() && now < poll.until && !HasNews(poll, member, *soft)) return;
   soft->phase_told = PhaseFor(member);
   soft->probe_told = probe_;
   Reply(poll.token, MakeHeartbeat(poll.request, member), effects);

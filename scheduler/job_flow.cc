@@ -118,10 +118,10 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
 bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
   const ClusterConfig& cluster = options_.job.cluster();
   if (state_.routing().epoch() == 0) {
-    const std::vector<Incarnation> servers = membership_.Active(SERVER);
+    const size_t servers = membership_.CountActive(SERVER);
     const bool late = options_.fewer_after_ms > 0 && now - started_at_ >= options_.fewer_after_ms;
     const auto wanted = [late](uint32_t configured) { return late ? 1u : std::max(1u, configured); };
-    if (servers.size() < wanted(cluster.servers()) || state_.tables_size() == 0 ||
+    if (servers < wanted(cluster.servers()) || state_.tables_size() == 0 ||
         membership_.CountActive(WORKER) < wanted(cluster.workers())) {
       return false;
     }
@@ -137,10 +137,10 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
       *command.mutable_open_tables()->mutable_init() = options_.job.train().init_from();
     }
     SendCommand(std::move(command), state_.mutable_command());
-    std::string placed = Counted(state_.routing().shards(), "shard") + " placed on " + Counted(servers.size(), "server");
+    std::string placed = Counted(state_.routing().shards(), "shard") + " placed on " + Counted(servers, "server");
     if (Replicas() > 1) {
-      absl::StrAppend(&placed, ", ", std::min<size_t>(Replicas(), servers.size()), " copies of each");
-      if (servers.size() < Replicas()) {
+      absl::StrAppend(&placed, ", ", std::min<size_t>(Replicas(), servers), " copies of each");
+      if (servers < Replicas()) {
         absl::StrAppend(&placed, "; degraded: cluster.replicas is ", Replicas(), ", until more servers join");
       }
     }

@@ -8,13 +8,30 @@
 namespace tidegate {
 namespace {
 
-constexpr int kGoneMembersMax = 64;
+constexpr size_t kGoneMembersMax = 64;
 
 }  // namespace
 
 std::string DescribeMember(const Member& member) {
   return absl::StrCat(member.role() == SERVER ? "server " : "worker ", member.incarnation(), " (",
                       member.name().empty() ? member.address() : member.name(), ")");
+}
+
+Membership::Membership(SchedulerState* state) : state_(state) {
+  for (const MemberRecord& record : state->members()) {
+    if (record.state() == MemberRecord::ACTIVE) {
+      Index(record);
+    } else {
+      ++gone_;
+    }
+  }
+}
+
+void Membership::Index(const MemberRecord& record) {
+  const Member& member = record.member();
+  ++active_[static_cast<size_t>(member.role())];
+  by_nonce_.emplace(std::pair(member.role(), record.nonce()), member.incarnation());
+  if (member.role() == SERVER) servers_by_address_.emplace(member.address(), member.incarnation());
 }
 
 MemberRecord* Membership::FindActive(Incarnation incarnation) {
@@ -26,24 +43,13 @@ MemberRecord* Membership::FindActive(Incarnation incarnation) {
 }
 
 MemberRecord* Membership::FindActive(Role role, uint64_t nonce) {
-  if (nonce == 0) return nullptr;
-  for (MemberRecord& record : *state_->mutable_members()) {
-    if (record.nonce() == nonce && record.member().role() == role &&
-        record.state() == MemberRecord::ACTIVE) {
-      return &record;
-    }
-  }
-  return nullptr;
+  const auto it = by_nonce_.find({role, nonce});
+  return nonce == 0 || it == by_nonce_.end() ? nullptr : FindActive(it->second);
 }
 
 MemberRecord* Membership::FindActiveServer(const std::string& address) {
-  for (MemberRecord& record : *state_->mutable_members()) {
-    if (record.member().address() == address && record.member().role() == SERVER &&
-        record.state() == MemberRecord::ACTIVE) {
-      return &record;
-    }
-  }
-  return nullptr;
+  const auto it = servers_by_address_.find(address);
+  return it == servers_by_address_.end() ? nullptr : FindActive(it->second);
 }
 
 MemberRecord* Membership::Add(const JoinRequest& request) {
@@ -55,7 +61,9 @@ MemberRecord* Membership::Add(const JoinRequest& request) {
   member->set_role(request.role());
   member->set_address(request.address());
   member->set_name(request.name());
+  member->set_zone(request.zone());
   record->set_nonce(request.nonce());
+  Index(*record);
   return record;
 }
 
@@ -64,11 +72,18 @@ void Membership::Remove(Incarnation incarnation, MemberRecord::State state) {
   TG_CHECK(record != nullptr) << "member " << incarnation;
   record->set_state(state);
   state_->set_worker_set_version(state_->worker_set_version() + 1);
+  const Member& member = record->member();
+  --active_[static_cast<size_t>(member.role())];
+  const auto forget = [&](auto& index, const auto& key) {
+    if (const auto it = index.find(key); it != index.end() && it->second == incarnation) index.erase(it);
+  };
+  forget(by_nonce_, std::pair(member.role(), record->nonce()));
+  if (member.role() == SERVER) forget(servers_by_address_, member.address());
+  if (++gone_ <= kGoneMembersMax) return;
   auto* members = state_->mutable_members();
-  auto gone = [](const MemberRecord& r) { return r.state() != MemberRecord::ACTIVE; };
-  if (std::count_if(members->begin(), members->end(), gone) > kGoneMembersMax) {
-    members->erase(std::find_if(members->begin(), members->end(), gone));
-  }
+  members->erase(std::find_if(members->begin(), members->end(),
+                              [](const MemberRecord& r) { return r.state() != MemberRecord::ACTIVE; }));
+  --gone_;
 }
 
 std::vector<Incarnation> Membership::Active(Role role) const {
@@ -79,13 +94,6 @@ std::vector<Incarnation> Membership::Active(Role role) const {
     }
   }
   return active;
-}
-
-size_t Membership::CountActive(Role role) const {
-  const auto& members = state_->members();
-  return static_cast<size_t>(std::count_if(members.begin(), members.end(), [&](const MemberRecord& r) {
-    return r.state() == MemberRecord::ACTIVE && r.member().role() == role;
-  }));
 }
 
 WorkerSet Membership::Workers() const {

@@ -1,8 +1,13 @@
 #pragma once
 // Members of a job, over the scheduler's durable state. Not thread-safe. Incarnations rise and are
-// never reused; records of members that died or left are kept for a while, for status.
+// never reused; records of members that died or left are kept for a while, for status. No call but Active and Workers
+// looks at every member. Nothing else adds or removes records, or changes who they are of.
 
+#include <array>
+#include <cstddef>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/types.h"
@@ -13,7 +18,7 @@ namespace tidegate {
 
 class Membership {
  public:
-  explicit Membership(SchedulerState* state) : state_(state) {}
+  explicit Membership(SchedulerState* state);
 
   // nullptr if there is none (any more).
   MemberRecord* FindActive(Incarnation incarnation);
@@ -26,11 +31,18 @@ class Membership {
   void Remove(Incarnation incarnation, MemberRecord::State state);
 
   std::vector<Incarnation> Active(Role role) const;  // ascending
-  size_t CountActive(Role role) const;
+  size_t CountActive(Role role) const { return active_[static_cast<size_t>(role)]; }
   WorkerSet Workers() const;
 
  private:
+  void Index(const MemberRecord& record);
+
   SchedulerState* const state_;
+  // Of active ones.
+  std::array<size_t, Role_ARRAYSIZE> active_{};
+  std::map<std::pair<Role, uint64_t>, Incarnation> by_nonce_;
+  std::map<std::string, Incarnation> servers_by_address_;
+  size_t gone_ = 0;
 };
 
 // "worker 5 (host:1234)".

@@ -57,7 +57,7 @@ Daemon SchedulerDaemon() {
              {"insecure_bind", "", "allow --listen beyond loopback without TLS (trusted networks only)"},
              {"address_file", "FILE", "gets HOST:PORT once it listens"}}},
            {"failure detection",
-            {Ranged({"heartbeat_interval_ms", "MS", "how long a heartbeat is held when there is no news"}, 10, kHourMs),
+            {Ranged({"heartbeat_interval_ms", "MS", "how long a heartbeat is held when there is no news; of more than 1,000 workers longer, up to a quarter of --lease_ms"}, 10, kHourMs),
              Ranged({"lease_ms", "MS", "a member that is silent for so long is dead"}, 40, kHourMs),
              Ranged({"restore_wait_s", "SECONDS", "cluster.on_data_loss: STOP: a job that lost shards stands still for so long, for `tidegate restore`, before it fails"}, 0, 7 * 86400),
              Ranged({"level_after", "SECONDS", "with replicas: servers that lead few shards are given more once no server came or went for so long; 0: never"}, 0, 86400),

@@ -80,7 +80,8 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Acquire
     soft.order = request.order();
   }
   if (soft.work) Reply(soft.work->token, Answer(kWait), &effects);
-  soft.work = WorkPoll{token, now, request.live(), request.clock()};
+  soft.work = WorkPoll{token, now + PollMs(WORKER), request.live(), request.clock()};
+  work_polls_.insert(worker);
   soft.live = request.live();
   soft.asked = true;
   if (!record->ready()) {
@@ -197,15 +198,19 @@ std::optional<AcquireWorkResponse> ClusterState::TrainingAnswer(TimeMs now, Inca
 }
 
 void ClusterState::AnswerWorkPolls(TimeMs now, SchedulerEffects* effects) {
-  for (auto& [worker, soft] : soft_) {
-    if (!soft.work) continue;
-    std::optional<AcquireWorkResponse> answer = AnswerFor(now, worker, *soft.work, effects);
-    if (!answer && now - soft.work->since < options_.heartbeat_interval_ms) continue;
+  for (auto it = work_polls_.begin(); it != work_polls_.end();) {
+    Soft& soft = soft_.at(*it);
+    std::optional<AcquireWorkResponse> answer = AnswerFor(now, *it, *soft.work, effects);
+    if (!answer && now < soft.work->until) {
+      ++it;
+      continue;
+    }
     if (!answer) answer = Answer(kWait);
     soft.answered_order = soft.order;
     soft.answer = *answer;
     Reply(soft.work->token, *std::move(answer), effects);
     soft.work.reset();
+    it = work_polls_.erase(it);
   }
 }
 

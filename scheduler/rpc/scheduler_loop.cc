@@ -1,14 +1,19 @@
 #include "scheduler/rpc/scheduler_loop.h"
 
+#include <time.h>
+
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "common/logging.h"
+#include "scheduler/store/state_codec.h"
 
 namespace tidegate {
 namespace {
 
 constexpr TimeMs kStoreRetryMs = 250;
+constexpr TimeMs kLongWriteMs = 250;
 
 }  // namespace
 
@@ -25,30 +30,33 @@ SchedulerLoop::~SchedulerLoop() { Stop(); }
 absl::Status SchedulerLoop::Start(TimeMs tick_ms) {
   std::vector<Ready> ready;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     running_ = true;
-    Apply(core_->Start(clock_->NowMs()), &ready);
-    if (unstored_ || !health_.ok()) {
+    tick_ms_ = tick_ms;
+    Call(&ready, [&] { return core_->Start(clock_->NowMs()); });
+    Flush(&lock, &ready);
+    if (!store_error_.ok() || !health_.ok()) {
       running_ = false;
-      return unstored_ ? store_error_ : health_;
+      return !store_error_.ok() ? store_error_ : health_;
     }
   }
   Deliver(std::move(ready));
-  thread_ = std::thread([this, tick_ms] { Run(tick_ms); });
+  thread_ = std::thread([this] { Run(); });
   return absl::OkStatus();
 }
 
 void SchedulerLoop::Stop() {
   std::vector<Ready> ready;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     running_ = false;
     for (auto& [token, answer] : waiting_) {
       ready.push_back({std::move(answer), absl::UnavailableError("the scheduler is stopping"), {}});
     }
     waiting_.clear();
+    wake_.notify_all();
+    written_.wait(lock, [this] { return !commit_.writing(); });
   }
-  wake_.notify_all();
   Deliver(std::move(ready));
   if (thread_.joinable()) thread_.join();
 }
@@ -67,7 +75,7 @@ void SchedulerLoop::Restore(SchedulerEffects* effects, std::vector<Ready>* ready
   if (!next.ok()) return Apply(core_->RestoreFailed(now, next.status()), ready);
   core_ = *next;
   manifests_.clear();
-  held_.clear();
+  commit_.Drop();
   std::unordered_map<CallToken, Answer> answered;
   for (const SchedulerReply& reply : effects->replies) {
     if (auto call = waiting_.extract(reply.token)) answered.insert(std::move(call));
@@ -79,36 +87,64 @@ void SchedulerLoop::Restore(SchedulerEffects* effects, std::vector<Ready>* ready
   Apply(core_->Start(now), ready);
 }
 
-void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
-  if (core_->WantsRestore()) Restore(&effects, ready);
-  unstored_ = unstored_ || effects.persist;
-  held_.push_back(std::move(effects));
-  if (unstored_) Store();
-  if (!unstored_ && health_.ok() && hooks_.leads) health_ = hooks_.leads();
-  if (unstored_ || !health_.ok()) return;
-  for (SchedulerEffects& held : std::exchange(held_, {})) Release(std::move(held), ready);
+SchedulerLoop::Times SchedulerLoop::Now() {
+  timespec clock, cpu;
+  clock_gettime(CLOCK_MONOTONIC, &clock);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+  const auto ms = [](const timespec& t) { return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_nsec) / 1e6; };
+  return {ms(clock), ms(cpu)};
 }
 
-void SchedulerLoop::Store() {
+void SchedulerLoop::Apply(SchedulerEffects effects, std::vector<Ready>* ready) {
+  if (core_->WantsRestore()) Restore(&effects, ready);
+  commit_.Add(std::move(effects));
+}
+
+void SchedulerLoop::Flush(std::unique_lock<std::mutex>* lock, std::vector<Ready>* ready) {
+  if (commit_.NeedsWrite()) Write(lock);
+  // Also after a write of another one's: that one leads no more either.
+  if (store_error_.ok() && health_.ok() && hooks_.leads) health_ = hooks_.leads();
+  if (!health_.ok()) return;
+  for (SchedulerEffects& stored : commit_.Take()) Release(std::move(stored), ready);
+  if (WriteIsDue()) wake_.notify_all();
+}
+
+void SchedulerLoop::Write(std::unique_lock<std::mutex>* lock) {
   const TimeMs now = clock_->NowMs();
   if (!health_.ok() || now < retry_at_) return;
-  const absl::Status status = store_->Store(core_->Durable());
+  const std::string state = EncodeState(core_->Durable());
+  commit_.BeginWrite();
+  write_began_ = now;
+  lock->unlock();
+  const absl::Status status = store_->Write(state);
+  lock->lock();
+  commit_.EndWrite(status.ok());
+  NoteWritten(now, state.size(), status);
+  written_.notify_all();
+}
+
+void SchedulerLoop::NoteWritten(TimeMs began, size_t bytes, const absl::Status& status) {
   if (status.ok()) {
     if (!store_error_.ok()) {
-      TG_LOG(WARNING) << "the state is stored again, after " << now - failing_since_ << " ms";
+      TG_LOG(WARNING) << "the state is stored again, after " << began - failing_since_ << " ms";
     }
-    unstored_ = false;
     store_error_ = status;
+    ++statistics_.writes;
+    statistics_.state_bytes = bytes;
     return;
   }
-  if (store_error_.ok()) failing_since_ = now;
+  if (store_error_.ok()) failing_since_ = began;
   if (store_error_.ok() && !absl::IsAborted(status)) {
     TG_LOG(ERROR) << "the state cannot be stored, so nothing is answered; trying again for "
                   << store_patience_ms_ / 1000 << " s: " << status.message();
   }
   store_error_ = status;
   retry_at_ = clock_->NowMs() + kStoreRetryMs;
-  if (now - failing_since_ >= store_patience_ms_ || absl::IsAborted(status)) health_ = status;
+  if (began - failing_since_ >= store_patience_ms_ || absl::IsAborted(status)) health_ = status;
+}
+
+bool SchedulerLoop::Stalled(TimeMs now) const {
+  return !store_error_.ok() || !health_.ok() || (commit_.writing() && now - write_began_ > kLongWriteMs);
 }
 
 void SchedulerLoop::Release(SchedulerEffects effects, std::vector<Ready>* ready) {
@@ -137,16 +173,15 @@ void SchedulerLoop::CallCore(const ClusterState* of, const std::vector<absl::Sta
                              std::vector<Ready>* ready) {
   for (const absl::Status& status : manifests_written) {
     if (core_ != of) break;
-    Apply(core_->ManifestWritten(clock_->NowMs(), status), ready);
+    Call(ready, [&] { return core_->ManifestWritten(clock_->NowMs(), status); });
   }
-  if (unstored_) {
-    Apply({}, ready);  // tries to store again
-  } else {
-    Apply(core_->Tick(clock_->NowMs()), ready);
-  }
+  const TimeMs now = clock_->NowMs();
+  if (now < next_tick_ || Stalled(now)) return;
+  next_tick_ = now + tick_ms_;
+  Call(ready, [&] { return core_->Tick(now); });
 }
 
-void SchedulerLoop::Run(TimeMs tick_ms) {
+void SchedulerLoop::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (running_) {
     std::vector<Ready> ready;
@@ -160,12 +195,16 @@ void SchedulerLoop::Run(TimeMs tick_ms) {
     std::vector<absl::Status> written;
     for (const ManifestOrder& order : manifests) written.push_back(hooks_.write_manifest(order));
     lock.lock();
+    if (!running_) break;
     CallCore(core, written, &ready);
+    Flush(&lock, &ready);
     lock.unlock();
     Deliver(std::move(ready));
     lock.lock();
-    wake_.wait_for(lock, std::chrono::milliseconds(tick_ms), [this] {
-      return !running_ || !manifests_.empty() || !removals_.empty();
+    const TimeMs now = clock_->NowMs();
+    const TimeMs rest = Stalled(now) ? tick_ms_ : std::clamp<TimeMs>(next_tick_ - now, 1, tick_ms_);
+    wake_.wait_for(lock, std::chrono::milliseconds(rest), [this] {
+      return !running_ || !manifests_.empty() || !removals_.empty() || WriteIsDue();
     });
   }
 }
@@ -180,15 +219,19 @@ SchedulerState SchedulerLoop::Durable() {
 }
 bool SchedulerLoop::Ended() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return !unstored_ && core_->Ended();
+  return commit_.AllStored() && core_->Ended();
 }
 bool SchedulerLoop::Drained() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return !unstored_ && core_->Drained();
+  return commit_.AllStored() && core_->Drained();
 }
 absl::Status SchedulerLoop::Health() {
   std::lock_guard<std::mutex> lock(mutex_);
   return health_;
+}
+SchedulerLoop::Statistics SchedulerLoop::statistics() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return statistics_;
 }
 
 }  // namespace tidegate

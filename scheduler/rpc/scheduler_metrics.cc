@@ -62,6 +62,12 @@ void WriteSchedulerMetrics(SchedulerLoop* loop, MetricsPage* page) {
                 number(status.samples_total()));
   page->Counter("tidegate_events_total", "Things that happened: joins, deaths, epochs.",
                 number(state.events_total()));
+  const SchedulerLoop::Statistics statistics = loop->statistics();
+  page->Counter("tidegate_state_writes_total", "Writes of the scheduler's state; changes that come together share one.",
+                number(statistics.writes));
+  page->Gauge("tidegate_state_bytes", "Size of the scheduler's state, before compression.", number(statistics.state_bytes));
+  page->Gauge("tidegate_routing_table_ms", "What the newest routing table took to compute, by the clock.", statistics.table_ms);
+  page->Gauge("tidegate_routing_table_cpu_ms", "What it took of a processor.", statistics.table_cpu_ms);
 }
 
 }  // namespace tidegate

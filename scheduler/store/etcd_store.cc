@@ -47,8 +47,8 @@ absl::StatusOr<SchedulerState> EtcdStore::Load() {
   return DecompressState(*bytes, name_);
 }
 
-absl::Status EtcdStore::Store(const SchedulerState& state) {
-  const std::string bytes = CompressState(state);
+absl::Status EtcdStore::Write(const std::string& state) {
+  const std::string bytes = CompressEncoded(state);
   const absl::Status status = key_.Write(bytes);
   if (status.ok() || absl::IsAborted(status)) return status;
   return absl::Status(status.code(), absl::StrCat(name_, " (", bytes.size(), " bytes): ", status.message(),

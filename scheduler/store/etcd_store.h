@@ -37,7 +37,7 @@ class LeaderKey {
 };
 
 // PREFIX/state: the state, compressed (state_codec.h). It must fit into one request of etcd's (--max-request-bytes,
-// 1.5 MiB by default); Store says so where it does not.
+// 1.5 MiB by default); Write says so where it does not.
 class EtcdStore final : public StateStore {
  public:
   // `name` is for errors.
@@ -45,7 +45,7 @@ class EtcdStore final : public StateStore {
       : key_(etcd, prefix + "/state", std::move(lead)), name_(name + "/state") {}
 
   absl::StatusOr<SchedulerState> Load() override;
-  absl::Status Store(const SchedulerState& state) override;
+  absl::Status Write(const std::string& state) override;
 
  private:
   LeaderKey key_;

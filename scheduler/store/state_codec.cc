@@ -80,8 +80,7 @@ absl::StatusOr<SchedulerState> DecodeState(std::string_view bytes, const std::st
   return state;
 }
 
-std::string CompressState(const SchedulerState& state) {
-  const std::string bytes = EncodeState(state);
+std::string CompressEncoded(std::string_view bytes) {
   std::string out(kCompressedMagic);
   out.resize(kCompressedMagic.size() + ZSTD_compressBound(bytes.size()));
   const size_t size = ZSTD_compress(out.data() + kCompressedMagic.size(), out.size() - kCompressedMagic.size(),
@@ -90,6 +89,8 @@ std::string CompressState(const SchedulerState& state) {
   out.resize(kCompressedMagic.size() + size);
   return out;
 }
+
+std::string CompressState(const SchedulerState& state) { return CompressEncoded(EncodeState(state)); }
 
 absl::StatusOr<SchedulerState> DecompressState(std::string_view bytes, const std::string& name) {
   if (absl::Status s = CheckMagic(bytes, kCompressedMagic, name); !s.ok()) return s;

@@ -15,6 +15,7 @@ std::string EncodeState(const SchedulerState& state);
 absl::StatusOr<SchedulerState> DecodeState(std::string_view bytes, const std::string& name);
 
 // "TGSTATZ1", and the above in a zstd frame.
+std::string CompressEncoded(std::string_view encoded);
 std::string CompressState(const SchedulerState& state);
 absl::StatusOr<SchedulerState> DecompressState(std::string_view bytes, const std::string& name);
 

@@ -10,6 +10,8 @@ constexpr uint64_t kStateBytesMax = 1ull << 30;
 
 }  // namespace
 
+absl::Status StateStore::Store(const SchedulerState& state) { return Write(EncodeState(state)); }
+
 absl::StatusOr<std::unique_ptr<DirectoryStore>> DirectoryStore::Open(FileSystem* files,
                                                                      const std::string& directory) {
   if (const absl::Status made = files->CreateDirectories(directory); !made.ok()) return made;
@@ -28,8 +30,6 @@ absl::StatusOr<SchedulerState> DirectoryStore::Load() {
   return DecodeState(*bytes, path_);
 }
 
-absl::Status DirectoryStore::Store(const SchedulerState& state) {
-  return files_->WriteAtomically(path_, EncodeState(state));
-}
+absl::Status DirectoryStore::Write(const std::string& state) { return files_->WriteAtomically(path_, state); }
 
 }  // namespace tidegate

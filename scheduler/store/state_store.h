@@ -1,5 +1,5 @@
 #pragma once
-// Where the scheduler's durable state lives. What Store returned OK for is what Load returns, in this
+// Where the scheduler's durable state lives. What Write returned OK for is what Load returns, in this
 // process or the next, also after a crash. Not thread-safe: the scheduler has one writer.
 
 #include <memory>
@@ -17,8 +17,10 @@ class StateStore {
   virtual ~StateStore() = default;
   // A default value (format 0) when nothing was stored yet.
   virtual absl::StatusOr<SchedulerState> Load() = 0;
-  // ABORTED: another scheduler leads the job now; this one can store nothing any more.
-  virtual absl::Status Store(const SchedulerState& state) = 0;
+  // `state` is EncodeState's (state_codec.h). ABORTED: another scheduler leads the job now; this one can store nothing
+  // any more.
+  virtual absl::Status Write(const std::string& state) = 0;
+  absl::Status Store(const SchedulerState& state);
 };
 
 // One file, scheduler.state (state_codec.h), in a folder that is locked as long as the store lives.
@@ -30,7 +32,7 @@ class DirectoryStore final : public StateStore {
                                                               const std::string& directory);
 
   absl::StatusOr<SchedulerState> Load() override;
-  absl::Status Store(const SchedulerState& state) override;
+  absl::Status Write(const std::string& state) override;
 
  private:
   DirectoryStore(FileSystem* files, std::string path, std::unique_ptr<FileLock> lock)

@@ -1,12 +1,15 @@
-// What a large cluster costs the scheduler's process: members that join and heartbeat over gRPC on loopback. They hold
-// no rows and do no work.
+// What a large cluster costs the scheduler's process: members that join, all at once, and heartbeat over gRPC on
+// loopback; then one server falls silent. They hold no rows and do no work.
 //
 //   scheduler_load ADDRESS PID SERVERS WORKERS CONNECTIONS SECONDS
 //
 // ADDRESS and PID: of a scheduler whose job waits for SERVERS servers and WORKERS workers (tests/benchmarks/scheduler_load.py
-// starts one). {"heartbeats_per_second": ..., "cpu_seconds_per_second": ..., "answer_ms_p50": ..., "answer_ms_p99": ...}
-// cpu_seconds_per_second: of the scheduler's process alone. answer_ms: of heartbeats beyond the interval that the
-// scheduler keeps them (it answers a heartbeat when there is news or its interval is over).
+// starts one). Prints a JSON line; CPU seconds are of the scheduler's process alone unless they are called the load's:
+//   join_s, join_cpu_s: from the first join to the answer of the last; tables_s, tables_cpu_s: from there until every
+//     member has the first routing table and every server has opened its tables
+//   heartbeats_per_second, cpu_seconds_per_second: of SECONDS with nothing else to do
+//   late_ms_p50, late_ms_p99: of servers' heartbeats, beyond the interval that the scheduler keeps them
+//   silent_ms: from a server's last heartbeat to the first member with a table without it; spread_ms: from there until all have it
 
 #include <grpcpp/create_channel.h>
 #include <unistd.h>
@@ -48,11 +51,22 @@ double CpuOf(int pid) {
   return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
+using Clock = std::chrono::steady_clock;
+
+double MsSince(Clock::time_point begin) { return std::chrono::duration<double, std::milli>(Clock::now() - begin).count(); }
+
 struct Shared {
-  std::atomic<uint64_t> joined{0}, answered{0}, failed{0}, tables{0};
+  std::atomic<uint64_t> joined{0}, answered{0}, failed{0}, tables{0}, routed{0}, reported{0};
+  std::atomic<uint64_t> newest{0}, epoch{1};  // `routed` counts members that know `epoch`
   std::atomic<bool> measuring{false}, stopping{false};
   std::atomic<int64_t> open{0};
-  uint64_t generation = 0;
+
+  // False: not within the time.
+  bool Await(const std::atomic<uint64_t>& count, size_t wanted, int seconds) {
+    const auto end = Clock::now() + std::chrono::seconds(seconds);
+    while (count < wanted && Clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return count >= wanted;
+  }
 };
 
 class Member {
@@ -60,23 +74,25 @@ class Member {
   Member(Shared* shared, Stub* stub, Role role, int number) : shared_(shared), stub_(stub), role_(role), number_(number) {}
 
   void Join() {
-    JoinRequest request;
-    request.set_role(role_);
-    request.set_name(std::string(role_ == SERVER ? "server/" : "worker/") + std::to_string(number_));
-    request.set_address("10.0.0.1:" + std::to_string(1 + number_));
-    request.set_nonce(static_cast<uint64_t>(number_) * 2 + (role_ == SERVER ? 1 : 2));
-    JoinResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status = stub_->Join(&context, request, &response);
-    TG_CHECK(status.ok()) << status.error_message();
-    request_.set_incarnation(response.incarnation());
-    request_.set_generation(response.generation());
-    interval_ms_ = response.heartbeat_interval_ms();
-    ++shared_->joined;
+    join_.set_role(role_);
+    join_.set_name(std::string(role_ == SERVER ? "server/" : "worker/") + std::to_string(number_));
+    join_.set_address("10.0.0.1:" + std::to_string(1 + number_));
+    join_.set_nonce(static_cast<uint64_t>(number_) * 2 + (role_ == SERVER ? 1 : 2));
+    context_ = std::make_unique<grpc::ClientContext>();
+    ++shared_->open;
+    stub_->async()->Join(context_.get(), &join_, &joined_, [this](const grpc::Status& status) {
+      TG_CHECK(status.ok()) << status.error_message();
+      request_.set_incarnation(joined_.incarnation());
+      request_.set_generation(joined_.generation());
+      interval_ms_ = joined_.heartbeat_interval_ms();
+      ++shared_->joined;
+      Heartbeat();
+      --shared_->open;
+    });
   }
   void DeclareTables() {
     DeclareTablesRequest request;
-    request.set_incarnation(request_.incarnation());
+    request.set_incarnation(joined_.incarnation());
     TableSpec* table = request.add_tables();
     table->set_name("emb");
     table->add_parts()->set_dim(8);
@@ -85,37 +101,52 @@ class Member {
     const grpc::Status status = stub_->DeclareTables(&context, request, &response);
     TG_CHECK(status.ok()) << status.error_message();
   }
-  void Heartbeat() {
-    if (shared_->stopping) return;
-    ++shared_->open;
-    context_ = std::make_unique<grpc::ClientContext>();
-    response_.Clear();
-    sent_ = std::chrono::steady_clock::now();
-    stub_->async()->Heartbeat(context_.get(), &request_, &response_, [this](const grpc::Status& status) { OnAnswer(status); });
-  }
-  const std::vector<float>& answer_ms() const { return answer_ms_; }
+  // Sends no more heartbeats.
+  void FallSilent() { silent_ = true; }
+  bool heartbeats() const { return beating_; }
+  const std::vector<float>& late_ms() const { return late_ms_; }
 
  private:
+  void Heartbeat() {
+    beating_ = !shared_->stopping && !silent_;
+    if (!beating_) return;
+    ++shared_->open;
+    context_ = std::make_unique<grpc::ClientContext>();
+    sent_ = Clock::now();
+    stub_->async()->Heartbeat(context_.get(), &request_, &response_, [this](const grpc::Status& status) { OnAnswer(status); });
+  }
   void OnAnswer(const grpc::Status& status) {
-    const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - sent_).count();
-    if (!status.ok()) {
-      ++shared_->failed;
-    } else {
+    const double ms = MsSince(sent_);
+    if (status.ok()) {
       ++shared_->answered;
-      if (shared_->measuring) answer_ms_.push_back(static_cast<float>(std::max(0.0, ms - interval_ms_)));
-      request_.clear_results();
-      request_.set_seen_term(response_.term());
-      request_.set_seen_probe(std::max(request_.seen_probe(), response_.probe()));
-      if (response_.has_routing()) request_.set_routing_epoch(response_.routing().epoch());
-      if (response_.has_workers()) request_.set_worker_set_version(response_.workers().version());
-      for (const Command& command : response_.commands()) {
-        request_.set_last_command(std::max(request_.last_command(), command.id()));
-        request_.add_results()->set_id(command.id());
-        if (command.has_open_tables()) ++shared_->tables;
-      }
+      if (response_.rejoin()) ++shared_->failed;
+      if (shared_->measuring && role_ == SERVER) late_ms_.push_back(static_cast<float>(std::max(0.0, ms - interval_ms_)));
+      Take();
+    } else {
+      ++shared_->failed;
     }
+    response_ = HeartbeatResponse();  // a table's memory is not kept
     Heartbeat();
     --shared_->open;
+  }
+  void Take() {
+    shared_->reported += request_.results_size() > 0 ? 1 : 0;
+    request_.clear_results();
+    request_.set_seen_term(response_.term());
+    request_.set_seen_probe(std::max(request_.seen_probe(), response_.probe()));
+    if (response_.has_workers()) request_.set_worker_set_version(response_.workers().version());
+    if (response_.has_routing()) {
+      const uint64_t wanted = shared_->epoch, epoch = response_.routing().epoch();
+      for (uint64_t newest = shared_->newest; newest < epoch && !shared_->newest.compare_exchange_weak(newest, epoch);) {
+      }
+      if (request_.routing_epoch() < wanted && epoch >= wanted) ++shared_->routed;
+      request_.set_routing_epoch(epoch);
+    }
+    for (const Command& command : response_.commands()) {
+      request_.set_last_command(std::max(request_.last_command(), command.id()));
+      request_.add_results()->set_id(command.id());
+      if (command.has_open_tables()) ++shared_->tables;
+    }
   }
 
   Shared* const shared_;
@@ -123,11 +154,14 @@ class Member {
   const Role role_;
   const int number_;
   double interval_ms_ = 0;
+  std::atomic<bool> silent_{false}, beating_{true};
+  JoinRequest join_;
+  JoinResponse joined_;
   HeartbeatRequest request_;
   HeartbeatResponse response_;
   std::unique_ptr<grpc::ClientContext> context_;
-  std::chrono::steady_clock::time_point sent_;
-  std::vector<float> answer_ms_;
+  Clock::time_point sent_;
+  std::vector<float> late_ms_;
 };
 
 float Quantile(std::vector<float>* values, double q) {
@@ -137,56 +171,75 @@ float Quantile(std::vector<float>* values, double q) {
   return *at;
 }
 
-int Run(const std::string& address, int pid, int servers, int workers, int connections, double seconds) {
+struct Stage {
+  explicit Stage(int pid) : pid_(pid), cpu_(CpuOf(pid)) {}
+  double seconds() const { return MsSince(begin_) / 1000; }
+  double cpu() const { return CpuOf(pid_) - cpu_; }
+
+ private:
+  const int pid_;
+  const double cpu_;
+  const Clock::time_point begin_ = Clock::now();
+};
+
+int Run(const std::string& address, int pid, size_t servers, size_t workers, size_t connections, double seconds) {
   Shared shared;
   std::vector<std::unique_ptr<Stub>> stubs;
-  for (int i = 0; i < connections; ++i) {
+  for (size_t i = 0; i < connections; ++i) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetMaxReceiveMessageSize(-1);
     stubs.push_back(SchedulerService::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments)));
   }
   std::vector<std::unique_ptr<Member>> members;
-  for (int i = 0; i < servers + workers; ++i) {
+  for (size_t i = 0; i < servers + workers; ++i) {
     const bool server = i < servers;
-    members.push_back(std::make_unique<Member>(&shared, stubs[static_cast<size_t>(i % connections)].get(), server ? SERVER : WORKER,
-                                               server ? i : i - servers));
-    members.back()->Join();
-    if (i == servers) members.back()->DeclareTables();
-    // Each begins at once: a lease is short.
-    members.back()->Heartbeat();
+    members.push_back(std::make_unique<Member>(&shared, stubs[i % connections].get(), server ? SERVER : WORKER,
+                                               static_cast<int>(server ? i : i - servers)));
   }
-  const auto opened = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (shared.tables < static_cast<uint64_t>(servers) && std::chrono::steady_clock::now() < opened) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+  JsonObject out;
+  out.Integer("servers", static_cast<int64_t>(servers)).Integer("workers", static_cast<int64_t>(workers)).Integer("connections", static_cast<int64_t>(connections));
+
+  const Stage joining(pid);
+  for (const auto& member : members) member->Join();
+  TG_CHECK(shared.Await(shared.joined, members.size(), 600)) << shared.joined << " joined";
+  out.Number("join_s", joining.seconds()).Number("join_cpu_s", joining.cpu());
+
+  const Stage opening(pid);
+  members[servers]->DeclareTables();
+  TG_CHECK(shared.Await(shared.reported, servers, 300)) << shared.reported << " servers opened tables";
+  TG_CHECK(shared.Await(shared.routed, members.size(), 300)) << shared.routed << " members have the table";
+  out.Number("tables_s", opening.seconds()).Number("tables_cpu_s", opening.cpu());
   std::this_thread::sleep_for(std::chrono::seconds(2));
+
   const uint64_t before = shared.answered;
-  const double cpu = CpuOf(pid), own = CpuOf(getpid());
-  const auto begin = std::chrono::steady_clock::now();
+  const Stage calm(pid), own(getpid());
   shared.measuring = true;
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   shared.measuring = false;
-  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  const double used = CpuOf(pid) - cpu, spent = CpuOf(getpid()) - own;
-  const uint64_t answered = shared.answered - before;
+  const double elapsed = calm.seconds();
+  out.Number("heartbeats_per_second", static_cast<double>(shared.answered - before) / elapsed)
+      .Number("cpu_seconds_per_second", calm.cpu() / elapsed)
+      .Number("load_cpu_seconds_per_second", own.cpu() / elapsed);
+
+  const Stage failover(pid);
+  shared.routed = 0;
+  shared.epoch = shared.newest + 1;
+  members[0]->FallSilent();
+  while (members[0]->heartbeats()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto silent = Clock::now();
+  TG_CHECK(shared.Await(shared.routed, 1, 60)) << "no table without the silent server";
+  out.Number("silent_ms", MsSince(silent));
+  const auto first = Clock::now();
+  TG_CHECK(shared.Await(shared.routed, members.size() - 1, 120)) << shared.routed << " members have the table";
+  out.Number("spread_ms", MsSince(first)).Number("failover_cpu_s", failover.cpu());
+
   shared.stopping = true;
   while (shared.open > 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  std::vector<float> answers;
-  for (const auto& member : members) answers.insert(answers.end(), member->answer_ms().begin(), member->answer_ms().end());
-  std::cout << JsonObject()
-                   .Integer("servers", servers)
-                   .Integer("workers", workers)
-                   .Integer("connections", connections)
-                   .Integer("servers_that_opened_tables", static_cast<int64_t>(shared.tables))
-                   .Integer("failed", static_cast<int64_t>(shared.failed))
-                   .Number("heartbeats_per_second", static_cast<double>(answered) / elapsed)
-                   .Number("cpu_seconds_per_second", used / elapsed)
-                   .Number("load_cpu_seconds_per_second", spent / elapsed)
-                   .Number("answer_ms_p50", Quantile(&answers, .5))
-                   .Number("answer_ms_p99", Quantile(&answers, .99))
-                   .Build()
-            << std::endl;
+  std::vector<float> late;
+  for (const auto& member : members) late.insert(late.end(), member->late_ms().begin(), member->late_ms().end());
+  out.Number("late_ms_p50", Quantile(&late, .5)).Number("late_ms_p99", Quantile(&late, .99)).Integer("failed", static_cast<int64_t>(shared.failed));
+  std::cout << out.Build() << std::endl;
   return shared.failed == 0 ? 0 : 1;
 }
 
@@ -198,5 +251,6 @@ int main(int argc, char** argv) {
     std::cerr << "usage: scheduler_load ADDRESS PID SERVERS WORKERS CONNECTIONS SECONDS\n";
     return 2;
   }
-  return tidegate::Run(argv[1], std::atoi(argv[2]), std::atoi(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]), std::atof(argv[6]));
+  const auto count = [argv](int i) { return std::strtoul(argv[i], nullptr, 10); };
+  return tidegate::Run(argv[1], std::atoi(argv[2]), count(3), count(4), count(5), std::atof(argv[6]));
 }

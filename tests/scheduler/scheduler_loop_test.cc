@@ -4,9 +4,13 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <condition_variable>
 #include <future>
+#include <mutex>
 #include <set>
 #include <thread>
+
+#include "scheduler/store/state_codec.h"
 
 namespace tidegate {
 namespace {
@@ -14,13 +18,45 @@ namespace {
 class FakeStore final : public StateStore {
  public:
   absl::StatusOr<SchedulerState> Load() override { return SchedulerState(); }
-  absl::Status Store(const SchedulerState& state) override {
+  absl::Status Write(const std::string& bytes) override {
+    {
+      std::unique_lock lock(mutex);
+      ++begun;
+      changed.notify_all();
+      changed.wait(lock, [this] { return !slow || may_end > 0; });
+      if (slow) --may_end;
+    }
     if (deposed) return absl::AbortedError("another one leads");
     if (broken) return absl::InternalError("disk is full");
-    last_incarnation = state.last_incarnation();
-    generation = state.generation();
+    const auto state = DecodeState(bytes, "state");
+    last_incarnation = state->last_incarnation();
+    generation = state->generation();
     return absl::OkStatus();
   }
+  // From now on a write ends when it may.
+  void SlowDown() {
+    std::lock_guard lock(mutex);
+    slow = true;
+    begun = 0;
+  }
+  void AwaitWrite(int number) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return begun >= number; });
+  }
+  void EndWrite() {
+    std::lock_guard lock(mutex);
+    ++may_end;
+    changed.notify_all();
+  }
+  void SpeedUp() {
+    std::lock_guard lock(mutex);
+    slow = false;
+    changed.notify_all();
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool slow = false;
+  int begun = 0, may_end = 0;
   std::atomic<bool> broken{false};
   std::atomic<bool> deposed{false};
   std::atomic<uint64_t> last_incarnation{0};
@@ -165,6 +201,89 @@ TEST_CASE("a member is not dead for what it said while the state could not be st
   f.store.broken = false;
   stored.get_future().get();
   for (int i = 0; i < 5; ++i) CHECK(f.loop->Status().members(0).alive());
+}
+
+TEST_CASE("what is decided while the state is written shares the next write, and waits for that one") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  f.store.SlowDown();
+  std::vector<std::promise<uint64_t>> joined(20);
+  const auto join = [&](uint64_t i) {
+    f.loop->Submit(Worker(i + 1), [&joined, i](const absl::Status& s, SchedulerResponse response) {
+      joined[i].set_value(s.ok() ? std::get<JoinResponse>(response).incarnation() : 0);
+    });
+  };
+  std::thread first(join, 0);
+  f.store.AwaitWrite(1);
+  for (uint64_t i = 1; i < joined.size(); ++i) join(i);  // returns, though the write goes on
+  CHECK(f.loop->Status().members_size() == 20);
+  auto told = joined[1].get_future();
+  f.store.EndWrite();
+  CHECK(joined[0].get_future().get() == 1);
+  f.store.AwaitWrite(2);
+  CHECK(f.store.last_incarnation == 1);
+  CHECK(told.wait_for(std::chrono::milliseconds(100)) == std::future_status::timeout);
+  f.store.EndWrite();
+  CHECK(told.get() == 2);
+  for (uint64_t i = 2; i < joined.size(); ++i) CHECK(joined[i].get_future().get() == i + 1);
+  CHECK(f.store.last_incarnation == 20);
+  CHECK(f.loop->statistics().writes == 3);  // the term's; the first; all others
+  first.join();
+}
+
+TEST_CASE("nobody is dead for being unheard while a write takes long") {
+  Fixture f(60'000, 400);
+  REQUIRE(f.loop->Start(2).ok());
+  REQUIRE(f.Call<JoinResponse>(Worker(1)).first.ok());
+  f.store.SlowDown();
+  std::promise<absl::Status> second;
+  std::thread writer([&] { f.loop->Submit(Worker(2), [&](const absl::Status& s, SchedulerResponse) { second.set_value(s); }); });
+  f.store.AwaitWrite(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(900));  // more than two leases
+  CHECK(f.loop->Status().members(0).alive());
+  f.store.EndWrite();
+  CHECK(second.get_future().get().ok());
+  CHECK(f.loop->Status().members(0).alive());
+  writer.join();
+}
+
+TEST_CASE("stopping waits for the write that is under way") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  f.store.SlowDown();
+  std::promise<absl::Status> answer;
+  std::thread writer([&] { f.loop->Submit(Worker(1), [&](const absl::Status& s, SchedulerResponse) { answer.set_value(s); }); });
+  f.store.AwaitWrite(1);
+  auto stopped = std::async(std::launch::async, [&] { f.loop->Stop(); });
+  CHECK(stopped.wait_for(std::chrono::milliseconds(100)) == std::future_status::timeout);
+  f.store.EndWrite();
+  stopped.get();
+  CHECK(absl::IsUnavailable(answer.get_future().get()));
+  writer.join();
+}
+
+TEST_CASE("a write that fails keeps all back that shared it, and that came since, until the next is done") {
+  Fixture f;
+  REQUIRE(f.loop->Start(2).ok());
+  f.store.SlowDown();
+  std::vector<std::promise<uint64_t>> joined(3);
+  const auto join = [&](uint64_t i) {
+    f.loop->Submit(Worker(i + 1), [&joined, i](const absl::Status& s, SchedulerResponse response) {
+      joined[i].set_value(s.ok() ? std::get<JoinResponse>(response).incarnation() : 0);
+    });
+  };
+  std::thread first(join, 0);
+  f.store.AwaitWrite(1);
+  join(1);
+  f.store.broken = true;
+  f.store.EndWrite();
+  first.join();
+  join(2);
+  CHECK(f.store.last_incarnation == 0);
+  f.store.broken = false;
+  f.store.SpeedUp();
+  for (uint64_t i = 0; i < joined.size(); ++i) CHECK(joined[i].get_future().get() == i + 1);
+  CHECK(f.store.last_incarnation == 3);
 }
 
 TEST_CASE("when storing is given up nothing is answered any more") {

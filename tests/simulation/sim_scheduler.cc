@@ -1,5 +1,6 @@
 #include "tests/simulation/sim_scheduler.h"
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -112,8 +113,13 @@ void SimScheduler::TakeOver() {
 
 void SimScheduler::Crash() {
   world_->trace->Line(world_->now(), "scheduler_down", {});
+  // The write that is under way is done or not.
+  if (commit_.writing() && leads() && random_.Below(2) == 0) {
+    for (const Decision& decision : Land()) Note(decision);
+  }
   Stop();
   core_.reset();
+  commit_ = {};
   pending_.clear();
   armed_ = false;
 }
@@ -126,33 +132,62 @@ void SimScheduler::TickLoop() {
   });
 }
 
-void SimScheduler::Apply(SchedulerEffects effects) {
-  if (!effects.persist || world_->now() >= slow_until_) return Finish(effects, world_->now());
-  Pause();
-  const TimeMs took = 1 + static_cast<TimeMs>(random_.Below(kSlowMsMax));
-  world_->loop->At(world_->now() + took, [this, at = world_->now(), of_life = life(), late = std::make_shared<SchedulerEffects>(std::move(effects))] {
-    if (!up() || life() != of_life) return;
-    Finish(*late, at);
-    Resume();
+// A member of the newest decision, stored or not: what others say changes nothing any more.
+bool SimScheduler::IsActive(Incarnation member) const {
+  const auto& members = core_->Durable().members();
+  return std::any_of(members.begin(), members.end(), [&](const MemberRecord& record) {
+    return record.member().incarnation() == member && record.state() == MemberRecord::ACTIVE;
   });
 }
 
-void SimScheduler::Finish(const SchedulerEffects& effects, TimeMs decided_at) {
-  if (effects.persist && !leads()) {  // refused; it ends, and nothing of this is said
+void SimScheduler::Apply(SchedulerEffects effects) {
+  const bool persist = effects.persist;
+  commit_.Add({persist, world_->now(), persist ? core_->Durable() : SchedulerState(), std::move(effects)});
+  if (commit_.NeedsWrite()) return Write();
+  for (const Decision& decision : commit_.Take()) Carry(decision.effects);
+}
+
+void SimScheduler::Write() {
+  commit_.BeginWrite();
+  writing_ = core_->Durable().SerializeAsString();
+  if (world_->now() >= slow_until_) return EndWrite();
+  After(1 + static_cast<TimeMs>(random_.Below(kSlowMsMax)), [this] { EndWrite(); });
+}
+
+std::vector<SimScheduler::Decision> SimScheduler::Land() {
+  store_->state = writing_;
+  store_->writer = leader_;
+  commit_.EndWrite(true);
+  return commit_.Take();
+}
+
+void SimScheduler::EndWrite() {
+  if (!leads()) {  // refused; it ends, and nothing of this is said
     world_->trace->Line(world_->now(), "deposed", {});
     return Crash();
   }
-  const bool crash = armed_ && effects.persist;
-  if (!(crash && before_) && effects.persist) {
-    store_->state = core_->Durable().SerializeAsString();
-    store_->writer = leader_;
-    world_->checkers->Tell(&Checker::OnPersist, decided_at, core_->Durable());
+  const bool crash = std::exchange(armed_, false);
+  if (crash && before_) {
+    commit_.EndWrite(false);
+  } else {
+    for (const Decision& decision : Land()) {
+      Note(decision);
+      if (!crash) Carry(decision.effects);
+    }
   }
   if (crash) {
     world_->loop->At(world_->now() + down_ms_, [this] { Boot(); });
-    Crash();
-    return;
+    return Crash();
   }
+  if (commit_.NeedsWrite()) Write();
+}
+
+// Decisions of one write are stored one after the other, as far as anybody can tell.
+void SimScheduler::Note(const Decision& decision) {
+  if (decision.persist) world_->checkers->Tell(&Checker::OnPersist, decision.at, decision.state);
+}
+
+void SimScheduler::Carry(const SchedulerEffects& effects) {
   if (effects.manifest) {
     world_->disk->complete[effects.manifest->manifest.number()] = *effects.manifest;
     world_->checkers->Tell(&Checker::OnManifest, world_->now(), *effects.manifest);

@@ -7,9 +7,11 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "common/random.h"
 #include "scheduler/cluster_state.h"
+#include "scheduler/store/group_commit.h"
 #include "tests/simulation/world.h"
 
 namespace tidegate::simulation {
@@ -47,7 +49,7 @@ class SimScheduler final : public Process {
 
   template <typename Request>
   void Receive(const Request& request, Incarnation from, Answer answer) {
-    if (from != 0 && leads()) world_->checkers->Tell(&Checker::OnHeard, world_->now(), from);
+    if (IsActive(from) && leads()) world_->checkers->Tell(&Checker::OnHeard, world_->now(), from);
     if constexpr (std::is_same_v<Request, HeartbeatRequest>) {
       if (leads()) world_->checkers->Tell(&Checker::OnHeartbeat, world_->now(), request);
       if (request.in_sync_size() + request.drained_size() > 0) world_->DrainStep();
@@ -68,9 +70,22 @@ class SimScheduler final : public Process {
     Incarnation from;
     Answer answer;
   };
+  struct Decision {
+    bool persist;
+    TimeMs at;
+    SchedulerState state;  // persist: of then
+    SchedulerEffects effects;
+  };
+
+  bool IsActive(Incarnation member) const;
   void TickLoop();
   void Apply(SchedulerEffects effects);
-  void Finish(const SchedulerEffects& effects, TimeMs decided_at);
+  void Write();
+  // The write is done: what it holds, in the order in which it was decided.
+  std::vector<Decision> Land();
+  void EndWrite();
+  void Note(const Decision& decision);
+  void Carry(const SchedulerEffects& effects);
   void Tell(const SchedulerReply& reply, Incarnation to);
 
   World* const world_;
@@ -80,6 +95,8 @@ class SimScheduler final : public Process {
   TimeMs slow_until_ = 0;
   Random random_;
   std::unique_ptr<ClusterState> core_;
+  GroupCommit<Decision> commit_;
+  std::string writing_;  // the state
   CallToken last_token_ = 0;
   std::map<CallToken, Pending> pending_;
   bool armed_ = false, before_ = false;
