@@ -33,7 +33,7 @@ absl::Status SchedulerLoop::Start(TimeMs tick_ms) {
     std::unique_lock<std::mutex> lock(mutex_);
     running_ = true;
     tick_ms_ = tick_ms;
-    Call(&ready, [&] { return core_->Start(clock_->NowMs()); });
+    Call(&ready, [&] { return core_->Start(CoreNow()); });
     Flush(&lock, &ready);
     if (!store_error_.ok() || !health_.ok()) {
       running_ = false;
@@ -71,7 +71,7 @@ void SchedulerLoop::Restore(SchedulerEffects* effects, std::vector<Ready>* ready
     response->set_folder((*next)->Durable().restored_from());
     response->set_clock((*next)->Durable().restored_clock());
   }
-  const TimeMs now = clock_->NowMs();
+  const TimeMs now = CoreNow();
   if (!next.ok()) return Apply(core_->RestoreFailed(now, next.status()), ready);
   core_ = *next;
   manifests_.clear();
@@ -147,6 +147,13 @@ bool SchedulerLoop::Stalled(TimeMs now) const {
   return !store_error_.ok() || !health_.ok() || (commit_.writing() && now - write_began_ > kLongWriteMs);
 }
 
+// Stands still while the loop is stalled: what members wait for then is no silence of theirs.
+TimeMs SchedulerLoop::CoreNow() {
+  const TimeMs now = clock_->NowMs();
+  if (!Stalled(now)) core_now_ = std::max(core_now_, now);
+  return core_now_;
+}
+
 void SchedulerLoop::Release(SchedulerEffects effects, std::vector<Ready>* ready) {
   if (effects.manifest) manifests_.push_back(*std::move(effects.manifest));
   removals_.insert(removals_.end(), effects.remove_checkpoints.begin(), effects.remove_checkpoints.end());
@@ -173,12 +180,12 @@ void SchedulerLoop::CallCore(const ClusterState* of, const std::vector<absl::Sta
                              std::vector<Ready>* ready) {
   for (const absl::Status& status : manifests_written) {
     if (core_ != of) break;
-    Call(ready, [&] { return core_->ManifestWritten(clock_->NowMs(), status); });
+    Call(ready, [&] { return core_->ManifestWritten(CoreNow(), status); });
   }
   const TimeMs now = clock_->NowMs();
   if (now < next_tick_ || Stalled(now)) return;
   next_tick_ = now + tick_ms_;
-  Call(ready, [&] { return core_->Tick(now); });
+  Call(ready, [&] { return core_->Tick(CoreNow()); });
 }
 
 void SchedulerLoop::Run() {
@@ -211,7 +218,7 @@ void SchedulerLoop::Run() {
 
 GetStatusResponse SchedulerLoop::Status() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return core_->Status(clock_->NowMs());
+  return core_->Status(CoreNow());
 }
 SchedulerState SchedulerLoop::Durable() {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -73,7 +73,7 @@ class SchedulerLoop {
       } else {
         const CallToken token = ++last_token_;
         waiting_.emplace(token, std::move(answer));
-        Call(&ready, [&] { return core_->Handle(clock_->NowMs(), token, request); });
+        Call(&ready, [&] { return core_->Handle(CoreNow(), token, request); });
         Flush(&lock, &ready);
       }
     }
@@ -123,6 +123,7 @@ class SchedulerLoop {
   bool WriteIsDue() const { return commit_.NeedsWrite() && store_error_.ok() && health_.ok(); }
   // Storing fails, or takes long.
   bool Stalled(TimeMs now) const;
+  TimeMs CoreNow();
   void Release(SchedulerEffects effects, std::vector<Ready>* ready);
   // `of`: the core that ordered the manifests.
   void CallCore(const ClusterState* of, const std::vector<absl::Status>& manifests_written, std::vector<Ready>* ready);
@@ -147,6 +148,7 @@ class SchedulerLoop {
   TimeMs retry_at_ = 0;
   TimeMs tick_ms_ = 0;
   TimeMs next_tick_ = 0;
+  TimeMs core_now_ = 0;  // told to the core last
   Statistics statistics_;
   CallToken last_token_ = 0;
   std::unordered_map<CallToken, Answer> waiting_;

@@ -234,14 +234,19 @@ TEST_CASE("what is decided while the state is written shares the next write, and
 TEST_CASE("nobody is dead for being unheard while a write takes long") {
   Fixture f(60'000, 400);
   REQUIRE(f.loop->Start(2).ok());
-  REQUIRE(f.Call<JoinResponse>(Worker(1)).first.ok());
+  for (uint64_t i = 1; i <= 7; ++i) REQUIRE(f.Call<JoinResponse>(Worker(i)).first.ok());
   f.store.SlowDown();
   std::promise<absl::Status> second;
-  std::thread writer([&] { f.loop->Submit(Worker(2), [&](const absl::Status& s, SchedulerResponse) { second.set_value(s); }); });
+  std::thread writer([&] { f.loop->Submit(Worker(8), [&](const absl::Status& s, SchedulerResponse) { second.set_value(s); }); });
   f.store.AwaitWrite(1);
-  std::this_thread::sleep_for(std::chrono::milliseconds(900));  // more than two leases
-  CHECK(f.loop->Status().members(0).alive());
-  f.store.EndWrite();
+  for (uint64_t i = 2; i <= 7; ++i) {  // more than two leases; who leaves has others looked at
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    LeaveRequest leave;
+    leave.set_incarnation(i);
+    f.loop->Submit(leave, [](const absl::Status&, SchedulerResponse) {});
+    CHECK(f.loop->Status().members(0).alive());
+  }
+  f.store.SpeedUp();
   CHECK(second.get_future().get().ok());
   CHECK(f.loop->Status().members(0).alive());
   writer.join();
