@@ -189,6 +189,9 @@ std::string StatusReport(const GetStatusResponse& status) {
       absl::StrAppendFormat(&out, " clock %d%s  %s samples  loss %.4f  reader %.0f%% pull %.0f%% compute %.0f%% push %.0f%%",
                             load.clock(), behind, ShortNumber(load.samples_total()), load.loss(), load.reader_wait() * 100,
                             load.pull_wait() * 100, load.compute() * 100, load.push_wait() * 100);
+      if (load.dropped_steps() > 0) {
+        absl::StrAppendFormat(&out, "  dropped %d steps, %s samples", load.dropped_steps(), ShortNumber(load.dropped_samples()));
+      }
     }
     absl::StrAppend(&out, m.alive() ? "" : absl::StrCat("  silent for ", m.silent_ms(), " ms"), "\n");
   }

@@ -190,6 +190,7 @@ class ClusterState {
     bool last_copy_told = false;
     uint64_t probe_told = 0;
     uint64_t seen_probe = 0;
+    bool slow = false;  // its group ended without it: the next one does not wait for it
   };
 
   ClusterState(SchedulerOptions options, SchedulerState stored);
@@ -253,6 +254,7 @@ class ClusterState {
   void BeginEpoch(TimeMs now, SchedulerEffects* effects);
   void BeginQueues();
   void FormSyncGroup(TimeMs now, SchedulerEffects* effects);
+  void EndSlowGroup(TimeMs now, SchedulerEffects* effects);
   void EndEvaluation(TimeMs now, SchedulerEffects* effects);
   void AfterSaving(TimeMs now, SchedulerEffects* effects);
   void SendCommand(Command command, PendingCommand* pending);
@@ -388,6 +390,7 @@ class ClusterState {
   // Staleness 0.
   TimeMs forming_since_ = -1;  // a group waits for its members
   TimeMs group_started_ = 0;
+  TimeMs slow_since_ = -1;     // train.drop_slowest: only the slowest of a group are not done with it
   bool group_full_ = false;    // the last group was no leftover
   Incarnation leftover_worker_ = 0;  // told to announce itself for one
   uint64_t group_steps_;

@@ -77,6 +77,7 @@ bool ClusterState::AdvanceOnce(TimeMs now, SchedulerEffects* effects) {
         Fail(now, diff, effects);
         return true;
       }
+      if (options_.synchronous) EndSlowGroup(now, effects);
       if (!TrainingDone()) {
         if (options_.synchronous) FormSyncGroup(now, effects);
         return false;
@@ -192,6 +193,17 @@ void ClusterState::BeginQueues() {
   evaluation_.Begin(state_.epoch());
 }
 
+// Those that are a step behind come in time.
+void ClusterState::EndSlowGroup(TimeMs now, SchedulerEffects* effects) {
+  if (!sync_.Running()) slow_since_ = -1;
+  if (slow_since_ < 0 || now - slow_since_ < 2 * options_.heartbeat_interval_ms) return;
+  slow_since_ = -1;
+  for (const Incarnation worker : sync_.EndSlowest()) {
+    if (const auto soft = soft_.find(worker); soft != soft_.end()) soft->second.slow = true;
+  }
+  effects->persist = true;
+}
+
 void ClusterState::FormSyncGroup(TimeMs now, SchedulerEffects* effects) {
   if (sync_.Running() || !sync_.HasNext()) return;
   if (forming_since_ < 0) {
@@ -215,6 +227,7 @@ void ClusterState::FormSyncGroup(TimeMs now, SchedulerEffects* effects) {
     const WorkPoll* poll =
         soft != soft_.end() && soft->second.work.has_value() ? &*soft->second.work : nullptr;
     if (poll == nullptr || !poll->live) {
+      if (soft != soft_.end() && soft->second.slow) continue;
       waits = waits || now - forming_since_ < patience_ms;
       continue;
     }

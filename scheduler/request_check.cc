@@ -48,6 +48,10 @@ absl::Status CheckLoad(const WorkerLoad& load) {
   if (load.clock() < -1 || load.clock() > kClockLimit) {
     return Bad("Heartbeat: worker_load.clock is ", load.clock());
   }
+  if (load.dropped_steps() > kCountMax || load.dropped_samples() > kCountMax) {
+    return Bad("Heartbeat: worker_load counts ", load.dropped_steps(), " dropped steps, ", load.dropped_samples(),
+               " dropped samples");
+  }
   if (load.samples_total() > kCountMax || load.bad_lines() > kCountMax) {
     return Bad("Heartbeat: worker_load counts ", load.samples_total(), " samples, ", load.bad_lines(),
                " bad lines");

@@ -20,6 +20,16 @@ std::string EpochJson(const EpochResult& result) {
       .Build();
 }
 
+// Of train.drop_slowest: who was slow.
+std::string DroppedJson(const MemberStatus& member) {
+  return JsonObject()
+      .Integer("worker", static_cast<int64_t>(member.member().incarnation()))
+      .Text("name", member.member().name())
+      .Integer("steps", static_cast<int64_t>(member.worker_load().dropped_steps()))
+      .Integer("samples", static_cast<int64_t>(member.worker_load().dropped_samples()))
+      .Build();
+}
+
 const char* Outcome(const SchedulerState& state) {
   if (state.phase() == FINISHED) return "finished";
   if (state.phase() != FAILED) return "running";
@@ -35,6 +45,10 @@ std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& s
   for (const EpochResult& result : status.results()) epochs.push_back(EpochJson(result));
   for (const uint64_t count : status.staleness_histogram()) histogram.push_back(std::to_string(count));
   for (const std::string& event : status.events()) events.push_back(JsonQuoted(event));
+  std::vector<std::string> dropped;
+  for (const MemberStatus& member : status.members()) {
+    if (member.worker_load().dropped_steps() > 0) dropped.push_back(DroppedJson(member));
+  }
   return JsonObject()
       .Text("job", status.job())
       .Text("outcome", failure.empty() ? Outcome(state) : "failed")
@@ -47,6 +61,7 @@ std::string SummaryJson(const GetStatusResponse& status, const SchedulerState& s
       .Integer("scheduler_terms", static_cast<int64_t>(state.term()))
       .Raw("epochs", JsonArray(epochs))
       .Raw("staleness_histogram", JsonArray(histogram))
+      .Raw("dropped", JsonArray(dropped))
       .Raw("events", JsonArray(events))
       .BuildLines();
 }

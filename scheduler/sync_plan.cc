@@ -94,6 +94,21 @@ bool SyncPlan::Complete(Incarnation worker, const WorkDone& done) {
   return true;
 }
 
+bool SyncPlan::OnlySlowestLeft(uint32_t drop_slowest) const {
+  const auto left = static_cast<uint32_t>(progress_->leases_size());
+  return left > 0 && left <= drop_slowest && progress_->leases(0).work().sync().world() > left;
+}
+
+std::vector<Incarnation> SyncPlan::EndSlowest() {
+  std::vector<Incarnation> workers;
+  for (const LeaseRecord& lease : progress_->leases()) {
+    workers.push_back(lease.worker());
+    CountWork(lease.progress(), progress_);
+  }
+  progress_->clear_leases();
+  return workers;
+}
+
 uint64_t SyncPlan::StepsDone() const {
   uint64_t done = progress_->next_step();
   if (progress_->end_known()) done = std::min(done, progress_->end_step());

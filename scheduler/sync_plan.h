@@ -8,6 +8,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "common/types.h"
 #include "proto/scheduler_state.pb.h"
@@ -31,6 +32,11 @@ class SyncPlan {
   bool GiveBack(Incarnation worker);
   // True when `worker` held this lease.
   bool Complete(Incarnation worker, const WorkDone& done);
+  // train.drop_slowest: all but so many ranks have ended the group, by what a rank says that has done all of it. So the clocks
+  // of the others' steps are closed: what they have not done is dropped.
+  bool OnlySlowestLeft(uint32_t drop_slowest) const;
+  // Ends their leases, and leaves nothing over; who they are.
+  std::vector<Incarnation> EndSlowest();
   // What ranks that read the same data could not both have found. Empty: nothing.
   std::string Disagreement() const;
   // Steps that all ranks have done.

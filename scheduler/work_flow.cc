@@ -84,6 +84,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Acquire
   work_polls_.insert(worker);
   soft.live = request.live();
   soft.asked = true;
+  soft.slow = false;
   if (!record->ready()) {
     record->set_ready(true);
     effects.persist = true;
@@ -119,7 +120,10 @@ void ClusterState::TakeWorkDone(TimeMs now, Incarnation worker, const WorkDone& 
     }
   } else if (lease != nullptr) {
     if (options_.synchronous) {
+      const SyncRange range = lease->work().sync();
       sync_.Complete(worker, done);
+      const bool all = done.end_of_data() || done.next_step() >= range.end_step();
+      if (all && sync_.OnlySlowestLeft(options_.job.train().drop_slowest()) && slow_since_ < 0) slow_since_ = now;
     } else {
       train_.Complete(worker, done);
     }

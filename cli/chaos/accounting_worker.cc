@@ -202,7 +202,8 @@ void AccountingWorker::Impl::Push(Line* line) {
     clock = step_++;
   }
   const TablePush push{kAccountsTable, line->batch.keys, line->batch.gradients, {}};
-  client_->Push(clock, 1.0, std::span(&push, 1), [this, line](absl::Status status) {
+  client_->Push(clock, 1.0, std::span(&push, 1), [this, line](const ParameterClient::PushResult& result) {
+    const absl::Status& status = result.status;
     if (absl::IsCancelled(status)) return;
     std::lock_guard lock(mutex_);
     line->busy = false;

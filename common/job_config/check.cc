@@ -208,7 +208,11 @@ class Checker {
     Range("train.epochs", t.epochs(), 1, true, 100000, true);
     auto staleness = ParseStaleness(t.staleness());
     if (!staleness.ok()) Problem("train.staleness: ", staleness.status().message());
-    if (t.drop_slowest() > 0) Problem("train.drop_slowest is not in this version: leave it out");
+    if (t.drop_slowest() > 0 && t.staleness() != "0") {
+      Problem("train.drop_slowest is ", t.drop_slowest(), " with train.staleness \"", t.staleness(),
+              "\": only at staleness \"0\" does a clock wait for the slowest worker; leave it out");
+    }
+    Range("train.drop_slowest", t.drop_slowest(), 0, true, 65536, true);
     Range("train.pipeline_depth", t.pipeline_depth(), 1, true, 32, true);
     NotNegative("train.stall_timeout_s", t.stall_timeout_s());
     NotNegative("train.clip_worker_norm", t.clip_worker_norm());
@@ -293,6 +297,12 @@ std::vector<std::string> JobConfigWarnings(const JobConfig& resolved) {
   if (sync && resolved.cluster().workers() > 1) ModelWarnings(resolved, &warnings);
   if (sync && resolved.train().pipeline_depth() > 1 && resolved.train().has_pipeline_depth()) {
     warnings.push_back("train.pipeline_depth is 1 at staleness 0");
+  }
+  const uint32_t drop = resolved.train().drop_slowest(), workers = resolved.cluster().workers();
+  if (sync && drop > 0 && drop >= workers) {
+    warnings.push_back(absl::StrCat("train.drop_slowest is ", drop, " with cluster.workers ", workers, ": ",
+                                    workers == 1 ? std::string("it has no effect")
+                                                 : absl::StrCat("as ", workers - 1, ", for one push of each clock counts")));
   }
   const CheckpointConfig& checkpoint = resolved.train().checkpoint();
   if (resolved.cluster().on_data_loss() == ClusterConfig::RESTORE && checkpoint.every_s() <= 0 && checkpoint.every_clocks() == 0) {

@@ -47,7 +47,7 @@ RecordSplit SplitRecord(const wire::Record& record, const StrandMap& map) {
   }
   out.tables = push->push.tables.size();
   out.strands = SplitByStrand(map, push->push.tables, &out.positions);
-  if (!push->ended_shards.empty()) out.strands = all;
+  if (!push->ended_shards.empty() || !push->contributors.empty()) out.strands = all;
   return out;
 }
 

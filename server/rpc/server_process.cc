@@ -222,6 +222,7 @@ absl::Status ServerProcess::Impl::Configure() {
   job.incarnation = membership.incarnation;
   job.generation = membership.generation;
   job.synchronous = staleness->sync;
+  job.drop_slowest = config.train().drop_slowest();
   job.schedule = LearningRateSchedule(config.train().schedule());
   if (!staleness->sync && !staleness->infinite) {
     job.staleness = std::min(staleness->bound, kClockLimit);

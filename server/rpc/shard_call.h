@@ -57,6 +57,8 @@ class ShardCall {
   bool has_min_clock = false;
   absl::InlinedVector<ShardId, 4> refused_shards;
   uint64_t duplicate_rows = 0;
+  std::vector<Incarnation> contributors;  // to one that asks
+  Clock closed = 0;
   bool refused = false;      // a push that a strand refused whole
   std::vector<SliceBuffer> rows;
 };

@@ -59,6 +59,7 @@ void ShardEngine::Configure(const JobOptions& job) {
   OnEveryLane([this](Lane& lane) {
     ShardGroup::Options options;
     options.synchronous = job_.synchronous;
+    options.drop_slowest = job_.drop_slowest;
     options.staleness = job_.staleness;
     options.generation = job_.generation;
     options.schedule = job_.schedule;

@@ -59,6 +59,7 @@ class ShardEngine final : private RowSink {
     Incarnation incarnation = 0;  // own
     uint64_t generation = 0;
     bool synchronous = false;
+    uint32_t drop_slowest = 0;       // ShardGroup's
     LearningRateSchedule schedule;
     std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t message_limit_bytes = 64 << 20;

@@ -146,6 +146,10 @@ uint64_t ShardEngine::LanesOf(const ShardCall& call) const {
   const uint64_t all = all_lanes();
   if (std::holds_alternative<wire::ClockRequest>(call.request)) return all;
   const auto* push = std::get_if<wire::PushRequest>(&call.request);
+  if (push != nullptr && push->asks) {
+    const auto current = view();
+    return current->lane_of_shard.empty() ? 1 : uint64_t{1} << current->lane_of_shard[0];
+  }
   // At staleness 0 a worker's push ends its clock everywhere.
   if (push != nullptr && job_.synchronous && push->stamp.incarnation != 0) return all;
   if (call.positions.empty()) return 1;
@@ -238,6 +242,8 @@ void ShardEngine::Deliver(Lane& lane) {
       std::lock_guard lock(call->mutex);
       if (call->status.ok()) call->status = done.status;
       call->duplicate_rows += done.duplicate_rows;
+      if (!done.contributors.empty()) call->contributors = done.contributors;
+      call->closed = std::max(call->closed, done.closed);
       if (done.refusal != nullptr && !call->refused) {
         call->refused = true;
         lane.refusals.*done.refusal += 1;
@@ -309,6 +315,8 @@ void ShardEngine::Answer(const ShardCall& call) {
     response.epoch = epoch;
     for (ShardId shard : call.refused_shards) response.refused_shards.push_back(shard);
     response.duplicate_rows = call.duplicate_rows;
+    response.contributors = call.contributors;
+    response.closed = call.closed;
     call.source->Answer(call, std::move(response), {});
   } else {
     call.source->Answer(call, wire::ClockResponse{epoch, call.min_clock}, {});

@@ -61,6 +61,9 @@ absl::Status CheckHeader(const wire::PushRequest& request) {
         absl::StrCat("push is part ", request.part, " of ", parts,
                      ": parts count from 0, and are at most ", kMaxPartsOfPush));
   }
+  if (request.asks && (!request.tables.empty() || parts > 1)) {
+    return absl::InvalidArgumentError("a push that asks for contributors has no tables, and is part 0 of 1");
+  }
   if (request.stamp.incarnation == 0) return absl::OkStatus();
   if (request.sequence == 0) {
     return absl::InvalidArgumentError(absl::StrCat("push of worker ", request.stamp.incarnation,
@@ -179,6 +182,9 @@ absl::Status CheckRecord(const wire::Record& record, const TableCatalog& catalog
       push->clock < -kClockLimit || push->clock > kClockLimit) {
     return absl::InvalidArgumentError(absl::StrCat("record of a push with weight ", weight, ", clock ", push->clock,
                                                    ", learning rate factor ", push->lr_scale));
+  }
+  if (!push->contributors.empty() && push->clock < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("record of the contributors of clock ", push->clock));
   }
   const Sequence sequence = push->push.sequence;
   if (push->push.stamp.incarnation != 0 && (sequence == 0 || push->push.oldest_unacked > sequence)) {

@@ -12,6 +12,11 @@ std::span<ShardSession> Sessions::Of(Incarnation worker) {
   return session;
 }
 
+bool Sessions::IsMarked(Incarnation worker, size_t shard, Sequence sequence) const {
+  const auto it = sessions_.find(worker);
+  return it != sessions_.end() && shard < it->second.size() && it->second[shard].IsMarked(sequence);
+}
+
 std::vector<Incarnation> Sessions::Workers() const {
   std::vector<Incarnation> out;
   out.reserve(sessions_.size());

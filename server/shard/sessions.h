@@ -34,6 +34,8 @@ class ShardSession {
   }
   // REQUIRES: !IsDuplicate(sequence), and within the window.
   void MarkApplied(Sequence sequence) { applied_ |= uint64_t{1} << (sequence - floor_); }
+  // In the bitmap: applied, not only passed over.
+  bool IsMarked(Sequence sequence) const { return sequence >= floor_ && IsDuplicate(sequence); }
   bool InWindow(Sequence sequence) const { return sequence < floor_ + kSessionWindow; }
   void Restore(Sequence floor, uint64_t applied) {
     floor_ = floor;
@@ -61,6 +63,7 @@ class Sessions {
   // The sessions of a worker with every shard, made if new.
   std::span<ShardSession> Of(Incarnation worker);
   bool Has(Incarnation worker) const { return sessions_.contains(worker); }
+  bool IsMarked(Incarnation worker, size_t shard, Sequence sequence) const;
   // In all shards but the followed.
   void Drop(Incarnation worker);
   void DropIn(Incarnation worker, size_t shard);

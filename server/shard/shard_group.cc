@@ -60,6 +60,7 @@ void ShardGroup::SetWorkers(const WorkerSet& workers, ShardEffects* effects) {
     for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
       if (held.wanted) RefusePush(held.call.token, rejoin(worker), effects);
     }
+    RefuseAsks(worker, rejoin(worker), effects);
   }
   auto gone = [this](const PullCall& call) {
     const Incarnation worker = call.request.stamp.incarnation;
@@ -120,7 +121,7 @@ void ShardGroup::BeforeWrite(TableId id, const GradientBatch& batch) {
 
 void ShardGroup::Resume(Clock clock, float learning_rate_scale) {
   applied_clock_ = highest_clock_ = clock;
-  for (Replica& replica : replicas_) replica.applied = clock;
+  for (Replica& replica : replicas_) replica.applied = replica.decided = clock;
   clocks_.StartAt(clock);
   learning_rate_scale_ = learning_rate_scale;
   ReportBytes();
@@ -184,6 +185,7 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
                                                      " while clock ", released_clock(),
                                                      " is released"));
   }
+  if (status.ok()) status = CheckClosed(request);
   if (status.ok() && !clocks_.workers().contains(worker) &&
       clocks_.size() >= options_.max_workers) {
     status = absl::ResourceExhaustedError(
@@ -210,6 +212,7 @@ void ShardGroup::Announce(CallToken token, const wire::ClockRequest& request,
     }
   }
   if (clocks_.Announce(worker, request, JoinClock()) && !clocks_.IsLive(worker)) DiscardHeld(worker, effects);
+  if (drops() && request.kind == wire::ClockRequest::Kind::kTick) TakeTick(request, effects);
   AfterClocks(before, effects);
   effects->clocks.push_back(
       {token, absl::OkStatus(), clocks_.AnswerTo(worker, request, released_clock())});
@@ -219,6 +222,7 @@ void ShardGroup::DiscardHeld(Incarnation worker, ShardEffects* effects) {
   for (const SyncAggregator::Held& held : aggregator_.Discard(worker)) {
     if (held.wanted) RefusePush(held.call.token, absl::AbortedError("the worker has parked"), effects);
   }
+  RefuseAsks(worker, absl::AbortedError("the worker has parked"), effects);
 }
 
 void ShardGroup::JoinAt(Incarnation worker, uint64_t order, Clock clock, ShardEffects* effects) {
@@ -236,14 +240,18 @@ void ShardGroup::AfterClocks(Clock before, ShardEffects* effects) {
     CutIfDue();
     return;
   }
-  while (handovers_ == 0 && !clocks_.Awaits() && aggregator_.Ready(applied_clock_ + 1, clocks_)) {
-    SyncAggregator::Contributions batch = aggregator_.Take(applied_clock_ + 1);
-    ApplyClock(batch, effects);
+  while (handovers_ == 0 && !clocks_.Awaits()) {
+    std::optional<SyncAggregator::Contributions> batch = TakeNextClock(effects);
+    if (!batch.has_value()) break;
+    ApplyClock(*batch, effects);
     ++metrics_.clocks_applied;
-    for (SyncAggregator::Held& held : batch.pushes) {
-      if (!held.wanted) continue;
-      FinishPush({held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0}, led_, effects);
+    for (std::vector<SyncAggregator::Held>* pushes : {&batch->pushes, &batch->dropped}) {
+      for (SyncAggregator::Held& held : *pushes) {
+        if (!held.wanted) continue;
+        FinishPush({held.call.token, absl::OkStatus(), std::move(held.refused_shards), 0}, led_, effects);
+      }
     }
+    if (drops()) AnswerAsks(effects);
     CutIfDue();
     ReleaseParked(effects);
   }
@@ -335,7 +343,8 @@ void ShardGroup::Release(PullCall call, ShardEffects* effects) {
 }
 
 void ShardGroup::Cancel(CallToken token) {
-  if (!parked_.Cancel(token) && !aggregator_.Cancel(token)) log_.Cancel(token);
+  if (parked_.Cancel(token) || aggregator_.Cancel(token)) return;
+  if (std::erase_if(asks_, [token](const auto& ask) { return ask.second == token; }) == 0) log_.Cancel(token);
 }
 
 // ---- state -----------------------------------------------------------------

@@ -5,7 +5,8 @@
 //
 // Not thread-safe: one call at a time (a strand). A server with several strands has a group for each:
 // - pulls and pushes go to the strands that have keys of them, with `selection`;
-// - at staleness 0 every push goes to every strand, also without keys: it ends the worker's clock;
+// - at staleness 0 every push goes to every strand, also without keys: it ends the worker's clock; one that asks
+//   goes to the strand that has shard 0;
 // - every clock announcement and every control input goes to every strand; after a Hello was answered
 //   by all of them, JoinAt with the highest answer goes to all, before the answer leaves.
 //
@@ -22,6 +23,7 @@
 //   RESOURCE_EXHAUSTED   --memory_limit_bytes
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -54,6 +56,7 @@ class ShardGroup {
  public:
   struct Options {
     bool synchronous = false;        // staleness 0; else pushes are applied as they arrive
+    uint32_t drop_slowest = 0;       // staleness 0: a clock does not wait for so many of the live workers
     std::optional<Clock> staleness;  // > 0; nullopt: inf
     uint64_t generation = 0;         // of the job
     size_t max_parked_per_worker = 16;
@@ -165,6 +168,10 @@ class ShardGroup {
   bool Leads(ShardId shard) const { return shard_map_.Leads(shard); }
   // Staleness 0: the clock last applied in the replica.
   Clock AppliedClock(ShardId shard) const;
+  // drop_slowest, of the strand that leads shard 0: up to where it is decided whose pushes count, and whose (of the last 64
+  // clocks, without workers that are gone).
+  Clock DecidedClock() const;
+  std::vector<Incarnation> ContributorsOf(Clock clock) const;
   // What the replica remembers of the workers' pushes.
   std::vector<SessionRecord> SessionsOf(ShardId shard) const;
 
@@ -178,6 +185,7 @@ class ShardGroup {
     std::vector<ReplicaLog::Place> drains;  // ... up to where followers have to come first
     TimeMs serves_from = 0;
     Clock applied = -1;                 // staleness 0
+    Clock decided = -1;                 // ... with drop_slowest, of shard 0: the newest clock decided
     std::unique_ptr<ShardFill> fill;    // of one that is led: of its `joining` replica
   };
   enum class Standing { kFollowed, kIgnored, kDeposed };
@@ -252,6 +260,26 @@ class ShardGroup {
   }
   void RefusePush(CallToken token, absl::Status status, ShardEffects* effects);
   void DiscardHeld(Incarnation worker, ShardEffects* effects);  // of one that has parked
+
+  // --- drop_slowest ---
+  bool drops() const { return options_.synchronous && options_.drop_slowest > 0; }
+  // Its worker has said that nothing of the clock is to come: what comes was on its way.
+  bool IsDropped(const wire::PushRequest& request) const;
+  void Ask(PushCall call, ShardEffects* effects);
+  absl::Status CheckAsk(const wire::PushRequest& request) const;
+  void AnswerAsk(CallToken token, Clock clock, ShardEffects* effects);
+  void AnswerAsks(ShardEffects* effects);  // of clocks that are decided
+  void RefuseAsks(std::optional<Incarnation> worker, const absl::Status& status, ShardEffects* effects);
+  bool LeadsAny() const;
+  absl::Status CheckClosed(const wire::ClockRequest& request) const;
+  void TakeTick(const wire::ClockRequest& request, ShardEffects* effects);
+  // The next clock's contributions, when they are all here that count.
+  std::optional<SyncAggregator::Contributions> TakeNextClock(ShardEffects* effects);
+  std::optional<SyncAggregator::Contributions> TakeNextClockOfSome();
+  void Decide(Clock clock, ShardEffects* effects);
+  absl::Status FollowDecision(Incarnation sender, Epoch epoch, const wire::PushRecord& record);
+  // In the sessions of shard 0 a worker's pushes are counted by clock.
+  void MarkContributors(Clock clock, const SyncAggregator::Workers& contributors, uint32_t local);
   void PushAtOnce(PushCall call, ShardEffects* effects);
   void PushForClock(PushCall call, ShardEffects* effects);
   // Fills touched_; keys of shards that are not ours leave the selection (the call then owns it).
@@ -298,6 +326,8 @@ class ShardGroup {
   TouchedSince touched_since_;
   ParkedPulls parked_;
   SyncAggregator aggregator_;
+  std::map<std::pair<Clock, Incarnation>, CallToken> asks_;      // drop_slowest, where shard 0 is led: not answered
+  std::map<Clock, SyncAggregator::Workers> told_;                // ... by ticks: of clocks that are not applied here
   std::vector<uint8_t> touched_;  // by local shard, of the call in work
   std::vector<uint8_t> skip_;
   std::vector<uint8_t> led_;      // by local shard: all that are led

@@ -104,6 +104,7 @@ absl::Status ShardGroup::CheckEnded(Incarnation sender, Epoch epoch, const wire:
 
 absl::Status ShardGroup::Follow(Incarnation sender, Epoch epoch, const wire::PushRecord& record,
                                 const KeySelection& selection, ShardEffects* effects) {
+  if (!record.contributors.empty()) return FollowDecision(sender, epoch, record);
   std::vector<std::vector<uint32_t>> kept;
   if (absl::Status s = SelectFollowed(sender, epoch, record, selection, &kept); !s.ok()) return s;
   KeySelection owned = selection;
@@ -208,6 +209,7 @@ absl::Status ShardGroup::Follow(Incarnation sender, Epoch epoch, const wire::Fil
     for (const auto& table : tables_) table->shard(local).Clear();
     sessions_.Load(local, record.header);
     if (options_.synchronous) replica.applied = record.header.clock();
+    replica.decided = record.header.decided_clock();
     highest_clock_ = std::max({highest_clock_, record.header.highest_clock(), record.header.clock()});
     replica.begun = true;
   }

@@ -244,6 +244,7 @@ void ShardGroup::BeginFill(uint32_t local, ReplicaLog::Follower* follower, Shard
   record.header.set_shards(1u << shard_map_.log2_shards());
   record.header.set_clock(options_.synchronous ? replicas_[local].applied : released_clock());
   record.header.set_highest_clock(highest_clock_);
+  record.header.set_decided_clock(replicas_[local].decided);
   sessions_.AppendRecords(local, &record.header);
   replicas_[local].fill->Begin();
   const size_t size = record.header.ByteSizeLong();

@@ -151,6 +151,8 @@ void ShardGroup::Push(PushCall call, ShardEffects* effects) {
   }
   if (!status.ok()) {
     RefusePush(call.token, std::move(status), effects);
+  } else if (call.request.asks) {
+    Ask(std::move(call), effects);
   } else if (options_.synchronous && call.request.stamp.incarnation != 0) {
     PushForClock(std::move(call), effects);
   } else {
@@ -244,7 +246,7 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
     RefusePush(token, std::move(status), effects);
     return;
   }
-  if (options_.self != 0 && std::find(led_.begin(), led_.end(), 1) == led_.end()) {
+  if (!LeadsAny()) {
     // Nothing of any clock is this strand's.
     applied_clock_ = std::max(applied_clock_, request.clock);
     PushDone done;
@@ -257,7 +259,7 @@ void ShardGroup::PushForClock(PushCall call, ShardEffects* effects) {
   if (!clocks_.IsLive(request.stamp.incarnation)) {
     status = absl::UnavailableError(absl::StrCat("worker ", request.stamp.incarnation,
                                                  " has not said Hello to this server"));
-  } else if (SyncAggregator::IsDuplicate(request.clock, applied_clock_)) {
+  } else if (SyncAggregator::IsDuplicate(request.clock, applied_clock_) || IsDropped(request)) {
     PushDone done;
     done.token = token;
     done.duplicate_rows = SelectedKeys(call);

@@ -39,6 +39,7 @@ absl::Status ShardGroup::SetRouting(const Routing& routing, std::span<const Shar
       if (!held.wanted) continue;
       RefusePush(held.call.token, absl::UnavailableError("moved: shards have new primaries"), effects);
     }
+    RefuseAsks(std::nullopt, absl::UnavailableError("moved: shards have new primaries"), effects);
   }
   for (uint32_t local = 0; local < left.size(); ++local) {
     const ShardId shard = shard_map_.shards()[local];

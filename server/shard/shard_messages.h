@@ -74,6 +74,9 @@ struct PushDone {
   std::vector<ShardId> refused_shards;
   uint64_t duplicate_rows = 0;
   uint64_t ShardMetrics::*refusal = nullptr;  // refused whole: where the strand has counted it
+  // To one that asks (train.drop_slowest):
+  std::vector<Incarnation> contributors = {};  // ascending
+  Clock closed = 0;
 };
 struct ClockDone {
   CallToken token = 0;

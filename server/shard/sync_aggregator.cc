@@ -68,6 +68,54 @@ bool SyncAggregator::Ready(Clock clock, const ClockTable& clocks) const {
   return any;
 }
 
+std::optional<SyncAggregator::Workers> SyncAggregator::Choose(Clock clock, const ClockTable& clocks,
+                                                              uint32_t drop_slowest) const {
+  Workers chosen;
+  bool any = false, any_data = false;
+  uint32_t missing = 0;
+  for (const auto& [id, worker] : clocks.workers()) {
+    if (!worker.live) continue;
+    any = true;
+    auto it = contributions_.find({clock, id});
+    if (it != contributions_.end() && it->second.Complete()) {
+      chosen.push_back(id);
+      any_data |= it->second.weight > 0;
+    } else if (it != contributions_.end() || worker.clock < clock) {
+      ++missing;
+    }
+  }
+  if (!any || missing > drop_slowest || (missing > 0 && !any_data)) return std::nullopt;
+  return chosen;
+}
+
+bool SyncAggregator::AllHere(Clock clock, const Workers& contributors, const ClockTable& clocks) const {
+  return std::all_of(contributors.begin(), contributors.end(), [&](Incarnation id) {
+    auto it = contributions_.find({clock, id});
+    if (it != contributions_.end()) return it->second.Complete();
+    if (clocks.IsRemoved(id)) return true;
+    const auto known = clocks.workers().find(id);
+    return known != clocks.workers().end() && known->second.counted &&
+           (!known->second.live || known->second.clock >= clock);
+  });
+}
+
+bool SyncAggregator::Holds(Clock clock) const {
+  const auto it = contributions_.lower_bound({clock, 0});
+  return it != contributions_.end() && it->first.first == clock;
+}
+
+SyncAggregator::Contributions SyncAggregator::Take(Clock clock, const Workers& contributors) {
+  Contributions out;
+  out.clock = clock;
+  auto it = contributions_.lower_bound({clock, 0});
+  while (it != contributions_.end() && it->first.first == clock) {
+    const bool counts = std::binary_search(contributors.begin(), contributors.end(), it->first.second);
+    if (counts) out.weight += it->second.weight;
+    it = TakeInto(it, counts ? &out.pushes : &out.dropped);
+  }
+  return out;
+}
+
 SyncAggregator::ByClock::iterator SyncAggregator::TakeInto(ByClock::iterator it,
                                                            std::vector<Held>* out) {
   for (auto& [part, held] : it->second.pushes) {
@@ -89,9 +137,9 @@ SyncAggregator::Contributions SyncAggregator::Take(Clock clock) {
   return out;
 }
 
-std::vector<SyncAggregator::Held> SyncAggregator::Discard(Incarnation worker) {
+std::vector<SyncAggregator::Held> SyncAggregator::Discard(Incarnation worker, Clock last) {
   std::vector<Held> out;
-  for (auto it = contributions_.begin(); it != contributions_.end();) {
+  for (auto it = contributions_.begin(); it != contributions_.end() && it->first.first <= last;) {
     it = it->first.second == worker ? TakeInto(it, &out) : std::next(it);
   }
   return out;

@@ -1,6 +1,9 @@
 #pragma once
 // Staleness 0: holds the contributions of the clocks to come until every live worker's is complete.
 // A contribution is one worker's pushes of one clock, in numbered parts. Knows nothing of tables.
+//
+// With train.drop_slowest a clock is made of some of the contributions, the same in all shards: where shard 0 is led they
+// are chosen (docs/decisions/0013-drop-slowest.md), and the others are dropped.
 // A core without I/O; not thread-safe.
 
 #include <cstddef>
@@ -10,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
+#include "common/clock_limit.h"
 #include "common/types.h"
 #include "server/shard/clock_table.h"
 #include "server/shard/shard_messages.h"
@@ -34,7 +37,9 @@ class SyncAggregator {
     Clock clock = 0;
     double weight = 0;  // sum over the workers
     std::vector<Held> pushes;
+    std::vector<Held> dropped;
   };
+  using Workers = std::vector<Incarnation>;  // ascending
 
   // Already applied: nothing of it must be applied again.
   static bool IsDuplicate(Clock clock, Clock applied) { return clock <= applied; }
@@ -51,8 +56,20 @@ class SyncAggregator {
   bool Ready(Clock clock, const ClockTable& clocks) const;
   // Takes the contributions of `clock` out.
   Contributions Take(Clock clock);
-  // Takes out everything of a worker that has left.
-  std::vector<Held> Discard(Incarnation worker);
+
+  // --- drop_slowest ---
+  // Where shard 0 is led: whose contributions make up `clock`, once all but `drop_slowest` of the live workers that have
+  // not ended it otherwise are here whole, at least one of them with data. Those without data do not count as slow ones'
+  // substitutes: whoever is missing then may have some.
+  std::optional<Workers> Choose(Clock clock, const ClockTable& clocks, uint32_t drop_slowest) const;
+  // True when nothing of these, which were chosen, is missing that may come.
+  bool AllHere(Clock clock, const Workers& contributors, const ClockTable& clocks) const;
+  bool Holds(Clock clock) const;
+  // Takes the contributions of `clock` out, apart from the others'.
+  Contributions Take(Clock clock, const Workers& contributors);
+
+  // Takes out everything of a worker that has left, or what it has up to a clock.
+  std::vector<Held> Discard(Incarnation worker, Clock last = kClockLimit);
   std::vector<Held> DiscardAll();
   bool Cancel(CallToken token);
 

@@ -6,6 +6,7 @@
 
 The slow worker is stopped (SIGSTOP) for 20 ms and let go on for 20 ms in turn. Time counts from the first
 sample on and includes evaluations, in the fine-grained epochs that --rows makes. Prints a table.
+0-1 stands for staleness 0 with train.drop_slowest: 1.
 """
 
 import argparse
@@ -53,13 +54,14 @@ def slow_down(pid, ended):
 
 def run(args, staleness, seed, uneven):
     """(seconds of training to the target AUC or None, samples per second)."""
+    staleness, _, drop = staleness.partition("-")
     with tempfile.TemporaryDirectory() as folder:
         summary = os.path.join(folder, "summary.json")
         process = subprocess.Popen(
             [os.path.join(args.bin, "tidegate"), "local", "--config=" + args.config, "--servers=2", "--workers=%d" % args.workers,
              "--staleness=" + staleness, "--run_dir=" + os.path.join(folder, "run"), "--summary=" + summary, "-q",
              "--worker_arg=--compute_threads=1", "--set", "seed=%d" % seed, "--set", "train.epochs=%d" % args.epochs,
-             "--set", "data.train.rows=%d" % args.rows, "--set", "data.valid.rows=20000"],
+             "--set", "train.drop_slowest=" + (drop or "0"), "--set", "data.train.rows=%d" % args.rows, "--set", "data.valid.rows=20000"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         ended = threading.Event()
         slowing = None

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -92,9 +93,10 @@ class FakeClient final : public ParameterClient {
     std::lock_guard l(mu_);
     newest_push = clock;
     pushes.push_back({clock, weight, tables.empty() ? -1.f : tables[0].gradients[0]});
-    absl::Status status = push_status;
-    Post([this, done, status] {
-      done(status);
+    PushResult result{push_status, dropped.contains(clock), decided};
+    if (result.dropped) result.decided = decided = std::max(decided, dropped.at(clock));
+    Post([this, done, result] {
+      done(result);
       if (on_push_done) on_push_done();
     });
   }
@@ -107,6 +109,8 @@ class FakeClient final : public ParameterClient {
     double weight;
     float gradient;
   };
+  std::map<Clock, Clock> dropped;  // pushes of these are, and all that come up to the clock beside them will be
+  Clock decided = -1;
   std::vector<std::pair<Clock, Clock>> pulls;
   std::vector<PushSeen> pushes;
   std::vector<Clock> ended;

@@ -19,6 +19,12 @@ GetStatusResponse Status() {
     metric->set_value(value);
   }
   status.add_staleness_histogram(7);
+  status.add_members()->mutable_member()->set_role(WORKER);
+  MemberStatus* slow = status.add_members();
+  slow->mutable_member()->set_incarnation(5);
+  slow->mutable_member()->set_name("slow");
+  slow->mutable_worker_load()->set_dropped_steps(3);
+  slow->mutable_worker_load()->set_dropped_samples(96);
   status.add_events("a \"joined\"");
   return status;
 }
@@ -39,6 +45,7 @@ TEST_CASE("fields come in a fixed order that people can read, what matters first
   "scheduler_terms": 1,
   "epochs": [{"epoch": 1, "samples": 0, "seconds": 0, "lr_scale": 0, "metrics": {"valid/click/auc": 0.75, "train/loss": null}}],
   "staleness_histogram": [7],
+  "dropped": [{"worker": 5, "name": "slow", "steps": 3, "samples": 96}],
   "events": ["a \"joined\""]
 }
 )");

@@ -174,6 +174,31 @@ TEST_CASE("what a rank had not done is left over with its rank and world") {
   CHECK(s.WorkOf(5).sync().world() == 2);
 }
 
+TEST_CASE("where only the slowest are not done with a group they can be ended, and leave nothing over") {
+  Steps s;
+  s.Start({5, 9, 11});
+  CHECK_FALSE(s.plan.OnlySlowestLeft(2));
+  CHECK(s.plan.Complete(5, s.Upto(5, 10)));
+  CHECK_FALSE(s.plan.OnlySlowestLeft(1));
+  CHECK(s.plan.OnlySlowestLeft(2));
+  CHECK(s.plan.Complete(9, s.Upto(9, 10)));
+  CHECK(s.plan.OnlySlowestLeft(1));
+  CHECK_FALSE(s.plan.OnlySlowestLeft(0));
+  *FindLeaseOf(&s.progress, 11)->mutable_progress() = s.Upto(11, 4);
+  FindLeaseOf(&s.progress, 11)->mutable_progress()->set_samples(40);
+  const WorkDone late = s.Upto(11, 10);
+  const uint64_t before = s.progress.samples();
+  CHECK(s.plan.EndSlowest() == std::vector<Incarnation>{11});
+  CHECK(s.progress.samples() == before + 40);
+  CHECK_FALSE(s.plan.Running());
+  CHECK_FALSE(s.plan.NextIsLeftover());
+  CHECK(s.plan.StepsDone() == 10);
+  CHECK_FALSE(s.plan.Complete(11, late));
+  // One that works alone is never the slowest.
+  s.Start({5}, 10);
+  CHECK_FALSE(s.plan.OnlySlowestLeft(3));
+}
+
 TEST_CASE("the end of the data ends the epoch once every slice before it is done") {
   Steps s;
   s.Start({5, 9});

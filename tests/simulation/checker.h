@@ -107,6 +107,8 @@ class Checker {
   // A message of the newest push of this clock leaves, for the first time or again.
   virtual void OnPushSent(TimeMs now, Incarnation worker, Sequence sequence, Clock clock) {}
   virtual void OnPushAcknowledged(TimeMs now, Incarnation worker, uint64_t number) {}
+  // With drop_slowest: it is applied nowhere, and over.
+  virtual void OnPushDropped(TimeMs now, Incarnation worker, uint64_t number) {}
   virtual void OnPullIssued(TimeMs now, const PulledRows& pull) {}
   virtual void OnPullDone(TimeMs now, const PulledRows& pull) {}
   // A worker that will never push again: crashed, removed or ended.

@@ -22,6 +22,7 @@ void AddCheckers(const Plan* plan, Report* report, SimDisk* disk, Checkers* chec
   } else {
     checkers->Add(MakeExactlyOnceChecker(plan, report, ledger));
   }
+  if (plan->drop_slowest > 0) checkers->Add(MakeDropChecker(plan, report, ledger));
   checkers->Add(MakeStalenessChecker(plan, report, ledger));
   checkers->Add(MakeWorkChecker(plan, report, ledger, disk));
   checkers->Add(MakeCheckpointChecker(plan, report, ledger, disk));

@@ -51,6 +51,7 @@ class ExactlyOnceChecker final : public Checker {
     Gradients expected;
     if (plan_->synchronous) {
       FollowContributions(call, &group);
+      if (plan_->drop_slowest > 0) FollowDecisions(call, &group);
       for (Clock c = call.released_before + 1; c <= call.group->released_clock(); ++c) {
         ExpectUpdate(call, &group, c, &expected);
       }
@@ -83,6 +84,7 @@ class ExactlyOnceChecker final : public Checker {
     std::map<TableId, std::vector<float>> values;
     std::map<std::pair<Clock, Incarnation>, Contribution> pending;  // staleness 0
     std::map<Incarnation, uint64_t> orders;
+    std::map<Clock, std::set<Incarnation>> told;  // drop_slowest: whose pushes count
     double rate_scale = 1;
     uint64_t calls = 0;
     uint64_t digest = 0;
@@ -189,6 +191,7 @@ class ExactlyOnceChecker final : public Checker {
                     [&](const auto& held) { return held.first.second == clock.stamp.incarnation; });
     } else if (call.kind == GroupCall::kPush) {
       const auto& push = std::get<wire::PushRequest>(call.call->request);
+      if (push.asks) return;
       const std::set<RowAt> rows = RowsOf(call);
       const PushDone* done = DoneOf(call);
       if (push.clock <= call.released_before || (done != nullptr && !done->status.ok())) return;
@@ -200,6 +203,21 @@ class ExactlyOnceChecker final : public Checker {
     }
   }
 
+  // By what a strand has heard first; the one that decides, alone, needs not be told.
+  void FollowDecisions(const GroupCall& call, Group* group) {
+    if (call.group->Leads(0)) {
+      for (Clock c = call.released_before + 1; c <= call.group->DecidedClock(); ++c) {
+        const auto who = call.group->ContributorsOf(c);
+        group->told.try_emplace(c, who.begin(), who.end());
+      }
+    }
+    if (call.kind != GroupCall::kAnnounce || call.effects->clocks.empty() || !call.effects->clocks[0].status.ok()) return;
+    const auto& request = std::get<wire::ClockRequest>(call.call->request);
+    for (const wire::ClosedClock& closed : request.closed) {
+      group->told.try_emplace(closed.clock, closed.contributors.begin(), closed.contributors.end());
+    }
+  }
+
   void ExpectUpdate(const GroupCall& call, Group* group, Clock clock, Gradients* expected) {
     std::set<Incarnation>& contributors = ledger_->contributors[call.where()][clock];
     double weight = 0;
@@ -208,6 +226,7 @@ class ExactlyOnceChecker final : public Checker {
     Gradients sums;
     for (; it != group->pending.end() && it->first.first == clock; ++it) {
       const Incarnation worker = it->first.second;
+      if (plan_->drop_slowest > 0 && !group->told[clock].contains(worker)) continue;
       if (it->second.rows.size() != it->second.parts) {
         Fail(call.now, absl::StrCat("clock ", clock, " is applied with a part of worker ", worker, "'s push"));
       }
@@ -215,6 +234,7 @@ class ExactlyOnceChecker final : public Checker {
       weight += it->second.weight;
       Ledger::Entry& entry = ledger_->pushes.at({worker, it->second.number});
       ledger_->applied_now.emplace_back(worker, clock);
+      if (entry.dropped) Fail(call.now, absl::StrCat("clock ", clock, " of worker ", worker, " is applied, and was dropped"));
       for (const auto& [part, rows] : it->second.rows) {
         for (const RowAt& row : rows) {
           if (!entry.applied.insert(row).second) {

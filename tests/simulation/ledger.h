@@ -17,6 +17,7 @@ struct Ledger {
   struct Entry {
     PushIssued push;
     bool acknowledged = false;
+    bool dropped = false;
     std::set<RowAt> applied;
   };
   std::map<std::pair<Incarnation, uint64_t>, Entry> pushes;  // by number
@@ -53,6 +54,7 @@ std::unique_ptr<Checker> MakeStalenessChecker(const Plan* plan, Report* report, 
 std::unique_ptr<Checker> MakeWorkChecker(const Plan* plan, Report* report, Ledger* ledger, const SimDisk* disk);
 std::unique_ptr<Checker> MakeCheckpointChecker(const Plan* plan, Report* report, const Ledger* ledger, SimDisk* disk);
 std::unique_ptr<Checker> MakeSchedulerChecker(const Plan* plan, Report* report);
+std::unique_ptr<Checker> MakeDropChecker(const Plan* plan, Report* report, Ledger* ledger);
 std::unique_ptr<Checker> MakeBoundsChecker(const Plan* plan, Report* report);
 
 }  // namespace tidegate::simulation

@@ -114,7 +114,7 @@ bool Plan::WorkersFail() const {
 
 std::string Plan::Describe() const {
   std::string out = absl::StrCat(
-      "seed ", seed, ": staleness ", synchronous ? "0" : bounded ? absl::StrCat(staleness) : "inf", ", ",
+      "seed ", seed, ": staleness ", synchronous ? absl::StrCat("0 without the slowest ", drop_slowest) : bounded ? absl::StrCat(staleness) : "inf", ", ",
       servers, " servers of ", strands, " strands, ", replicas, " replicas, ", workers, " workers, ", shards, " shards, ", epochs,
       " epochs of ", rows, " rows, batch ", global_batch, ", message limit ", message_limit_bytes,
       ", checkpoint every ", checkpoint_every_clocks, " clocks, all die at ", crash_all_at, ", drop ", network.drop, ", duplicate ", network.duplicate, ", slow ", network.slow,
@@ -161,6 +161,16 @@ Plan MakePlan(uint64_t seed) {
   AddFaults(random, &plan);
   if (random.Below(3) == 0) AddStranger(random, &plan);
   AddCheckpoints(&plan);
+  return plan;
+}
+
+Plan MakeDropPlan(uint64_t seed) {
+  Random random(Mix64(seed ^ 0x64726f70));
+  Plan plan = seed % 3 == 0 ? MakePlan(seed) : seed % 3 == 1 ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed);
+  plan.synchronous = plan.bounded = true;
+  plan.staleness = 0;
+  plan.workers = 2 + static_cast<uint32_t>(random.Below(3));
+  plan.drop_slowest = 1 + static_cast<uint32_t>(random.Below(random.Below(3) == 0 ? plan.workers : plan.workers - 1));
   return plan;
 }
 

@@ -50,6 +50,7 @@ const char* NameOf(Fault::Kind kind);
 struct Plan {
   uint64_t seed = 1;
   bool synchronous = false;
+  uint32_t drop_slowest = 0;   // synchronous
   bool bounded = true;
   uint64_t staleness = 0;
   uint32_t servers = 1;
@@ -105,7 +106,9 @@ Plan MakeMigrationPlan(uint64_t seed, uint64_t step, uint32_t victim);
 Plan MakeResumePlan(const Plan& before);
 // Synchronous, without faults; the same work for any placement.
 Plan MakeQuietPlan(uint64_t seed, uint32_t servers, uint32_t strands);
-// As that, replicated, with faults of servers alone.
+// At staleness 0 with drop_slowest: a cluster of one of the others.
+Plan MakeDropPlan(uint64_t seed);
+// As MakeQuietPlan, replicated, with faults of servers alone.
 Plan MakeFailoverPlan(uint64_t seed);
 // As that at any staleness, with drains and joins: no worker fails, so each row is pushed once.
 Plan MakeExactPlan(uint64_t seed);

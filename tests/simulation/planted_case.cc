@@ -20,10 +20,10 @@ TEST_CASE("the planted bug is found") {
   const std::string checker = Variable("PLANTED_CHECKER");
   const uint64_t seeds = std::stoull(Variable("PLANTED_SEEDS"));
   const std::string plans = Variable("PLANTED_PLANS");
-  REQUIRE((plans == "single" || plans == "replicated" || plans == "elastic"));
+  REQUIRE((plans == "single" || plans == "replicated" || plans == "elastic" || plans == "drop"));
   std::string found;
   for (uint64_t seed = 1; seed <= seeds && found.empty(); ++seed) {
-    Plan plan = plans == "single" ? MakePlan(seed) : plans == "replicated" ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed);
+    Plan plan = plans == "drop" ? MakeDropPlan(seed) : plans == "single" ? MakePlan(seed) : plans == "replicated" ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed);
     if (checker != "checkpoint") plan.WithoutCheckpoints();  // its checker would be first to find what others are for
     const Outcome outcome = Run(plan);
     if (outcome.ok) continue;

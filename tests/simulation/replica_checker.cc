@@ -326,6 +326,7 @@ class ReplicaChecker final : public Checker {
       for (const auto& [id, entry] : ledger_->pushes) {
         const auto gradient = entry.push.gradients.find(row);
         if (gradient == entry.push.gradients.end()) continue;
+        if (entry.dropped) continue;
         most += gradient->second[0];
         if (entry.acknowledged) least += gradient->second[0];
       }

@@ -40,6 +40,7 @@ SchedulerOptions OptionsOf(const Plan& plan) {
   job.mutable_model()->add_task()->set_name("click");
   options.config_fingerprint = 77;
   options.synchronous = plan.synchronous;
+  train->set_drop_slowest(plan.drop_slowest);
   options.bounded = plan.bounded;
   options.generation = plan.generation;
   train->mutable_checkpoint()->set_every_clocks(plan.checkpoint_every_clocks);

@@ -157,6 +157,10 @@ void SimServer::Deliver(Strand* strand, GroupCall::Kind kind, const ServerCall* 
     merge(d.token, d.status, d.min_clock, true, d.refused_shards, 0);
   }
   for (const PushDone& d : effects.pushes) {
+    if (const auto it = open_.find(d.token); it != open_.end() && it->second->pending == uint64_t{1} << strand->index) {
+      it->second->contributors = d.contributors;
+      it->second->closed = d.closed;
+    }
     merge(d.token, d.status, 0, false, d.refused_shards, d.duplicate_rows);
   }
   for (const ClockDone& d : effects.clocks) merge(d.token, d.status, d.min_clock, true, {}, 0);
@@ -201,6 +205,7 @@ void SimServer::Split(Open* open) const {
 uint64_t SimServer::StrandsOf(const Open& open) const {
   if (std::holds_alternative<wire::ClockRequest>(open.call.request)) return AllStrands();
   const auto* push = std::get_if<wire::PushRequest>(&open.call.request);
+  if (push != nullptr && push->asks) return uint64_t{1} << (strand_of_shard_.empty() ? 0 : strand_of_shard_[0]);
   if (push != nullptr && world_->plan->synchronous && push->stamp.incarnation != 0) return AllStrands();
   uint64_t strands = 0;
   for (size_t s = 0; s < open.call.positions.size(); ++s) {
@@ -321,6 +326,8 @@ void SimServer::Reply(const Open& open) {
     response.epoch = epoch_;
     for (ShardId shard : open.refused_shards) response.refused_shards.push_back(shard);
     response.duplicate_rows = open.duplicate_rows;
+    response.contributors = open.contributors;
+    response.closed = open.closed;
     Send(open, response);
   } else {
     Send(open, wire::ClockResponse{epoch_, open.min_clock});

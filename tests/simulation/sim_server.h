@@ -93,6 +93,8 @@ class SimServer final : public SimMember, private RowSink {
     TimeMs valid_until = std::numeric_limits<TimeMs>::max();  // of a pull's rows
     std::vector<ShardId> refused_shards;
     uint64_t duplicate_rows = 0;
+    std::vector<Incarnation> contributors;  // to one that asks
+    Clock closed = 0;
     std::vector<std::vector<std::byte>> rows;
   };
 

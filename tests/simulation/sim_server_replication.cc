@@ -93,6 +93,7 @@ void SimServer::EndDrained() {
 void SimServer::OnJoined() {
   ShardGroup::Options options;
   options.synchronous = world_->plan->synchronous;
+  options.drop_slowest = world_->plan->drop_slowest;
   options.generation = world_->plan->generation;
   if (world_->plan->replicated()) {
     options.self = incarnation();

@@ -117,6 +117,7 @@ void SimWorker::BeginWork() {
   options.generation = world_->plan->generation;
   options.incarnation = incarnation();
   options.synchronous = world_->plan->synchronous;
+  options.drop_slowest = world_->plan->drop_slowest > 0;
   options.message_limit_bytes = world_->plan->message_limit_bytes;
   options.attempt_timeout_ms = 300;
   options.clock_timeout_ms = 250;
@@ -138,7 +139,7 @@ void SimWorker::FillHeartbeat(HeartbeatRequest* request) {
   request->mutable_worker_load()->set_clock(newest_pushed_);
   request->mutable_worker_load()->set_samples_total(samples_);
   if (work_ == nullptr || !work_->work.has_sync() || work_->next <= work_->first) return;
-  const Clock acknowledged = unacknowledged_.empty() ? newest_pushed_ : *unacknowledged_.begin() - 1;
+  const Clock acknowledged = unacknowledged_.empty() ? newest_pushed_ : unacknowledged_.begin()->first - 1;
   if (acknowledged < work_->first) return;
   WorkDone* progress = request->add_progress();
   progress->set_lease(work_->work.lease());
@@ -334,7 +335,7 @@ void SimWorker::Push(const Slot& slot) {
   }
   std::vector<TablePush> tables;
   for (const auto& [table, of_table] : keys) tables.push_back({table, of_table, values[table], {}});
-  unacknowledged_.insert(slot.clock);
+  unacknowledged_[slot.clock] = slot.rows.size();
   newest_pushed_ = slot.clock;
   world_->trace->Line(world_->now(), "push", {{"worker", static_cast<int64_t>(push.worker)}, {"clock", push.clock},
                                       {"rows", static_cast<int64_t>(push.rows.size())}});
@@ -474,15 +475,18 @@ void SimWorker::Completed(const Tracker::Completed& done) {
   } else if (const auto push = pushes_.find(done.call); push != pushes_.end()) {
     const auto [clock, number] = push->second;
     pushes_.erase(push);
-    OnAcknowledged(clock, number);
+    OnAcknowledged(clock, number, done.dropped);
   }
 }
 
-void SimWorker::OnAcknowledged(Clock clock, uint64_t number) {
+void SimWorker::OnAcknowledged(Clock clock, uint64_t number, bool dropped) {
+  const uint64_t rows = unacknowledged_.at(clock);
   unacknowledged_.erase(clock);
-  world_->trace->Line(world_->now(), "acked", {{"worker", static_cast<int64_t>(incarnation())}, {"clock", clock}});
-  world_->checkers->Tell(&Checker::OnPushAcknowledged, world_->now(), incarnation(), number);
+  world_->trace->Line(world_->now(), dropped ? "dropped" : "acked",
+                      {{"worker", static_cast<int64_t>(incarnation())}, {"clock", clock}});
+  world_->checkers->Tell(dropped ? &Checker::OnPushDropped : &Checker::OnPushAcknowledged, world_->now(), incarnation(), number);
   if (work_ == nullptr) return;
+  if (dropped) work_->done.set_samples(work_->done.samples() - rows);
   Later(0, [this, run = work_->run] {
     if (work_ != nullptr && work_->run == run) Pump();
   });

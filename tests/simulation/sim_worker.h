@@ -78,7 +78,7 @@ class SimWorker final : public SimMember {
   void Flush();  // the tracker's effects
   void Transmit(const Tracker::Send& send);
   void Completed(const Tracker::Completed& done);
-  void OnAcknowledged(Clock clock, uint64_t number);
+  void OnAcknowledged(Clock clock, uint64_t number, bool dropped);
   void ArmTimer();
   void End(bool failed);
 
@@ -97,7 +97,7 @@ class SimWorker final : public SimMember {
   uint64_t clock_call_ = 0;
   std::map<Tracker::CallId, std::shared_ptr<Slot>> pulls_;
   std::map<Tracker::CallId, std::pair<Clock, uint64_t>> pushes_;  // clock, number
-  std::set<Clock> unacknowledged_;
+  std::map<Clock, uint64_t> unacknowledged_;  // pushes, and their rows
   Clock newest_pushed_ = -1;
   uint64_t samples_ = 0;
   uint64_t issues_ = 0;

@@ -21,7 +21,7 @@
 DEFINE_uint64(seeds, 100, "how many seeds to run");
 DEFINE_uint64(first_seed, 1, "the first of them");
 DEFINE_uint64(seed, 0, "run this one alone");
-DEFINE_string(plans, "single", "single, replicated, elastic, failover, exact");
+DEFINE_string(plans, "single", "single, replicated, elastic, failover, exact, drop");
 DEFINE_bool(replicated, false, "--plans=replicated");
 DEFINE_bool(shrink, false, "look for fewer faults that make a failing seed fail");
 DEFINE_string(keep, "", "with --seed: these of its faults alone");
@@ -37,6 +37,7 @@ Plan PlanOf(uint64_t seed) {
   if (FLAGS_plans == "elastic") return MakeElasticPlan(seed);
   if (FLAGS_plans == "failover") return MakeFailoverPlan(seed);
   if (FLAGS_plans == "exact") return MakeExactPlan(seed);
+  if (FLAGS_plans == "drop") return MakeDropPlan(seed);
   return MakePlan(seed);
 }
 

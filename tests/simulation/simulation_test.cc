@@ -58,6 +58,10 @@ TEST_CASE("every contract holds where servers are drained and come, schedulers c
   for (uint64_t seed = 1; seed <= kReplicatedSeeds; ++seed) RequireOk(MakeElasticPlan(seed));
 }
 
+TEST_CASE("every contract holds where clocks do not wait for the slowest workers, with and without copies") {
+  for (uint64_t seed = 1; seed <= 6 * kReplicatedSeeds; ++seed) RequireOk(MakeDropPlan(seed));
+}
+
 TEST_CASE("a drain may be cut at any step") {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     const uint64_t steps = Run(MakeMigrationPlan(seed, 0, 0)).drain_steps;
@@ -118,8 +122,8 @@ TEST_CASE("seeds that once failed pass") {
     } else {
       const uint64_t seed = std::stoull(word);
       INFO(plans << " " << seed);
-      REQUIRE((plans == "single" || plans == "replicated" || plans == "elastic"));
-      RequireOk(plans == "single" ? MakePlan(seed) : plans == "replicated" ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed));
+      REQUIRE((plans == "single" || plans == "replicated" || plans == "elastic" || plans == "drop"));
+      RequireOk(plans == "drop" ? MakeDropPlan(seed) : plans == "single" ? MakePlan(seed) : plans == "replicated" ? MakeReplicatedPlan(seed) : MakeElasticPlan(seed));
       ++seeds;
     }
   }

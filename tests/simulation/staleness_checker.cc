@@ -25,7 +25,7 @@ class StalenessChecker final : public Checker {
                                   " of worker ", worker, " after it released a pull with bound ",
                                   group.released_bound));
     }
-    if (plan_->synchronous) CheckContributors(call, group);
+    if (plan_->synchronous && plan_->drop_slowest == 0) CheckContributors(call, group);
     FollowClocks(call, &group);
     FollowPulls(call, &group);
   }
@@ -128,7 +128,7 @@ class StalenessChecker final : public Checker {
   void CheckTick(TimeMs now, Incarnation worker, Clock clock) {
     auto it = ledger_->pushes.lower_bound({worker, 0});
     for (; it != ledger_->pushes.end() && it->first.first == worker; ++it) {
-      if (it->second.push.clock > clock || it->second.applied.size() == it->second.push.gradients.size()) continue;
+      if (it->second.push.clock > clock || it->second.dropped || it->second.applied.size() == it->second.push.gradients.size()) continue;
       Fail(now, absl::StrCat("worker ", worker, "'s tick ", clock, " is counted while its push of clock ",
                              it->second.push.clock, " is not in every shard"));
     }

@@ -158,7 +158,7 @@ absl::Status FillTable(ClusterClient* client, TableId table, uint32_t width, uin
     std::vector<Key>& mine = slots[static_cast<size_t>(slot)];
     for (size_t k = 0; k < kBenchBatchKeys; ++k) mine[k] = Mix64(i * kBenchBatchKeys + k);
     const TablePush push{table, mine, gradients, {}};
-    client->Push(0, 1, {&push, 1}, std::move(done));
+    client->Push(0, 1, {&push, 1}, [done = std::move(done)](ParameterClient::PushResult r) { done(r.status); });
   });
   return load.Run((keys + kBenchBatchKeys - 1) / kBenchBatchKeys, 1e9).status();
 }

@@ -6,6 +6,11 @@
 #include "common/logging.h"
 
 namespace tidegate {
+namespace {
+
+constexpr size_t kClosedMax = 16;  // told again: more than a worker has pushes under way
+
+}  // namespace
 
 std::optional<ClockAnnouncer::Outcome> ClockAnnouncer::SetServers(std::span<const Incarnation> servers,
                                                                   Epoch primary_epoch) {
@@ -38,10 +43,27 @@ void ClockAnnouncer::Supersede() {
   }
 }
 
-void ClockAnnouncer::PushAcknowledged(Clock clock) {
+void ClockAnnouncer::Forget(Clock clock) {
   auto it = unacknowledged_.find(clock);
   TG_CHECK(it != unacknowledged_.end()) << "push of clock " << clock << " was not under way";
   if (--it->second == 0) unacknowledged_.erase(it);
+}
+
+void ClockAnnouncer::PushAcknowledged(Clock clock) {
+  Forget(clock);
+  // Every server has applied it, at staleness 0 all clocks up to it.
+  closed_.erase(closed_.begin(), closed_.upper_bound(clock));
+}
+
+void ClockAnnouncer::PushDropped(Clock clock) {
+  Forget(clock);
+  EndClock(clock);
+}
+
+void ClockAnnouncer::Close(Clock clock, std::vector<Incarnation> contributors) {
+  closed_[clock] = std::move(contributors);
+  if (closed_.size() > kClosedMax) closed_.erase(closed_.begin());
+  if (live_) Begin(Kind::kTick);
 }
 
 void ClockAnnouncer::EndClock(Clock clock) { ended_ = std::max(ended_, clock); }
@@ -81,7 +103,10 @@ std::vector<ClockAnnouncer::Announcement> ClockAnnouncer::Pump(TimeMs now, uint6
     lane.sent_order = order_;
     lane.at = now + options_.timeout_ms;
     ++lane.attempts;
-    out.push_back({server, lane.number, order_, kind_, clock_});
+    Announcement& next = out.emplace_back();
+    next = {server, lane.number, order_, kind_, clock_, {}};
+    if (kind_ != Kind::kTick) continue;
+    for (const auto& [clock, contributors] : closed_) next.closed.push_back({clock, contributors});
   }
   return out;
 }

@@ -9,6 +9,9 @@
 //
 // Where primaries have changed, every server hears the newest state again: one that got shards waits for that of
 // each worker. A worker that never said anything says Park then: it is known, and not live.
+//
+// With train.drop_slowest ticks also carry what this worker was told of the newest clocks: whose pushes count. Its own, where
+// they do not count, are as good as acknowledged.
 
 #include <cstdint>
 #include <map>
@@ -35,6 +38,7 @@ class ClockAnnouncer {
     uint64_t order = 0;
     Kind kind = Kind::kHello;
     Clock clock = 0;
+    std::vector<wire::ClosedClock> closed;
   };
   // The end of an Announce or Park that every server has acknowledged.
   struct Outcome {
@@ -51,6 +55,10 @@ class ClockAnnouncer {
   // Pushes of a clock that are not acknowledged. One that failed for good never is.
   void PushBegins(Clock clock) { ++unacknowledged_[clock]; }
   void PushAcknowledged(Clock clock);
+  // The pushes of `clock` do not count, and it is ended.
+  void PushDropped(Clock clock);
+  // A tick of its own tells every server.
+  void Close(Clock clock, std::vector<Incarnation> contributors);
   // No more pushes up to `clock` will begin.
   void EndClock(Clock clock);
   // The one rule of a tick.
@@ -87,6 +95,7 @@ class ClockAnnouncer {
   void AnnounceAgain();
   void Supersede();
   Clock TickReady() const;
+  void Forget(Clock clock);
   std::optional<Outcome> CheckAll();
   void Fail(Lane* lane, TimeMs again_at);
 
@@ -94,6 +103,7 @@ class ClockAnnouncer {
   std::map<Incarnation, Lane> lanes_;
   Epoch primary_epoch_ = 0;
   std::map<Clock, size_t> unacknowledged_;
+  std::map<Clock, std::vector<Incarnation>> closed_;  // that some server may not have applied yet
   bool began_ = false;
   uint64_t order_ = 0;  // of the current announcement
   Kind kind_ = Kind::kHello;

@@ -36,7 +36,14 @@ class ParameterClient {
     Clock min_clock = 0;  // the lowest over the servers asked: staleness was clock - 1 - min_clock
   };
   using PullDone = std::function<void(PullResult)>;
-  using PushDone = std::function<void(absl::Status)>;
+  // With train.drop_slowest a push may be applied nowhere, since its clock did not wait for it, and so may all pushes up to
+  // `decided` that were not made before.
+  struct PushResult {
+    absl::Status status;
+    bool dropped = false;
+    Clock decided = -1;
+  };
+  using PushDone = std::function<void(PushResult)>;
 
   virtual ~ParameterClient() = default;
 

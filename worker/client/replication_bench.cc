@@ -144,7 +144,7 @@ class Bench {
       if (absl::Status s = FillTable(client, optimizer.table, kWidth, options_.keys); !s.ok()) return s;
       cluster.load = std::make_unique<BenchLoad>([&, client](int, uint64_t i, std::function<void(absl::Status)> done) {
         const TablePush push{optimizer.table, batches_[i % kBatches], gradients, {}};
-        client->Push(0, 1, {&push, 1}, std::move(done));
+        client->Push(0, 1, {&push, 1}, [done = std::move(done)](ParameterClient::PushResult r) { done(r.status); });
       });
     }
     return Wanted(what) ? Measure(what) : absl::OkStatus();

@@ -99,6 +99,12 @@ Tracker::CallId Tracker::Push(TimeMs now, Clock clock, double weight,
                        .values = reinterpret_cast<const std::byte*>(t.gradients.data()),
                        .counts = t.counts});
   }
+  if (options_.drop_slowest && clock <= decided_) {
+    announcer_.EndClock(clock);
+    Complete(id, absl::OkStatus(), decided_, /*dropped=*/true);
+    PumpClock(now);
+    return id;
+  }
   Call call;
   call.kind = Kind::kPush;
   call.clock = clock;
@@ -201,6 +207,8 @@ void Tracker::RoutePush(TimeMs now, CallId id, std::span<const KeySource> source
         leg.parts = static_cast<uint32_t>(split[s].size());
       }
     }
+    if (k > 0 || !options_.drop_slowest || calls_.at(id).counts) continue;
+    legs_.at(AddPushLeg(id, routing_->PrimaryOf(0), KeyMessage(), sequence)).asks = true;
   }
   if (rounds == 0) {
     announcer_.PushAcknowledged(calls_.at(id).clock);
@@ -314,6 +322,7 @@ wire::Request Tracker::BodyOf(const Leg& leg) const {
   out.weight = call.weight;
   out.part = leg.part;
   out.parts = leg.parts;
+  out.asks = leg.asks;
   out.value_type = options_.wire_type;
   for (const KeyBlock& b : leg.message.blocks) {
     out.tables.push_back({b.table, PackedSpan<Key>(b.keys.data(), b.keys.size()), b.values,
@@ -333,6 +342,7 @@ void Tracker::PumpClock(TimeMs now) {
     body.order = a.order;
     body.kind = a.kind;
     body.clock = a.clock;
+    body.closed = a.closed;
     effects_.sends.push_back({a.server, a.number, body, nullptr});
     ++stats_.messages;
   }

@@ -11,6 +11,8 @@
 // - Shards that a server refuses are asked for elsewhere once newer routing is here. At staleness 0 a change of
 //   primaries makes every push that is not acknowledged begin anew: what is missing of it is cut by the new
 //   routing, with new parts, and every primary gets the end of its clock again.
+// - With drop_slowest each push also asks the primary of shard 0 whether it counts. One that does not is over with the
+//   answer, whatever servers have of it; they drop it by what this worker's tick then says.
 // - Errors: UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED and broken connections are retried for ever, with
 //   backoff; FAILED_PRECONDITION fences the whole client; others end their call.
 //
@@ -42,6 +44,7 @@ struct TrackerOptions {
   uint64_t generation = 0;
   Incarnation incarnation = 0;
   bool synchronous = false;  // staleness 0: every push goes to every server and ends its clock
+  bool drop_slowest = false;  // staleness 0: pushes may be dropped (train.drop_slowest)
   wire::ValueType wire_type = wire::ValueType::kFloat32;
   size_t message_limit_bytes = 64 << 20;
   size_t pull_bytes_in_flight_max = 8 << 20;  // per server, of answers; one pull is always let through
@@ -73,11 +76,13 @@ class Tracker {
     wire::Request body;
     std::shared_ptr<const void> owner;
   };
-  // `clock`: a pull's lowest min_clock; Announce: the first clock that the worker may use.
+  // `clock`: a pull's lowest min_clock; Announce: the first clock that the worker may use; a push with drop_slowest: pushes
+  // of clocks up to it that were not made before are dropped.
   struct Completed {
     CallId call = 0;
     absl::Status status;
     Clock clock = 0;
+    bool dropped = false;  // a push that is applied nowhere
   };
   struct Effects {
     std::vector<Send> sends;
@@ -138,6 +143,7 @@ class Tracker {
     Incarnation counted_at = PushWindow::kEverywhere;
     uint32_t part = 0;
     uint32_t parts = 1;
+    bool asks = false;
     LegState state = LegState::kQueued;
     TimeMs at = 0;
     uint32_t attempts = 0;
@@ -156,6 +162,7 @@ class Tracker {
     Clock min_clock = 0;
     // push
     double weight = 0;
+    bool counts = false;  // drop_slowest: told so
   };
   struct ServerState {
     std::deque<LegId> waiting;  // pulls
@@ -191,13 +198,15 @@ class Tracker {
   void OnClockReply(TimeMs now, uint64_t number, const wire::Response& reply);
   void OnPullReply(TimeMs now, LegId id, const wire::PullResponse& reply);
   void OnPushReply(TimeMs now, LegId id, const wire::PushResponse& reply);
+  void OnContributors(TimeMs now, LegId id, const wire::PushResponse& reply);
+  void EraseLegsOf(CallId id);
   void OnRefused(TimeMs now, LegId id, const absl::Status& status);
   void Reroute(TimeMs now, LegId id, std::span<const uint32_t> refused_shards, Epoch server_epoch);
   void FinishLeg(TimeMs now, LegId id);
   void EraseLeg(LegId id);
   void CountRows(Kind kind, size_t keys);
   void FailCall(TimeMs now, CallId id, const absl::Status& status);
-  void Complete(CallId id, absl::Status status, Clock clock);
+  void Complete(CallId id, absl::Status status, Clock clock, bool dropped = false);
   void PumpClock(TimeMs now);
   wire::Stamp StampNow() const;
   size_t KeyBytesMax() const;
@@ -217,6 +226,7 @@ class Tracker {
   std::map<Sequence, std::vector<LegId>> unsent_pushes_;  // beyond the window
   PushWindow window_;
   ClockAnnouncer announcer_;
+  Clock decided_ = -1;  // drop_slowest: the newest clock of which it is known whose pushes count
   KeySplitter splitter_;
   Effects effects_;
   TrackerStats stats_;

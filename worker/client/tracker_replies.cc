@@ -146,11 +146,32 @@ void Tracker::OnPullReply(TimeMs now, LegId id, const wire::PullResponse& reply)
 }
 
 void Tracker::OnPushReply(TimeMs now, LegId id, const wire::PushResponse& reply) {
-  if (reply.refused_shards.empty()) {
+  if (legs_.at(id).asks) {
+    OnContributors(now, id, reply);
+  } else if (reply.refused_shards.empty()) {
     FinishLeg(now, id);
   } else {
     Reroute(now, id, reply.refused_shards, reply.epoch);
   }
+}
+
+void Tracker::OnContributors(TimeMs now, LegId id, const wire::PushResponse& reply) {
+  const CallId call_id = legs_.at(id).call;
+  Call& call = calls_.at(call_id);
+  const Clock clock = call.clock;
+  decided_ = std::max(decided_, reply.closed);
+  // Older ones every server has applied, and shard 0 does not know all of their contributors any more.
+  if (reply.closed - clock < static_cast<Clock>(wire::kClosedClocksMax)) announcer_.Close(clock, reply.contributors);
+  call.counts = std::binary_search(reply.contributors.begin(), reply.contributors.end(), options_.incarnation);
+  if (call.counts) {
+    FinishLeg(now, id);
+  } else {
+    EraseLegsOf(call_id);
+    announcer_.PushDropped(clock);
+    Complete(call_id, absl::OkStatus(), decided_, /*dropped=*/true);
+    AdmitPushes(now);
+  }
+  PumpClock(now);
 }
 
 void Tracker::OnRefused(TimeMs now, LegId id, const absl::Status& status) {
@@ -260,7 +281,7 @@ void Tracker::FinishLeg(TimeMs now, LegId id) {
   AdmitPushes(now);
   if (call.legs > 0) return;
   announcer_.PushAcknowledged(call.clock);
-  Complete(call_id, absl::OkStatus(), 0);
+  Complete(call_id, absl::OkStatus(), decided_);
   PumpClock(now);
 }
 
@@ -281,21 +302,25 @@ void Tracker::EraseLeg(LegId id) {
   legs_.erase(found);
 }
 
-// A push that failed stays unacknowledged for the clock: no tick may pass it.
-void Tracker::FailCall(TimeMs now, CallId id, const absl::Status& status) {
+void Tracker::EraseLegsOf(CallId id) {
   std::vector<LegId> mine;
   for (const auto& [leg_id, leg] : legs_) {
     if (leg.call == id) mine.push_back(leg_id);
   }
   for (LegId leg_id : mine) EraseLeg(leg_id);
+}
+
+// A push that failed stays unacknowledged for the clock: no tick may pass it.
+void Tracker::FailCall(TimeMs now, CallId id, const absl::Status& status) {
+  EraseLegsOf(id);
   Complete(id, status, 0);
   for (const auto& [server, state] : servers_) AdmitPulls(now, server);
   AdmitPushes(now);
 }
 
-void Tracker::Complete(CallId id, absl::Status status, Clock clock) {
+void Tracker::Complete(CallId id, absl::Status status, Clock clock, bool dropped) {
   calls_.erase(id);
-  effects_.completed.push_back({id, std::move(status), clock});
+  effects_.completed.push_back({id, std::move(status), clock, dropped});
 }
 
 }  // namespace tidegate

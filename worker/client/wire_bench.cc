@@ -114,7 +114,7 @@ class Bench {
     const std::vector<float> gradients(kBenchBatchKeys * shape.width, 1e-6f);
     BenchLoad pushes([&](int, uint64_t i, std::function<void(absl::Status)> done) {
       const TablePush push{shape.table, batches[i % kBatches], gradients, {}};
-      client_->Push(0, 1, {&push, 1}, std::move(done));
+      client_->Push(0, 1, {&push, 1}, [done = std::move(done)](ParameterClient::PushResult r) { done(r.status); });
     });
     return Measure(PushName(shape), "Mrows/s", kBenchBatchKeys, 1e-6, 1,
                    key_bytes + row_bytes, kSmallMessageBytes, &pushes);
@@ -138,7 +138,7 @@ class Bench {
     const std::vector<float> gradients(kBytes / sizeof(float), 1e-6f);
     BenchLoad pushes([&](int, uint64_t, std::function<void(absl::Status)> done) {
       const TablePush push{2, blocks, gradients, {}};
-      client_->Push(0, 1, {&push, 1}, std::move(done));
+      client_->Push(0, 1, {&push, 1}, [done = std::move(done)](ParameterClient::PushResult r) { done(r.status); });
     });
     return Measure("wire/dense_push_1mb", "GB/s", kBytes, 1e-9, 1e6, kBytes, kSmallMessageBytes,
                    &pushes);

@@ -3,10 +3,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
-#include <mutex>
-#include <iterator>
 #include <map>
-#include <set>
+#include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/executor/trace.h"
@@ -41,12 +40,21 @@ void Add(std::atomic<double>* a, double x) {
 struct StepPipeline::Board {
   std::mutex mu;
   std::condition_variable changed;
+  struct Pushed {
+    TrainOutcome own;
+    bool done = false;
+    bool dropped = false;
+  };
   uint32_t pushes_in_flight = 0;
-  std::set<Clock> unacknowledged;
+  std::map<Clock, Pushed> pushed;  // from the first that is not acknowledged on
   Clock newest_pushed = -1;
+  Clock decided = -1;
   absl::Status push_status;
   Acknowledged on_acknowledged;
-  std::map<Clock, TrainOutcome> sums;  // of all steps up to a pushed clock, where it is still needed
+  TrainOutcome sum;                // of all steps before those, in order
+  uint64_t samples = 0;            // finished since the last look
+  uint64_t dropped_steps = 0;
+  uint64_t dropped_samples = 0;
 
   // Waits until `ready()` holds under the lock. The periodic wake-up looks at `stop`.
   template <typename Ready>
@@ -61,33 +69,45 @@ struct StepPipeline::Board {
     return absl::OkStatus();
   }
 
-  void OnPushDone(Clock clock, const absl::Status& status) {
+  void OnPushDone(Clock clock, const ParameterClient::PushResult& result) {
     Acknowledged notify;
     Clock acknowledged = -1;
-    TrainOutcome sum;
+    TrainOutcome so_far;
     {
       std::lock_guard lock(mu);
       --pushes_in_flight;
-      if (!status.ok() && push_status.ok()) push_status = status;
-      if (status.ok()) unacknowledged.erase(clock);
-      acknowledged = unacknowledged.empty() ? newest_pushed : *unacknowledged.begin() - 1;
+      decided = std::max(decided, result.decided);
+      if (!result.status.ok() && push_status.ok()) push_status = result.status;
+      if (result.status.ok()) Finish(clock, result.dropped);
+      acknowledged = pushed.empty() ? newest_pushed : pushed.begin()->first - 1;
       notify = on_acknowledged;
-      auto newer = sums.upper_bound(acknowledged);
-      if (newer != sums.begin()) {
-        const auto last = std::prev(newer);
-        sum = last->second;
-        sums.erase(sums.begin(), last);
-      }
+      so_far = sum;
     }
-    if (notify) notify(acknowledged, sum);
+    if (notify) notify(acknowledged, so_far);
     changed.notify_all();
+  }
+
+ private:
+  void Finish(Clock clock, bool dropped) {
+    Pushed& step = pushed.at(clock);
+    step.done = true;
+    step.dropped = dropped;
+    if (dropped && step.own.samples > 0) ++dropped_steps;
+    (dropped ? dropped_samples : samples) += step.own.samples;
+    for (auto first = pushed.begin(); first != pushed.end() && first->second.done; first = pushed.erase(first)) {
+      if (first->second.dropped) continue;
+      sum.samples += first->second.own.samples;
+      sum.loss_sum += first->second.own.loss_sum;
+      sum.weight_sum += first->second.own.weight_sum;
+    }
   }
 };
 
 struct StepPipeline::Slot {
   Step step;
   Clock clock = 0;
-  bool empty = false;  // a step without rows
+  bool empty = false;    // a step without rows
+  bool skipped = false;  // known to be dropped before it was pulled
   // Written by the pull's callback under the board's lock.
   bool pulled = false;
   ParameterClient::PullResult result;
@@ -170,7 +190,7 @@ absl::Status StepPipeline::AwaitPushes(uint32_t at_most, const std::atomic<bool>
 }
 
 void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables,
-                             const TrainOutcome& sum) {
+                             const TrainOutcome& own) {
   slot->pushes.clear();
   if (with_tables) {
     for (size_t t = 0; t < slot->step.tables.size(); ++t) {
@@ -183,26 +203,43 @@ void StepPipeline::StartPush(Slot* slot, double weight, bool with_tables,
   {
     std::lock_guard lock(board_->mu);
     ++board_->pushes_in_flight;
-    board_->unacknowledged.insert(slot->clock);
     board_->newest_pushed = slot->clock;
-    board_->sums[slot->clock] = sum;
+    board_->pushed[slot->clock].own = own;
   }
   const TraceSpan span("push", slot->clock);
   client_->Push(slot->clock, weight, slot->pushes,
-                [board = board_, clock = slot->clock](absl::Status status) {
-                  board->OnPushDone(clock, status);
+                [board = board_, clock = slot->clock](const ParameterClient::PushResult& result) {
+                  board->OnPushDone(clock, result);
                 });
   client_->EndClock(slot->clock);
   stats_->clock.store(slot->clock, std::memory_order_relaxed);
 }
 
-absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* stop,
-                                          TrainOutcome* outcome) {
-  if (slot->empty) {
-    StartPush(slot, 0, false, *outcome);
+bool StepPipeline::IsDropped(Clock clock) const {
+  std::lock_guard lock(board_->mu);
+  return clock <= board_->decided;
+}
+
+// With drop_slowest a step counts when it is known whether it is dropped.
+void StepPipeline::CountFinished() {
+  std::lock_guard lock(board_->mu);
+  stats_->samples.fetch_add(std::exchange(board_->samples, 0), std::memory_order_relaxed);
+  stats_->dropped_steps.fetch_add(std::exchange(board_->dropped_steps, 0), std::memory_order_relaxed);
+  stats_->dropped_samples.fetch_add(std::exchange(board_->dropped_samples, 0), std::memory_order_relaxed);
+}
+
+absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* stop) {
+  TrainOutcome own;
+  own.samples = slot->empty ? 0 : slot->step.batch.rows;
+  if (!slot->empty && !slot->skipped) {
+    if (auto s = AwaitPull(slot, stop); !s.ok()) return s;
+    slot->skipped = options_.drop_slowest && IsDropped(slot->clock);
+  }
+  if (slot->empty || slot->skipped) {
+    StartPush(slot, 0, false, own);
+    if (options_.drop_slowest) CountFinished();
     return absl::OkStatus();
   }
-  if (auto s = AwaitPull(slot, stop); !s.ok()) return s;
   StepResult result;
   {
     Stopwatch watch(&stats_->compute_s);
@@ -216,11 +253,14 @@ absl::Status StepPipeline::ComputeAndPush(Slot* slot, const std::atomic<bool>* s
     const TraceSpan span("wait for pushes", slot->clock);
     if (auto s = AwaitPushes(options_.pushes_in_flight_max - 1, stop); !s.ok()) return s;
   }
-  outcome->samples += slot->step.batch.rows;
-  outcome->loss_sum += result.loss_sum;
-  outcome->weight_sum += result.weight_sum;
-  StartPush(slot, result.weight_sum, true, *outcome);
-  stats_->samples.fetch_add(slot->step.batch.rows, std::memory_order_relaxed);
+  own.loss_sum = result.loss_sum;
+  own.weight_sum = result.weight_sum;
+  StartPush(slot, result.weight_sum, true, own);
+  if (options_.drop_slowest) {
+    CountFinished();
+  } else {
+    stats_->samples.fetch_add(own.samples, std::memory_order_relaxed);
+  }
   stats_->steps.fetch_add(1, std::memory_order_relaxed);
   Add(&stats_->loss_sum, result.loss_sum);
   Add(&stats_->weight_sum, result.weight_sum);
@@ -233,7 +273,6 @@ absl::StatusOr<TrainOutcome> StepPipeline::Train(BatchFeed& feed, Clock first,
   // A fresh board: callbacks of an aborted earlier run must not count here.
   board_ = std::make_shared<Board>();
   board_->on_acknowledged = std::move(on_acknowledged);
-  TrainOutcome outcome;
   std::deque<std::shared_ptr<Slot>> pulled;
   Clock next = first, computed = first - 1;
   bool end = false;
@@ -259,18 +298,22 @@ absl::StatusOr<TrainOutcome> StepPipeline::Train(BatchFeed& feed, Clock first,
       }
       slot->clock = next++;
       slot->empty = *kind == BatchFeed::Kind::kNothing;
-      if (!slot->empty) StartPull(slot, false);
+      slot->skipped = options_.drop_slowest && IsDropped(slot->clock);
+      if (!slot->empty && !slot->skipped) StartPull(slot, false);
       pulled.push_back(std::move(slot));
     }
     if (!status.ok() || pulled.empty()) continue;
-    status = ComputeAndPush(pulled.front().get(), stop, &outcome);
+    status = ComputeAndPush(pulled.front().get(), stop);
     if (!status.ok()) break;
     computed = pulled.front()->clock;
     free_slots_.push_back(std::move(pulled.front()));
     pulled.pop_front();
   }
   if (status.ok()) status = AwaitPushes(0, stop);
+  if (options_.drop_slowest) CountFinished();
   if (!status.ok()) return status;
+  std::lock_guard lock(board_->mu);
+  TrainOutcome outcome = board_->sum;
   outcome.next_clock = next;
   return outcome;
 }

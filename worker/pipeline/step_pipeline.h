@@ -42,6 +42,8 @@ struct PipelineStats {
   std::atomic<double> pull_wait_s{0};
   std::atomic<double> compute_s{0};
   std::atomic<double> push_wait_s{0};
+  std::atomic<uint64_t> dropped_steps{0};    // with rows; of train.drop_slowest
+  std::atomic<uint64_t> dropped_samples{0};  // not in samples
 };
 
 struct TrainOutcome {
@@ -59,6 +61,7 @@ class StepPipeline {
     uint64_t seed = 1;  // of the job: dropout
     // Sees each trained batch with its predictions, before its update is pushed; on the worker's thread.
     std::function<void(const Batch&, const StepResult&)> on_trained = nullptr;
+    bool drop_slowest = false;  // staleness 0: a step may be dropped; what is known to be is not computed
   };
   // Fills step->tables[*].keys and counts, and step->features, from step->batch.
   using Gather = std::function<void(Step*)>;
@@ -69,7 +72,7 @@ class StepPipeline {
 
   // Trains on everything that `feed` has, from clock `first` on, and returns when every push is
   // acknowledged. `on_acknowledged(clock, sum)`, if set, is called from a client's thread when all pushes
-  // up to clock are; `sum` is of this call's steps up to it. CANCELLED once *stop is true.
+  // up to clock are; `sum` is of this call's steps up to it that were not dropped. CANCELLED once *stop is true.
   using Acknowledged = std::function<void(Clock, const TrainOutcome& sum)>;
   absl::StatusOr<TrainOutcome> Train(BatchFeed& feed, Clock first, const std::atomic<bool>* stop,
                                      Acknowledged on_acknowledged = nullptr);
@@ -85,9 +88,11 @@ class StepPipeline {
   std::shared_ptr<Slot> TakeSlot();
   void StartPull(const std::shared_ptr<Slot>& slot, bool evaluate);
   absl::Status AwaitPull(Slot* slot, const std::atomic<bool>* stop);
-  void StartPush(Slot* slot, double weight, bool with_tables, const TrainOutcome& sum);
+  void StartPush(Slot* slot, double weight, bool with_tables, const TrainOutcome& own);
+  bool IsDropped(Clock clock) const;
+  void CountFinished();
   absl::Status AwaitPushes(uint32_t at_most, const std::atomic<bool>* stop);
-  absl::Status ComputeAndPush(Slot* slot, const std::atomic<bool>* stop, TrainOutcome* outcome);
+  absl::Status ComputeAndPush(Slot* slot, const std::atomic<bool>* stop);
 
   const Options options_;
   const StalenessPolicy policy_;

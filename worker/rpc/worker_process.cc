@@ -260,6 +260,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
   client_options.tracker.generation = membership.generation;
   client_options.tracker.incarnation = membership.incarnation;
   client_options.tracker.synchronous = session->staleness.sync;
+  client_options.tracker.drop_slowest = job.train().drop_slowest() > 0;
   client_options.tracker.message_limit_bytes = job.cluster().message_limit_bytes();
   client_options.tracker.wire_type = job.train().wire_dtype() == BFLOAT16
                                          ? wire::ValueType::kBfloat16
@@ -281,6 +282,7 @@ absl::StatusOr<WorkerProcess::Ended> WorkerProcess::Converse(Session* session) {
   pipeline.staleness.staleness = static_cast<uint64_t>(session->staleness.bound);
   pipeline.staleness.depth = job.train().pipeline_depth();
   pipeline.seed = job.seed();
+  pipeline.drop_slowest = job.train().drop_slowest() > 0;
   const size_t batch_rows = (job.train().global_batch() + workers - 1) / workers;
   Model* m = session->model.get();
   session->runner = std::make_unique<WorkRunner>(
@@ -353,6 +355,9 @@ void WorkerProcess::AddMetrics(MetricsPage& page) {
   const PipelineStats& stats = session->runner->stats();
   page.Counter("tidegate_worker_samples_total", "Samples trained on", stats.samples);
   page.Counter("tidegate_worker_steps_total", "Steps with rows", stats.steps);
+  page.Counter("tidegate_worker_dropped_steps_total", "Steps with rows that no clock waited for (train.drop_slowest)",
+               stats.dropped_steps);
+  page.Counter("tidegate_worker_dropped_samples_total", "Samples of these steps", stats.dropped_samples);
   page.Gauge("tidegate_worker_clock", "Newest clock whose push has left", stats.clock);
   const char* help = "Seconds of the step loop, by what it waited for or did";
   const std::pair<const char*, double> parts[] = {{"reader", stats.reader_wait_s},
@@ -399,6 +404,8 @@ void WorkerProcess::FillHeartbeat(Session* session, HeartbeatRequest* request) {
   WorkerLoad* load = request->mutable_worker_load();
   load->set_samples_total(stats.samples);
   load->set_clock(stats.clock);
+  load->set_dropped_steps(stats.dropped_steps);
+  load->set_dropped_samples(stats.dropped_samples);
   if (now.weight > last.weight) session->loss = (now.loss - last.loss) / (now.weight - last.weight);
   load->set_loss(session->loss);
   load->set_reader_wait(share(now.reader - last.reader));

@@ -238,6 +238,21 @@ TEST_CASE("values out of range are refused by the name of their field") {
   }
 }
 
+TEST_CASE("drop_slowest is refused above staleness 0, and a warning says where it is cut short") {
+  CHECK_THAT(ErrorOf(kGood, {"train.drop_slowest=2"}), Catch::Contains("train.drop_slowest is 2 with train.staleness \"4\""));
+  const std::vector<std::string> sets = {"train.drop_slowest=2", "train.staleness=0", "cluster.workers=3"};
+  auto c = ParseJobConfig(kGood, "good.textproto", sets);
+  INFO(c.status().ToString());
+  REQUIRE(c.ok());
+  CHECK(JobConfigWarnings(*c).empty());
+  c->mutable_cluster()->set_workers(2);
+  REQUIRE(JobConfigWarnings(*c).size() == 1);
+  CHECK_THAT(JobConfigWarnings(*c)[0], Catch::Contains("train.drop_slowest is 2 with cluster.workers 2: as 1"));
+  c->mutable_cluster()->set_workers(1);
+  REQUIRE(JobConfigWarnings(*c).size() == 1);
+  CHECK_THAT(JobConfigWarnings(*c)[0], Catch::Contains("no effect"));
+}
+
 TEST_CASE("durability ASYNC needs copies, and a staleness above 0") {
   const std::vector<std::string> async = {"cluster.replicas=2", "cluster.durability=ASYNC"};
   for (const char* staleness : {"4", "inf"}) {

@@ -30,6 +30,7 @@ ReplicaHarness::ReplicaHarness(const Options& options, std::vector<TableSpec> sp
   }
   ShardGroup::Options group;
   group.synchronous = options.synchronous;
+  group.drop_slowest = options.drop_slowest;
   group.staleness = options.staleness;
   group.generation = 1;
   group.durable = options.durable;
@@ -145,6 +146,7 @@ CallToken ReplicaHarness::Push(Incarnation server, const TestPush& push) {
   request.weight = push.weight;
   request.part = push.part;
   request.parts = push.parts;
+  request.asks = push.asks;
   for (const TestRows& table : open->push.tables) {
     wire::TableGradients& gradients = request.tables.emplace_back();
     gradients.table = table.table;
@@ -155,8 +157,9 @@ CallToken ReplicaHarness::Push(Incarnation server, const TestPush& push) {
   const absl::Status checked = CheckPush(request, *catalog_);
   TG_CHECK(checked.ok()) << checked;
   const auto selections = Split(server, open->push.tables, &open->positions);
-  open->strands_left = options_.strands;
+  open->strands_left = push.asks ? 1 : options_.strands;
   for (int strand = 0; strand < options_.strands; ++strand) {
+    if (push.asks && strand != StrandOf(server, 0)) continue;
     group(server, strand).Push({token, request, selections[strand], open}, &effects_);
     Collect(server, strand);
   }
@@ -186,7 +189,8 @@ CallToken ReplicaHarness::Pull(Incarnation server, const TestPull& pull) {
 }
 
 CallToken ReplicaHarness::Announce(Incarnation server, Incarnation worker, uint64_t order,
-                                   wire::ClockRequest::Kind kind, Clock clock, Epoch epoch) {
+                                   wire::ClockRequest::Kind kind, Clock clock, Epoch epoch,
+                                   std::vector<wire::ClosedClock> closed) {
   const CallToken token = next_++;
   auto open = open_[token] = std::make_shared<Open>();
   open->strands_left = options_.strands;
@@ -195,6 +199,7 @@ CallToken ReplicaHarness::Announce(Incarnation server, Incarnation worker, uint6
   request.order = order;
   request.kind = kind;
   request.clock = clock;
+  request.closed = std::move(closed);
   for (int strand = 0; strand < options_.strands; ++strand) {
     group(server, strand).Announce(token, request, &effects_);
     Collect(server, strand);
@@ -228,6 +233,10 @@ void ReplicaHarness::Collect(Incarnation server, int strand) {
   for (PushDone& done : effects.pushes) {
     TestAnswer& answer = merge(done.token, 'u', done.status);
     answer.duplicate_rows += done.duplicate_rows;
+    if (open_.at(done.token)->push.asks) {
+      answer.contributors = done.contributors;
+      answer.closed = done.closed;
+    }
     answer.refused_shards.insert(answer.refused_shards.end(), done.refused_shards.begin(), done.refused_shards.end());
   }
   for (ClockDone& done : effects.clocks) merge(done.token, 'c', done.status).min_clock = done.min_clock;

@@ -19,6 +19,7 @@ class ReplicaHarness final : public RowSink {
  public:
   struct Options {
     bool synchronous = false;
+    uint32_t drop_slowest = 0;
     std::optional<Clock> staleness;
     bool durable = true;
     int strands = 1;
@@ -55,7 +56,7 @@ class ReplicaHarness final : public RowSink {
   CallToken Push(Incarnation server, const TestPush& push);
   CallToken Pull(Incarnation server, const TestPull& pull);
   CallToken Announce(Incarnation server, Incarnation worker, uint64_t order, wire::ClockRequest::Kind kind,
-                     Clock clock = 0, Epoch epoch = 1);
+                     Clock clock = 0, Epoch epoch = 1, std::vector<wire::ClosedClock> closed = {});
   void SetWorkers(Incarnation server, uint64_t version, Incarnation last, std::vector<Incarnation> live);
   bool Answered(CallToken call) const { return answers_.contains(call) && open_.at(call)->strands_left == 0; }
   const TestAnswer& Answer(CallToken call) const { return answers_.at(call); }

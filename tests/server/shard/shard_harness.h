@@ -36,6 +36,7 @@ struct TestPush {
   Epoch epoch = 1;
   uint64_t generation = 1;
   std::vector<TestRows> tables;
+  bool asks = false;  // of replica_harness
 };
 struct TestPull {
   Incarnation worker = 0;
@@ -53,6 +54,8 @@ struct TestAnswer {
   Clock min_clock = 0;
   std::vector<ShardId> refused_shards;
   uint64_t duplicate_rows = 0;
+  std::vector<Incarnation> contributors;
+  Clock closed = 0;
   std::vector<std::vector<float>> rows;  // of a pull, by table of the request
 };
 

@@ -133,6 +133,6 @@ inline bool RowsAreByKey(const std::vector<Key>& keys, const std::vector<float>&
   }
   return true;
 }
-inline wire::PushResponse PushOk() { return {.epoch = 1, .refused_shards = {}, .duplicate_rows = 0}; }
+inline wire::PushResponse PushOk() { return {.epoch = 1, .refused_shards = {}, .duplicate_rows = 0, .contributors = {}}; }
 
 }  // namespace tidegate

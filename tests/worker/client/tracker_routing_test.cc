@@ -35,7 +35,7 @@ TEST_CASE("refused shards are asked for at their new server, with the same seque
   const auto& to_one = sends[0].server == 1 ? sends[0] : sends[1];
   const auto& to_two = sends[0].server == 1 ? sends[1] : sends[0];
   h.Reply(to_two, PushOk());
-  h.Reply(to_one, wire::PushResponse{.epoch = 2, .refused_shards = {2}, .duplicate_rows = 0});
+  h.Reply(to_one, wire::PushResponse{.epoch = 2, .refused_shards = {2}, .duplicate_rows = 0, .contributors = {}});
   CHECK(h.want_routing);
   CHECK(h.completed.empty());
   h.Route(2, {1, 2, 3, 2});
@@ -214,7 +214,7 @@ TEST_CASE("what was cut by older primaries counts at every server: its keys may 
   PushOne(h, 0);
   PushOne(h, 1);
   CHECK(TakePushes(h).empty());
-  h.Reply(first.at(0), wire::PushResponse{.epoch = 2, .refused_shards = {0}, .duplicate_rows = 0});
+  h.Reply(first.at(0), wire::PushResponse{.epoch = 2, .refused_shards = {0}, .duplicate_rows = 0, .contributors = {}});
   h.AdvanceToNext();
   const auto moved = TakePushes(h);
   REQUIRE(moved.size() == 1);

@@ -35,6 +35,34 @@ struct Fixture {
 
 }  // namespace
 
+TEST_CASE("a dropped step counts nowhere, and steps of clocks that are decided by then are not computed") {
+  Fixture f;
+  f.client.dropped = {{11, 13}, {12, 13}, {13, 13}};
+  StepPipeline p({.staleness = {true, 0, 1}, .pushes_in_flight_max = 2, .on_trained = nullptr, .drop_slowest = true}, &f.model,
+                 &f.client, [&](Step* s) { f.model.Gather(s); }, &f.stats);
+  ListFeed feed({5, 6, 7, 8, 9});
+  std::mutex mu;
+  std::map<Clock, uint64_t> samples;
+  auto out = p.Train(feed, 10, nullptr, [&](Clock c, const TrainOutcome& sum) {
+    std::lock_guard l(mu);
+    samples[c] = sum.samples;
+  });
+  REQUIRE(out.ok());
+  CHECK(out->next_clock == 15);
+  CHECK(out->samples == 14);
+  CHECK(out->loss_sum == 28);
+  CHECK(f.model.first_samples.size() == 3);  // 10, 11 and 14
+  CHECK(f.client.pulls.back().first == 14);
+  REQUIRE(f.client.pushes.size() == 5);
+  CHECK(f.client.pushes[2].weight == 0);
+  CHECK(f.stats.samples == 14);
+  CHECK(f.stats.dropped_steps == 3);
+  CHECK(f.stats.dropped_samples == 21);
+  CHECK(samples.at(10) == 5);
+  CHECK(samples.at(13) == 5);
+  CHECK(samples.at(14) == 14);
+}
+
 TEST_CASE("every step is pulled, pushed and ended once, in order of clocks") {
   Fixture f;
   auto p = f.Make({true, 4, 3});
@@ -103,7 +131,7 @@ TEST_CASE("a push that fails ends the run also where it holds up the next pull f
     }
     void PullForEvaluation(std::span<const TablePull>, PullDone) override {}
     void Push(Clock, double, std::span<const TablePush>, PushDone done) override {
-      done(absl::ResourceExhaustedError("--memory_limit_bytes"));
+      done({.status = absl::ResourceExhaustedError("--memory_limit_bytes")});
     }
     void EndClock(Clock) override {}
     std::vector<PullDone> kept;

@@ -31,7 +31,7 @@ constexpr size_t kMessageSlackBytes = 1 << 20;
 
 class ClusterClient::Impl {
  public:
-  using Done = std::function<void(absl::Status, Clock)>;
+  using Done = std::function<void(Tracker::Completed)>;
 
   explicit Impl(Options options)
       : want_routing_(std::move(options.want_routing)),
@@ -148,8 +148,7 @@ class ClusterClient::Impl {
   };
   struct Finished {
     Done done;
-    absl::Status status;
-    Clock clock;
+    Tracker::Completed result;
   };
   struct Work {
     std::vector<Tracker::Send> sends;
@@ -166,7 +165,7 @@ class ClusterClient::Impl {
     for (Tracker::Completed& c : effects.completed) {
       auto found = callbacks_.find(c.call);
       if (found == callbacks_.end()) continue;
-      work.done.push_back({std::move(found->second), std::move(c.status), c.clock});
+      work.done.push_back({std::move(found->second), std::move(c)});
       callbacks_.erase(found);
     }
     return work;
@@ -314,7 +313,7 @@ class ClusterClient::Impl {
 
   void CallBack(std::vector<Finished>& done, bool want_routing) {
     for (Finished& f : done) {
-      if (f.done) f.done(std::move(f.status), f.clock);
+      if (f.done) f.done(std::move(f.result));
     }
     if (!want_routing || !want_routing_) return;
     Epoch epoch;
@@ -423,23 +422,19 @@ void ClusterClient::SetRouting(std::shared_ptr<const Routing> routing) {
 void ClusterClient::Pull(Clock clock, Clock bound, std::span<const TablePull> tables,
                          PullDone done) {
   impl_->Begin(
-      [done = std::move(done)](absl::Status status, Clock min_clock) {
-        done({std::move(status), min_clock});
-      },
+      [done = std::move(done)](Tracker::Completed c) { done({std::move(c.status), c.clock}); },
       [&](Tracker* t) { return t->Pull(impl_->Now(), clock, bound, tables); });
 }
 
 void ClusterClient::PullForEvaluation(std::span<const TablePull> tables, PullDone done) {
   impl_->Begin(
-      [done = std::move(done)](absl::Status status, Clock min_clock) {
-        done({std::move(status), min_clock});
-      },
+      [done = std::move(done)](Tracker::Completed c) { done({std::move(c.status), c.clock}); },
       [&](Tracker* t) { return t->PullForEvaluation(impl_->Now(), tables); });
 }
 
 void ClusterClient::Push(Clock clock, double weight, std::span<const TablePush> tables,
                          PushDone done) {
-  impl_->Begin([done = std::move(done)](absl::Status status, Clock) { done(std::move(status)); },
+  impl_->Begin([done = std::move(done)](Tracker::Completed c) { done({std::move(c.status), c.dropped, c.clock}); },
                [&](Tracker* t) { return t->Push(impl_->Now(), clock, weight, tables); });
 }
 
@@ -449,18 +444,18 @@ void ClusterClient::EndClock(Clock clock) {
 
 void ClusterClient::Announce(AnnounceDone done) {
   impl_->Begin(
-      [done = std::move(done)](absl::Status status, Clock clock) {
-        if (status.ok()) {
-          done(clock);
+      [done = std::move(done)](Tracker::Completed c) {
+        if (c.status.ok()) {
+          done(c.clock);
         } else {
-          done(std::move(status));
+          done(std::move(c.status));
         }
       },
       [&](Tracker* t) { return t->Announce(impl_->Now()); });
 }
 
 void ClusterClient::Park(std::function<void(absl::Status)> done) {
-  impl_->Begin([done = std::move(done)](absl::Status status, Clock) { done(std::move(status)); },
+  impl_->Begin([done = std::move(done)](Tracker::Completed c) { done(std::move(c.status)); },
                [&](Tracker* t) { return t->Park(impl_->Now()); });
 }
 

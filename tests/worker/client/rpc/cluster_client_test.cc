@@ -37,7 +37,7 @@ absl::Status PushAll(ClusterClient* client, const std::vector<Key>& keys, float 
   std::vector<float> g(keys.size(), gradient);
   const TablePush push{0, keys, g, {}};
   std::promise<absl::Status> done;
-  client->Push(0, 1, {&push, 1}, [&](absl::Status s) { done.set_value(std::move(s)); });
+  client->Push(0, 1, {&push, 1}, [&](ParameterClient::PushResult r) { done.set_value(std::move(r.status)); });
   g.assign(g.size(), -99);
   return done.get_future().get();
 }
@@ -110,7 +110,7 @@ TEST_CASE("a server that is not there yet is waited for") {
   const std::vector<Key> keys = {1};
   const std::vector<float> g = {1};
   const TablePush push{0, keys, g, {}};
-  client.Push(0, 1, {&push, 1}, [&](absl::Status s) { done.set_value(std::move(s)); });
+  client.Push(0, 1, {&push, 1}, [&](ParameterClient::PushResult r) { done.set_value(std::move(r.status)); });
   FakeShardServer server(std::stoi(address.substr(address.find(':') + 1)));
   CHECK(done.get_future().get().ok());
   CHECK(server.Row(1) == 0);
@@ -149,7 +149,7 @@ TEST_CASE("a server that is gone is told as unreachable, until it answers again"
   const std::vector<float> g = {1};
   const TablePush push{0, keys, g, {}};
   std::promise<absl::Status> done;
-  client.Push(1, 1, {&push, 1}, [&](absl::Status s) { done.set_value(std::move(s)); });
+  client.Push(1, 1, {&push, 1}, [&](ParameterClient::PushResult r) { done.set_value(std::move(r.status)); });
   lost.get_future().get();
   CHECK(client.UnreachableServers() == std::vector<Incarnation>{1});
   server = std::make_unique<FakeShardServer>(std::stoi(address.substr(address.find(':') + 1)));
@@ -235,7 +235,7 @@ TEST_CASE("calls from several threads, and from callbacks, all complete") {
         std::promise<absl::Status> done;
         client.Pull(0, -1, {&pull, 1}, [&](ParameterClient::PullResult r) {
           if (!r.status.ok()) done.set_value(r.status);
-          else client.Push(0, 1, {&push, 1}, [&](absl::Status s) { done.set_value(std::move(s)); });
+          else client.Push(0, 1, {&push, 1}, [&](ParameterClient::PushResult r) { done.set_value(std::move(r.status)); });
         });
         if (!done.get_future().get().ok()) std::abort();
       }
