@@ -299,8 +299,8 @@ class ClusterState {
   bool LosesNothing(TimeMs now, Incarnation server) const;
   // Of a silent member: it is too early to call it dead.
   bool WaitsForLastCopy(TimeMs now, const MemberRecord& record, SchedulerEffects* effects);
-  // Sends one to all servers with their next answers, at once.
-  uint64_t Probe(TimeMs now);
+  // Sends one to all servers with their next answers, at once: one that was in no answer before.
+  uint64_t Probe();
   bool HasSeen(Incarnation server, uint64_t probe) const;
   // Takes out of `dead` those whose heirs have not answered yet.
   void AwaitHeirs(TimeMs now, std::vector<Removal>* dead);
@@ -415,8 +415,8 @@ class ClusterState {
   std::map<std::pair<Incarnation, Incarnation>, TimeMs> banned_links_;  // primary, follower: until then
   // What is given up because others have it waits until they have seen a probe that was sent since that was decided:
   // who was heard a moment ago may have died, and what is given up may be the last copy.
-  uint64_t probe_ = 0;  // the newest
-  TimeMs probed_at_ = -1;
+  uint64_t probe_ = 0;       // the newest
+  uint64_t probe_sent_ = 0;  // the newest that is in an answer
   bool probe_seen_ = false;  // by one more server, since it was last planned
   std::map<Incarnation, Removal> going_;  // they left, or their address is another's
   std::set<Incarnation> doomed_;          // they are dead, as soon as heirs_ have seen heirs_probe_

@@ -108,9 +108,8 @@ std::vector<ClusterState::Removal> ClusterState::FindDead(TimeMs now, SchedulerE
   return dead;
 }
 
-uint64_t ClusterState::Probe(TimeMs now) {
-  if (probed_at_ != now) probe_ = std::max(probe_, state_.term() << 32) + 1;
-  probed_at_ = now;
+uint64_t ClusterState::Probe() {
+  if (probe_ == probe_sent_) probe_ = std::max(probe_, state_.term() << 32) + 1;
   return probe_;
 }
 
@@ -140,7 +139,7 @@ void ClusterState::AwaitHeirs(TimeMs now, std::vector<Removal>* dead) {
   heirs_.clear();
   if (doomed_.empty()) return;
   if (more) {
-    heirs_probe_ = Probe(now);
+    heirs_probe_ = Probe();
     doomed_at_ = now;
   }
   // Who hears nothing cannot answer, and may be heard.
@@ -179,7 +178,7 @@ void ClusterState::CheckLinks(TimeMs now, SchedulerEffects* effects) {
       if (Silent(now, primary)) continue;
       if (!banned_links_.contains({primary, follower})) {
         const auto probe = link_probes_.find({primary, follower});
-        const uint64_t since = probe == link_probes_.end() ? Probe(now) : probe->second;
+        const uint64_t since = probe == link_probes_.end() ? Probe() : probe->second;
         if (!HasSeen(primary, since)) {
           probes[{primary, follower}] = since;
           continue;

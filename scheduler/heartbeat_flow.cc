@@ -99,6 +99,7 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const Heartbe
   poll.request.clear_refill();
   if (soft.heartbeat) {
     Reply(soft.heartbeat->token, MakeHeartbeat(soft.heartbeat->request, *record), &effects);
+    probe_sent_ = probe_;
   }
   poll_ends_.emplace(poll.until, incarnation);
   soft.heartbeat = std::move(poll);
@@ -254,7 +255,7 @@ void ClusterState::AnswerHeartbeat(TimeMs now, Incarnation incarnation, Soft* so
   const HeartbeatPoll& poll = *soft->heartbeat;
   if (!poll.request.no_wait() && now < poll.until && !HasNews(poll, member, *soft)) return;
   soft->phase_told = PhaseFor(member);
-  soft->probe_told = probe_;
+  soft->probe_told = probe_sent_ = probe_;
   Reply(poll.token, MakeHeartbeat(poll.request, member), effects);
   soft->heartbeat.reset();
 }

@@ -60,7 +60,7 @@ void ClusterState::Publish(TimeMs now, ReplicaSets sets, SchedulerEffects* effec
   if (state_.phase() != STARTING) {
     planned = PlanReplicas(servers, options, &sets, &drops_);
     for (auto& [shard, probe] : drops_) {
-      if (probe == 0) probe = Probe(now);
+      if (probe == 0) probe = Probe();
     }
     replan_ = probe_seen_ = false;
     planned_at_ = now;

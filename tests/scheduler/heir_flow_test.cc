@@ -172,6 +172,20 @@ TEST_CASE("a probe that was never sent is seen by nobody") {
   CHECK(cluster.core().OldestProbe() == 0);
 }
 
+TEST_CASE("what is decided after a probe was sent waits for another one, also in the same moment") {
+  ClusterHarness cluster(Long(4, 3));
+  Settle(cluster);
+  uint64_t last = 0;
+  for (int server : {0, 1}) {
+    LeaveRequest leave;
+    leave.set_incarnation(cluster.member(server).incarnation);
+    REQUIRE(AnswerTo(cluster, leave).ok());
+    CHECK(cluster.core().OldestProbe() > last);
+    last = cluster.core().OldestProbe();
+  }
+  CHECK(cluster.core().Durable().failovers() == 0);
+}
+
 TEST_CASE("of several heirs one leads that has seen the probe, though it has more to do") {
   ReplicaSets sets(4);
   for (ShardReplicas& set : sets) set = {.primary = 1, .backups = {2, 3}};
