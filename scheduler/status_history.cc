@@ -5,7 +5,9 @@
 namespace tidegate {
 
 void StatusHistory::Add(TimeMs now, const GetStatusResponse& status) {
-  if (!Due(now) || status.phase() != TRAINING || status.samples_total() == 0) return;
+  if (!Due(now)) return;
+  asked_at_ = now;
+  if (status.phase() != TRAINING || status.samples_total() == 0) return;
   points_.push_back({now, status.samples_per_second(), MeanLoss(status)});
   if (points_.size() < points_max_) return;
   for (size_t i = 0; 2 * i + 1 < points_.size(); ++i) points_[i] = points_[2 * i + 1];

@@ -2,6 +2,7 @@
 // Throughput and loss over the life of a job, for the page's curves: a bounded number of points, which
 // stand further apart the longer the job takes. A core; not thread-safe.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,8 @@ class StatusHistory {
  public:
   explicit StatusHistory(size_t points_max = 600) : points_max_(points_max) {}
 
-  bool Due(TimeMs now) const { return points_.empty() || now - points_.back().at >= interval_ms_; }
+  // A status is wanted: it costs something where members are many.
+  bool Due(TimeMs now) const { return !asked_at_ || now - *asked_at_ >= interval_ms_; }
   // Kept where it is due and the job trains.
   void Add(TimeMs now, const GetStatusResponse& status);
 
@@ -30,6 +32,7 @@ class StatusHistory {
   };
   const size_t points_max_;
   TimeMs interval_ms_ = 1000;
+  std::optional<TimeMs> asked_at_;
   std::vector<Point> points_;
 };
 

@@ -26,6 +26,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -56,15 +57,20 @@ using Clock = std::chrono::steady_clock;
 double MsSince(Clock::time_point begin) { return std::chrono::duration<double, std::milli>(Clock::now() - begin).count(); }
 
 struct Shared {
-  std::atomic<uint64_t> joined{0}, answered{0}, failed{0}, tables{0}, routed{0}, reported{0};
+  std::atomic<uint64_t> joined{0}, answered{0}, failed{0}, tables{0}, routed{0}, reported{0}, rejoined{0};
   std::atomic<uint64_t> newest{0}, epoch{1};  // `routed` counts members that know `epoch`
   std::atomic<bool> measuring{false}, stopping{false};
   std::atomic<int64_t> open{0};
 
   // False: not within the time.
-  bool Await(const std::atomic<uint64_t>& count, size_t wanted, int seconds) {
-    const auto end = Clock::now() + std::chrono::seconds(seconds);
-    while (count < wanted && Clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  bool Await(const char* what, const std::atomic<uint64_t>& count, size_t wanted, int seconds) {
+    const auto begin = Clock::now();
+    int said = 0;
+    while (count < wanted && MsSince(begin) < 1000.0 * seconds) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      if (MsSince(begin) < 5000.0 * (said + 1)) continue;
+      std::cerr << 5 * ++said << " s: " << count << " of " << wanted << ' ' << what << ", " << rejoined << " joined again" << std::endl;
+    }
     return count >= wanted;
   }
 };
@@ -77,20 +83,22 @@ class Member {
     join_.set_role(role_);
     join_.set_name(std::string(role_ == SERVER ? "server/" : "worker/") + std::to_string(number_));
     join_.set_address("10.0.0.1:" + std::to_string(1 + number_));
-    join_.set_nonce(static_cast<uint64_t>(number_) * 2 + (role_ == SERVER ? 1 : 2));
+    if (join_.nonce() == 0) join_.set_nonce(static_cast<uint64_t>(number_) * 2 + (role_ == SERVER ? 1 : 2));
     context_ = std::make_unique<grpc::ClientContext>();
     ++shared_->open;
     stub_->async()->Join(context_.get(), &join_, &joined_, [this](const grpc::Status& status) {
       TG_CHECK(status.ok()) << status.error_message();
+      request_.Clear();
       request_.set_incarnation(joined_.incarnation());
       request_.set_generation(joined_.generation());
       interval_ms_ = joined_.heartbeat_interval_ms();
-      ++shared_->joined;
+      if (!std::exchange(has_joined_, true)) ++shared_->joined;
       Heartbeat();
       --shared_->open;
     });
   }
-  void DeclareTables() {
+  // False: this one is no member any more.
+  bool DeclareTables() {
     DeclareTablesRequest request;
     request.set_incarnation(joined_.incarnation());
     TableSpec* table = request.add_tables();
@@ -98,8 +106,7 @@ class Member {
     table->add_parts()->set_dim(8);
     DeclareTablesResponse response;
     grpc::ClientContext context;
-    const grpc::Status status = stub_->DeclareTables(&context, request, &response);
-    TG_CHECK(status.ok()) << status.error_message();
+    return stub_->DeclareTables(&context, request, &response).ok();
   }
   // Sends no more heartbeats.
   void FallSilent() { silent_ = true; }
@@ -119,7 +126,13 @@ class Member {
     const double ms = MsSince(sent_);
     if (status.ok()) {
       ++shared_->answered;
-      if (response_.rejoin()) ++shared_->failed;
+      if (response_.rejoin() && !silent_) {
+        ++shared_->rejoined;
+        join_.set_nonce(join_.nonce() + (1ull << 32));
+        Join();
+        --shared_->open;
+        return;
+      }
       if (shared_->measuring && role_ == SERVER) late_ms_.push_back(static_cast<float>(std::max(0.0, ms - interval_ms_)));
       Take();
     } else {
@@ -154,6 +167,7 @@ class Member {
   const Role role_;
   const int number_;
   double interval_ms_ = 0;
+  bool has_joined_ = false;
   std::atomic<bool> silent_{false}, beating_{true};
   JoinRequest join_;
   JoinResponse joined_;
@@ -202,13 +216,13 @@ int Run(const std::string& address, int pid, size_t servers, size_t workers, siz
 
   const Stage joining(pid);
   for (const auto& member : members) member->Join();
-  TG_CHECK(shared.Await(shared.joined, members.size(), 600)) << shared.joined << " joined";
+  TG_CHECK(shared.Await("joined", shared.joined, members.size(), 120));
   out.Number("join_s", joining.seconds()).Number("join_cpu_s", joining.cpu());
 
   const Stage opening(pid);
-  members[servers]->DeclareTables();
-  TG_CHECK(shared.Await(shared.reported, servers, 300)) << shared.reported << " servers opened tables";
-  TG_CHECK(shared.Await(shared.routed, members.size(), 300)) << shared.routed << " members have the table";
+  for (size_t i = servers; !members[i]->DeclareTables(); ++i) TG_CHECK(i + 1 < members.size()) << "no worker is left";
+  TG_CHECK(shared.Await("opened their tables", shared.reported, servers, 120));
+  TG_CHECK(shared.Await("have the table", shared.routed, members.size(), 120));
   out.Number("tables_s", opening.seconds()).Number("tables_cpu_s", opening.cpu());
   std::this_thread::sleep_for(std::chrono::seconds(2));
 
@@ -228,17 +242,17 @@ int Run(const std::string& address, int pid, size_t servers, size_t workers, siz
   members[0]->FallSilent();
   while (members[0]->heartbeats()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const auto silent = Clock::now();
-  TG_CHECK(shared.Await(shared.routed, 1, 60)) << "no table without the silent server";
+  TG_CHECK(shared.Await("have a table without the silent server", shared.routed, 1, 60));
   out.Number("silent_ms", MsSince(silent));
   const auto first = Clock::now();
-  TG_CHECK(shared.Await(shared.routed, members.size() - 1, 120)) << shared.routed << " members have the table";
+  TG_CHECK(shared.Await("have a table without the silent server", shared.routed, members.size() - 1, 120));
   out.Number("spread_ms", MsSince(first)).Number("failover_cpu_s", failover.cpu());
 
   shared.stopping = true;
   while (shared.open > 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   std::vector<float> late;
   for (const auto& member : members) late.insert(late.end(), member->late_ms().begin(), member->late_ms().end());
-  out.Number("late_ms_p50", Quantile(&late, .5)).Number("late_ms_p99", Quantile(&late, .99)).Integer("failed", static_cast<int64_t>(shared.failed));
+  out.Number("late_ms_p50", Quantile(&late, .5)).Number("late_ms_p99", Quantile(&late, .99)).Integer("failed", static_cast<int64_t>(shared.failed)).Integer("joined_again", static_cast<int64_t>(shared.rejoined));
   std::cout << out.Build() << std::endl;
   return shared.failed == 0 ? 0 : 1;
 }

@@ -50,6 +50,7 @@ def main():
     parser.add_argument("--interval_ms", type=int, default=250)
     parser.add_argument("--lease_ms", type=int, default=3000)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--log", help="keeps the scheduler's log")
     parser.add_argument("--state", help="etcd://... instead of a folder")
     flags = parser.parse_args()
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -58,7 +59,7 @@ def main():
         config, address = os.path.join(folder, "job.textproto"), os.path.join(folder, "address")
         with open(config, "w") as f:
             f.write(CONFIG % (flags.servers, flags.workers, flags.shards))
-        log = open(os.path.join(folder, "log"), "w+")
+        log = open(flags.log or os.path.join(folder, "log"), "w+")
         scheduler = subprocess.Popen(
             [os.path.join(flags.bin, "tidegate-scheduler"), "--config=" + config, "--state=" + (flags.state or os.path.join(folder, "state")),
              "--checkpoint_dir=" + os.path.join(folder, "checkpoints"), "--address_file=" + address,

@@ -17,13 +17,16 @@ GetStatusResponse Training(double rate, double loss) {
   return status;
 }
 
-TEST_CASE("a point a second, only while the job trains") {
+TEST_CASE("a point a second, only while the job trains; nothing is asked for more often") {
   StatusHistory history;
   CHECK(history.Json() == "[]");
   GetStatusResponse evaluating = Training(1, 1);
   evaluating.set_phase(EVALUATING);
-  history.Add(100, evaluating);
+  CHECK(history.Due(-600));
+  history.Add(-600, evaluating);
   CHECK(history.size() == 0);
+  CHECK_FALSE(history.Due(399));
+  CHECK(history.Due(400));
   history.Add(500, Training(100, .5));
   history.Add(1400, Training(200, .25));  // not due
   CHECK_FALSE(history.Due(1499));
