@@ -36,6 +36,15 @@ class Strand {
     Drain();
   }
 
+  // Queues the task behind those that are running. False: the strand is idle, and nothing was done.
+  template <typename F>
+  bool QueueIfBusy(F&& task) {
+    std::lock_guard lock(mutex_);
+    if (!running_) return false;
+    queue_.emplace_back(std::forward<F>(task));
+    return true;
+  }
+
  private:
   void Drain();
 

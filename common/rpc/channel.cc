@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -15,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/host_port.h"
+#include "common/rpc/health_service.h"
 #include "common/strings.h"
 
 namespace tidegate {
@@ -126,10 +126,8 @@ absl::StatusOr<Listening> Listen(const ListenOptions& options,
   }
 
   static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  });
+  std::call_once(once, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
+  static HealthService* const health = new HealthService;  // of all servers, for as long as the process lasts
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(options.message_limit_bytes);
   builder.SetMaxSendMessageSize(-1);
@@ -139,6 +137,7 @@ absl::StatusOr<Listening> Listen(const ListenOptions& options,
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   Listening out;
+  builder.RegisterService(health);
   builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &out.port);
   configure(builder);
   out.server = builder.BuildAndStart();

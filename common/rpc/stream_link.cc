@@ -11,7 +11,7 @@ StreamLink::StreamLink(const std::shared_ptr<grpc::Channel>& channel, std::strin
 void StreamLink::Start() {
   self_ = shared_from_this();
   call_ = stub_.PrepareCall(&context_, method_, queue_);
-  call_->StartCall(&start_);
+  call_->StartCall(start_.tag());
 }
 
 bool StreamLink::Send(grpc::ByteBuffer message) {
@@ -24,7 +24,7 @@ bool StreamLink::Send(grpc::ByteBuffer message) {
     }
     writing_ = true;
   }
-  call_->Write(message, &write_);
+  call_->Write(message, write_.tag());
   return true;
 }
 
@@ -47,39 +47,39 @@ void StreamLink::MaybeFinish() {
     if (!broken_ || reading_ || writing_ || finishing_) return;
     finishing_ = true;
   }
-  call_->Finish(&status_, &finish_);
+  call_->Finish(&status_, finish_.tag());
 }
 
-void StreamLink::OnEvent(Event::Kind kind, bool ok) {
-  if (kind == Event::Kind::kFinish) {
+void StreamLink::OnEvent(Kind kind, bool ok) {
+  if (kind == Kind::kFinish) {
     callbacks_.broken(status_);
     const std::shared_ptr<StreamLink> last = std::move(self_);
     return;
   }
   if (!ok) Break();
-  if (kind == Event::Kind::kRead && ok) {
+  if (kind == Kind::kRead && ok) {
     callbacks_.message(std::exchange(incoming_, {}));
-    call_->Read(&incoming_, &read_);
+    call_->Read(&incoming_, read_.tag());
     return;
   }
   bool read = false, write = false;
   grpc::ByteBuffer next;
   {
     Guard lock(mutex_);
-    if (kind == Event::Kind::kStart && ok) {
+    if (kind == Kind::kStart && ok) {
       open_ = true;
       read = reading_ = true;
     }
-    if (kind == Event::Kind::kRead) reading_ = false;
-    if (kind == Event::Kind::kWrite) writing_ = false;
+    if (kind == Kind::kRead) reading_ = false;
+    if (kind == Kind::kWrite) writing_ = false;
     if (open_ && !broken_ && !writing_ && !outgoing_.empty()) {
       next = std::move(outgoing_.front());
       outgoing_.pop_front();
       write = writing_ = true;
     }
   }
-  if (read) call_->Read(&incoming_, &read_);
-  if (write) call_->Write(next, &write_);
+  if (read) call_->Read(&incoming_, read_.tag());
+  if (write) call_->Write(next, write_.tag());
   MaybeFinish();
 }
 

@@ -2,7 +2,8 @@
 // One call of a method with streams both ways, on raw messages: out in order, in, until it breaks; then a new
 // one is made. Lives until its last operation has come back from the completion queue.
 //
-// Send and Close from any thread; OnEvent from the queue's thread only. No lock is held across gRPC.
+// Send and Close from any thread; its events, CompletionTags, from the queue's one thread only. Calls back from that
+// thread alone. No lock is held across gRPC.
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
@@ -17,6 +18,8 @@
 #include <mutex>
 #include <string>
 
+#include "common/rpc/completion_tag.h"
+
 namespace tidegate {
 
 class StreamLink : public std::enable_shared_from_this<StreamLink> {
@@ -26,12 +29,6 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
     // Once: the call has ended, nothing more comes of it. Messages not answered may be lost.
     std::function<void(const grpc::Status&)> broken;
   };
-  // What the completion queue gives back.
-  struct Event {
-    StreamLink* link = nullptr;
-    enum class Kind { kStart, kRead, kWrite, kFinish } kind = Kind::kStart;
-  };
-
   // `method`: "/package.Service/Method".
   StreamLink(const std::shared_ptr<grpc::Channel>& channel, std::string method, grpc::CompletionQueue* queue,
              Callbacks callbacks);
@@ -40,11 +37,19 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
   // False if the call has broken: then nothing was taken.
   bool Send(grpc::ByteBuffer message);
   void Close();
-  // May delete the link.
-  void OnEvent(Event::Kind kind, bool ok);
 
  private:
+  enum class Kind { kStart, kRead, kWrite, kFinish };
+  struct Event final : CompletionTag {
+    Event(StreamLink* of, Kind what) : link(of), kind(what) {}
+    void Proceed(bool ok) override { link->OnEvent(kind, ok); }
+    CompletionTag* tag() { return this; }
+    StreamLink* const link;
+    const Kind kind;
+  };
   using Guard = std::unique_lock<std::mutex>;
+  // May delete the link.
+  void OnEvent(Kind kind, bool ok);
   void Break();
   void MaybeFinish();
 
@@ -54,10 +59,10 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
   const Callbacks callbacks_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
-  Event start_{this, Event::Kind::kStart};
-  Event read_{this, Event::Kind::kRead};
-  Event write_{this, Event::Kind::kWrite};
-  Event finish_{this, Event::Kind::kFinish};
+  Event start_{this, Kind::kStart};
+  Event read_{this, Kind::kRead};
+  Event write_{this, Kind::kWrite};
+  Event finish_{this, Kind::kFinish};
   grpc::ByteBuffer incoming_;
   grpc::Status status_;
   std::shared_ptr<StreamLink> self_;  // while operations are under way

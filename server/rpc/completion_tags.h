@@ -11,14 +11,11 @@
 #include <set>
 #include <utility>
 
+#include "common/rpc/completion_tag.h"
+
 namespace tidegate {
 
-// What a completion queue gives back.
-class Tag {
- public:
-  virtual ~Tag() = default;
-  virtual void Proceed(bool ok) = 0;
-};
+using Tag = CompletionTag;
 
 // A thread's work: until the queue is shut down and empty.
 inline void ProceedUntilShutdown(grpc::CompletionQueue* queue) {

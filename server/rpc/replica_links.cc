@@ -1,6 +1,5 @@
 #include "server/rpc/replica_links.h"
 
-#include <grpcpp/completion_queue.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -10,10 +9,10 @@
 #include <thread>
 #include <utility>
 
-#include "common/executor/strand.h"
 #include "common/logging.h"
 #include "common/rpc/byte_buffer.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/completion_tag.h"
 #include "common/rpc/stream_link.h"
 #include "common/wire/replica_wire.h"
 #include "server/replication/outbox.h"
@@ -41,18 +40,20 @@ class ReplicaLinks::Impl {
   void Stop();
 
  private:
+  enum Kind { kLog, kKeepAlive };
   struct Link {
     explicit Link(const Outbox::Options& options) : box(options) {}
     Incarnation follower() const { return box.options().follower; }
-    Strand strand;
-    // --- on the strand ---
+    bool open() const { return streams[kLog] != nullptr; }
+    std::mutex mutex;  // held while a message is given to gRPC: the log's order
+    // --- under mutex ---
     Outbox box;
     std::string address;
-    std::shared_ptr<grpc::Channel> channel;
-    std::shared_ptr<StreamLink> stream;
+    std::shared_ptr<grpc::Channel> channels[2];  // by Kind
+    std::shared_ptr<StreamLink> streams[2];      // both or none
     bool removed = false;
-    bool heard = false;       // an answer came on this stream
-    TimeMs heard_ms = 0;      // ... last; else when it was opened
+    bool heard = false;       // an answer came on these streams
+    TimeMs heard_ms = 0;      // ... last; else when they were opened
     TimeMs retry_at = 0;
     TimeMs retry_ms = kRetryMinMs;
     TimeMs granted_told = 0;
@@ -67,14 +68,18 @@ class ReplicaLinks::Impl {
   TimeMs Now() const { return options_.clock->NowMs(); }
   void EnsureThread();
   void Loop();
-  // On the link's strand.
+  void LookAfter(const LinkPtr& link);
+  // These with the link's mutex held.
   void Open(const LinkPtr& link);
+  std::shared_ptr<StreamLink> MakeStream(const LinkPtr& link, Kind kind);
   void Pump(Link* link);
+  void CloseStreams(Link* link);
   void Remove(Link* link);
-  void OnMessage(Link* link, const grpc::ByteBuffer& message);
+  // True: from now on.
+  static bool BecomesUnreachable(Link* link) { return !link->unreachable.exchange(true); }
+  // These without.
+  void OnMessage(Link* link, Kind kind, const grpc::ByteBuffer& message);
   void OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status);
-  void BreakIfSilent(Link* link);
-  void SetUnreachable(Link* link, bool unreachable);
 
   const Options options_;
   const Callbacks callbacks_;
@@ -82,7 +87,6 @@ class ReplicaLinks::Impl {
   std::atomic<int> open_streams_{0};
   std::atomic<uint64_t> streams_{0};
   std::atomic<bool> stopping_{false};
-  std::atomic<size_t> removals_left_{0};
   mutable std::mutex mutex_;
   std::map<Incarnation, LinkPtr> links_;
   std::thread thread_;
@@ -130,17 +134,17 @@ void ReplicaLinks::Impl::SetRouting(Epoch epoch, const std::vector<Follower>& fo
     }
   }
   for (const LinkPtr& link : gone) {
-    link->strand.Run([this, link] { Remove(link.get()); });
+    std::lock_guard lock(link->mutex);
+    Remove(link.get());
   }
   for (const Follower& follower : followers) {
     const LinkPtr link = LinkOf(follower.server.incarnation);
-    link->strand.Run([this, link, epoch, follower] {
-      if (link->address != follower.server.address) link->channel = nullptr;
-      link->address = follower.server.address;
-      link->box.SetRouting(epoch, follower.lanes);
-      if (link->stream == nullptr && link->retry_at == 0) Open(link);
-      Pump(link.get());
-    });
+    std::lock_guard lock(link->mutex);
+    if (link->address != follower.server.address) link->channels[kLog] = link->channels[kKeepAlive] = nullptr;
+    link->address = follower.server.address;
+    link->box.SetRouting(epoch, follower.lanes);
+    if (!link->open() && link->retry_at == 0) Open(link);
+    Pump(link.get());
   }
   if (!followers.empty()) EnsureThread();
 }
@@ -148,104 +152,130 @@ void ReplicaLinks::Impl::SetRouting(Epoch epoch, const std::vector<Follower>& fo
 void ReplicaLinks::Impl::Append(uint32_t lane, OutRecord record) {
   if (stopping_) return;
   const LinkPtr link = LinkOf(record.follower);
-  link->strand.Run([this, link, lane, record = std::move(record)]() mutable {
-    if (link->removed) return;
-    link->box.Append(lane, std::move(record));
-    Pump(link.get());
-  });
+  std::lock_guard lock(link->mutex);
+  if (link->removed) return;
+  link->box.Append(lane, std::move(record));
+  Pump(link.get());
 }
 
-void ReplicaLinks::Impl::Open(const LinkPtr& link) {
-  if (stopping_ || link->removed || link->address.empty()) return;
-  if (link->channel == nullptr) {
-    link->channel = MakeDataChannel(link->address, options_.message_limit_bytes + kMessageRoomBytes);
-  }
+std::shared_ptr<StreamLink> ReplicaLinks::Impl::MakeStream(const LinkPtr& link, Kind kind) {
+  std::shared_ptr<grpc::Channel>& channel = link->channels[kind];
+  if (channel == nullptr) channel = MakeDataChannel(link->address, options_.message_limit_bytes + kMessageRoomBytes);
   // The stream names itself in its callbacks, so that what an old one says late is not taken for a new one's.
   auto self = std::make_shared<const StreamLink*>(nullptr);
   StreamLink::Callbacks callbacks;
-  callbacks.message = [this, link](grpc::ByteBuffer message) {
-    link->strand.Run([this, link, message = std::move(message)] { OnMessage(link.get(), message); });
-  };
+  callbacks.message = [this, link, kind](const grpc::ByteBuffer& message) { OnMessage(link.get(), kind, message); };
   callbacks.broken = [this, link, self](const grpc::Status& status) {
-    link->strand.Run([this, link, self, status] { OnBroken(link.get(), *self, status); });
+    OnBroken(link.get(), *self, status);
     --open_streams_;
   };
   ++open_streams_;
   ++streams_;
-  link->stream = std::make_shared<StreamLink>(link->channel, "/tidegate.ReplicaService/Replicate", &queue_, std::move(callbacks));
-  *self = link->stream.get();
+  const bool by_executor = kind == kLog && !options_.queues.empty();
+  grpc::CompletionQueue* const queue = by_executor ? options_.queues[link->follower() % options_.queues.size()] : &queue_;
+  const char* const method = kind == kLog ? "/tidegate.ReplicaService/Replicate" : "/tidegate.ReplicaService/Grant";
+  auto stream = std::make_shared<StreamLink>(link->channels[kind], method, queue, std::move(callbacks));
+  *self = stream.get();
+  return stream;
+}
+
+void ReplicaLinks::Impl::Open(const LinkPtr& link) {
+  if (stopping_ || link->removed || link->address.empty()) return;
+  for (const Kind kind : {kLog, kKeepAlive}) link->streams[kind] = MakeStream(link, kind);
   link->heard = false;
   link->heard_ms = Now();
-  link->stream->Start();
+  for (const auto& stream : link->streams) stream->Start();
   link->box.Connected(Now());
 }
 
 void ReplicaLinks::Impl::Pump(Link* link) {
-  while (link->stream != nullptr) {
+  while (link->open()) {
     auto message = link->box.Next(Now());
     if (!message) break;
-    link->stream->Send(ToByteBuffer(wire::EncodeReplicaRequest(message->request), message->owner));
+    const Kind kind = message->request.index == 0 ? kKeepAlive : kLog;
+    link->streams[kind]->Send(ToByteBuffer(wire::EncodeReplicaRequest(message->request), message->owner));
   }
   link->bytes = link->box.unacknowledged_bytes();
   link->records = link->box.unacknowledged_records();
 }
 
-void ReplicaLinks::Impl::Remove(Link* link) {
-  link->removed = true;
-  if (link->stream != nullptr) link->stream->Close();
-  link->stream = nullptr;
+void ReplicaLinks::Impl::CloseStreams(Link* link) {
+  for (auto& stream : link->streams) {
+    if (stream != nullptr) stream->Close();
+    stream = nullptr;
+  }
   link->box.Disconnected();
 }
 
-void ReplicaLinks::Impl::OnMessage(Link* link, const grpc::ByteBuffer& message) {
+void ReplicaLinks::Impl::Remove(Link* link) {
+  link->removed = true;
+  CloseStreams(link);
+}
+
+void ReplicaLinks::Impl::OnMessage(Link* link, Kind kind, const grpc::ByteBuffer& message) {
   const OwnedBytes bytes = ToContiguous(message);
   ReplicaResponse response;
-  if (link->removed || !response.ParseFromArray(bytes.bytes.data(), static_cast<int>(bytes.bytes.size()))) return;
-  link->heard = true;
-  link->heard_ms = Now();
-  link->retry_ms = kRetryMinMs;
-  SetUnreachable(link, false);
-  const Outbox::Outcome outcome = link->box.Take(response, Now());
-  for (const auto& ack : outcome.acknowledged) callbacks_.acknowledged(link->follower(), ack.lane, ack.index);
-  // Not each of the many: enough that it never looks as if it ran out.
-  if (outcome.granted_until > link->granted_told + options_.grant_ms / 8) {
-    link->granted_told = outcome.granted_until;
-    callbacks_.granted(link->follower(), outcome.granted_until);
+  if (!response.ParseFromArray(bytes.bytes.data(), static_cast<int>(bytes.bytes.size()))) return;
+  Outbox::Outcome outcome;
+  TimeMs granted_until = 0;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->removed) return;
+    link->heard = true;
+    link->heard_ms = Now();
+    link->retry_ms = kRetryMinMs;
+    link->unreachable = false;
+    outcome = link->box.Take(response, Now());
+    // Not each of the many: enough that it never looks as if it ran out.
+    if (outcome.granted_until > link->granted_told + options_.grant_ms / 8) {
+      granted_until = link->granted_told = outcome.granted_until;
+    }
+    Pump(link);
   }
+  const bool by_executor = kind == kLog && !options_.queues.empty();
+  for (const auto& ack : outcome.acknowledged) callbacks_.acknowledged(link->follower(), ack.lane, ack.index, by_executor);
+  if (granted_until != 0) callbacks_.granted(link->follower(), granted_until);
   if (outcome.newer_epoch != 0) callbacks_.newer_epoch(outcome.newer_epoch);
-  Pump(link);
 }
 
 void ReplicaLinks::Impl::OnBroken(Link* link, const StreamLink* stream, const grpc::Status& status) {
-  if (link->removed || link->stream.get() != stream) return;
-  if (link->heard || !link->unreachable) {
-    TG_LOG(INFO) << "the replication stream to server " << link->follower() << " at " << link->address
-                 << " broke, opening it again: " << status.error_message();
+  bool tell = false;
+  {
+    std::lock_guard lock(link->mutex);
+    const bool current = stream == link->streams[kLog].get() || stream == link->streams[kKeepAlive].get();
+    if (link->removed || !current) return;
+    if (link->heard || !link->unreachable) {
+      TG_LOG(INFO) << "the replication stream to server " << link->follower() << " at " << link->address
+                   << " broke, opening it again: " << status.error_message();
+    }
+    if (!link->heard) tell = BecomesUnreachable(link);
+    CloseStreams(link);
+    link->retry_at = Now() + link->retry_ms;
+    link->retry_ms = std::min(link->retry_ms * 2, kRetryMaxMs);
   }
-  if (!link->heard) SetUnreachable(link, true);
-  link->stream = nullptr;
-  link->box.Disconnected();
-  link->retry_at = Now() + link->retry_ms;
-  link->retry_ms = std::min(link->retry_ms * 2, kRetryMaxMs);
+  if (tell) callbacks_.unreachable_changed();
 }
 
-// Keep-alives are answered whatever the follower's strands do: who is silent is stopped or cut off. The connection
-// is given up too, which would find out late that it can be used again.
-void ReplicaLinks::Impl::BreakIfSilent(Link* link) {
-  if (link->stream == nullptr || Now() - link->heard_ms <= kSilentGrants * options_.grant_ms) return;
-  if (!link->unreachable) {
-    TG_LOG(WARNING) << "server " << link->follower() << " at " << link->address << " does not answer";
+// Keep-alives are answered whatever the follower's strands do: who is silent is stopped or cut off. The connections
+// are given up too, which would find out late that they can be used again.
+void ReplicaLinks::Impl::LookAfter(const LinkPtr& link) {
+  bool tell = false;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->open() && Now() - link->heard_ms > kSilentGrants * options_.grant_ms) {
+      tell = BecomesUnreachable(link.get());
+      if (tell) TG_LOG(WARNING) << "server " << link->follower() << " at " << link->address << " does not answer";
+      CloseStreams(link.get());
+      link->channels[kLog] = link->channels[kKeepAlive] = nullptr;
+      link->retry_at = Now() + kRetryMinMs;
+    }
+    if (!link->open() && !link->removed && Now() >= link->retry_at) {
+      link->retry_at = 0;
+      Open(link);
+    }
+    Pump(link.get());
   }
-  SetUnreachable(link, true);
-  const std::shared_ptr<StreamLink> stream = std::move(link->stream);
-  stream->Close();
-  link->channel = nullptr;
-  link->box.Disconnected();
-  link->retry_at = Now() + kRetryMinMs;
-}
-
-void ReplicaLinks::Impl::SetUnreachable(Link* link, bool unreachable) {
-  if (link->unreachable.exchange(unreachable) != unreachable && unreachable) callbacks_.unreachable_changed();
+  if (tell) callbacks_.unreachable_changed();
 }
 
 void ReplicaLinks::Impl::Loop() {
@@ -257,26 +287,14 @@ void ReplicaLinks::Impl::Loop() {
     const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(kTickMs);
     const auto next = queue_.AsyncNext(&tag, &ok, deadline);
     if (next == grpc::CompletionQueue::SHUTDOWN) return;
-    if (next == grpc::CompletionQueue::GOT_EVENT) {
-      const auto* event = static_cast<StreamLink::Event*>(tag);
-      event->link->OnEvent(event->kind, ok);
-    }
+    if (next == grpc::CompletionQueue::GOT_EVENT) static_cast<CompletionTag*>(tag)->Proceed(ok);
     if (stopping_) {
-      if (removals_left_ == 0 && open_streams_ == 0 && !std::exchange(shut, true)) queue_.Shutdown();
+      if (open_streams_ == 0 && !std::exchange(shut, true)) queue_.Shutdown();
       continue;
     }
     if (Now() < next_tick) continue;
     next_tick = Now() + kTickMs;
-    for (const LinkPtr& link : Links()) {
-      link->strand.Run([this, link] {
-        BreakIfSilent(link.get());
-        if (link->stream == nullptr && !link->removed && Now() >= link->retry_at) {
-          link->retry_at = 0;
-          Open(link);
-        }
-        Pump(link.get());
-      });
-    }
+    for (const LinkPtr& link : Links()) LookAfter(link);
     callbacks_.tick(Now());
   }
 }
@@ -301,14 +319,10 @@ ReplicaLinks::Statistics ReplicaLinks::Impl::Collect() const {
 }
 
 void ReplicaLinks::Impl::Stop() {
-  const std::vector<LinkPtr> links = Links();
-  removals_left_ = links.size();
   if (stopping_.exchange(true)) return;
-  for (const LinkPtr& link : links) {
-    link->strand.Run([this, link] {
-      Remove(link.get());
-      --removals_left_;
-    });
+  for (const LinkPtr& link : Links()) {
+    std::lock_guard lock(link->mutex);
+    Remove(link.get());
   }
   if (thread_.joinable()) thread_.join();
   std::lock_guard lock(mutex_);

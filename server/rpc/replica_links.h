@@ -1,9 +1,12 @@
 #pragma once
-// A primary's streams to the processes that follow it: one Outbox and one stream each, opened again with backoff when
-// it breaks. Nothing here waits: a strand hands a record over and goes on; a follower that does not answer holds
-// up only what has to be acknowledged by it. Thread-safe.
+// A primary's streams to the processes that follow it: to each an Outbox, a stream for the log and one for keep-alives, on
+// connections of their own, opened again with backoff when one of them breaks. Nothing here waits: a strand hands a
+// record over and goes on; a follower that does not answer holds up only what has to be acknowledged by it. Thread-safe.
 //
-// One thread reads answers and keeps time; it starts with the first follower.
+// Acknowledgements of the log are read by an executor's thread, which answers the pushes that waited for them without
+// a wake-up. One thread of its own reads grants and keeps time; it starts with the first follower.
+
+#include <grpcpp/completion_queue.h>
 
 #include <cstdint>
 #include <functional>
@@ -28,10 +31,13 @@ class ReplicaLinks {
     TimeMs grant_ms = 500;
     int message_limit_bytes = 0;         // of one message
     const ClockSource* clock = nullptr;  // outlives this
+    // For the log's streams, of threads that do what ProceedUntilShutdown does; none: the own thread reads them too.
+    std::vector<grpc::CompletionQueue*> queues;
   };
   // From any thread, no lock held; must not block.
   struct Callbacks {
-    std::function<void(Incarnation follower, uint32_t lane, uint64_t index)> acknowledged;
+    // `by_executor`: from a thread of the queues that options named.
+    std::function<void(Incarnation follower, uint32_t lane, uint64_t index, bool by_executor)> acknowledged;
     std::function<void(Incarnation follower, TimeMs until)> granted;
     std::function<void(Epoch)> newer_epoch;
     std::function<void()> unreachable_changed;
@@ -59,7 +65,7 @@ class ReplicaLinks {
   // Their streams broke and could not be opened again, or they did not answer for three grants.
   std::vector<Incarnation> Unreachable() const;
   Statistics Collect() const;
-  // Not beside SetRouting.
+  // Not beside SetRouting, and while the queues are served.
   void Stop();
 
  private:

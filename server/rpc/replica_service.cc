@@ -16,11 +16,14 @@
 namespace tidegate {
 namespace {
 
-constexpr int kReaders = 1;  // never caught in a strand's work; a second one would be woken with it by every message
 constexpr size_t kUnreadMax = 10000;  // answers that could not be merged
 
+enum class StreamKind { kLog, kKeepAlive };
+
 struct Environment {
-  ReplicaService::WithRawMethod_Replicate<ReplicaService::Service> service;
+  ReplicaService::WithRawMethod_Replicate<ReplicaService::WithRawMethod_Grant<ReplicaService::Service>> service;
+  std::vector<grpc::ServerCompletionQueue*> queues;  // of logs
+  grpc::ServerCompletionQueue* own_queue = nullptr;
   ReplicaServiceHost::Handler handler;
   ActiveCalls active;
 };
@@ -32,14 +35,20 @@ grpc::ByteBuffer ToBuffer(const ReplicaResponse& response) {
 
 class ReplicaCall final : public ReplicaPeer, public ActiveCall, public std::enable_shared_from_this<ReplicaCall> {
  public:
-  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue) {
+  // `turn`: of the queues of logs.
+  static void Accept(Environment* env, StreamKind kind, size_t turn) {
     if (!env->active.BeginAccept()) return;
-    auto call = std::make_shared<ReplicaCall>(env, queue);
+    auto call = std::make_shared<ReplicaCall>(env, kind, turn);
     call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
-    env->service.RequestReplicate(&call->context_, &call->io_, queue, queue, call->accepted_.Begin(call));
+    if (kind == StreamKind::kLog) {
+      grpc::ServerCompletionQueue* const queue = env->queues[turn % env->queues.size()];
+      env->service.RequestReplicate(&call->context_, &call->io_, queue, queue, call->accepted_.Begin(call));
+    } else {
+      env->service.RequestGrant(&call->context_, &call->io_, env->own_queue, env->own_queue, call->accepted_.Begin(call));
+    }
   }
 
-  ReplicaCall(Environment* env, grpc::ServerCompletionQueue* queue) : env_(env), queue_(queue) {}
+  ReplicaCall(Environment* env, StreamKind kind, size_t turn) : env_(env), kind_(kind), turn_(turn) {}
 
   void Answer(ReplicaResponse response) override {
     bool unread = false;
@@ -72,7 +81,7 @@ class ReplicaCall final : public ReplicaPeer, public ActiveCall, public std::ena
  private:
   void OnAccepted(bool ok) {
     if (ok) {
-      Accept(env_, queue_);
+      Accept(env_, kind_, turn_ + 1);
       if (env_->active.Add(shared_from_this())) {
         io_.Read(&in_, read_.Begin(shared_from_this()));
       } else {
@@ -128,7 +137,8 @@ class ReplicaCall final : public ReplicaPeer, public ActiveCall, public std::ena
   }
 
   Environment* const env_;
-  grpc::ServerCompletionQueue* const queue_;
+  const StreamKind kind_;
+  const size_t turn_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> io_{&context_};
   grpc::ByteBuffer in_;
@@ -153,29 +163,33 @@ class ReplicaServiceHost::Impl {
   explicit Impl(Handler handler) { env_.handler = std::move(handler); }
   void Register(grpc::ServerBuilder& builder) {
     builder.RegisterService(&env_.service);
-    queue_ = builder.AddCompletionQueue();
+    queue_ = builder.AddCompletionQueue(/*is_frequently_polled=*/false);
+    env_.own_queue = queue_.get();
   }
-  void Start() {
-    ReplicaCall::Accept(&env_, queue_.get());
-    for (int i = 0; i < kReaders; ++i) threads_.emplace_back(ProceedUntilShutdown, queue_.get());
+  void Start(const std::vector<grpc::ServerCompletionQueue*>& log_queues) {
+    env_.queues = log_queues;
+    if (log_queues.empty()) env_.queues.push_back(queue_.get());
+    ReplicaCall::Accept(&env_, StreamKind::kLog, 0);
+    ReplicaCall::Accept(&env_, StreamKind::kKeepAlive, 0);
+    reader_ = std::thread(ProceedUntilShutdown, queue_.get());
   }
   void CloseStreams() { env_.active.CloseAll(ShuttingDown()); }
   void Join() {
     env_.active.WaitUntilNone();
     queue_->Shutdown();
-    for (std::thread& thread : threads_) thread.join();
+    if (reader_.joinable()) reader_.join();
   }
 
  private:
   Environment env_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  std::vector<std::thread> threads_;
+  std::thread reader_;  // never caught in a strand's work
 };
 
 ReplicaServiceHost::ReplicaServiceHost(Handler handler) : impl_(std::make_unique<Impl>(std::move(handler))) {}
 ReplicaServiceHost::~ReplicaServiceHost() = default;
 void ReplicaServiceHost::Register(grpc::ServerBuilder& builder) { impl_->Register(builder); }
-void ReplicaServiceHost::Start() { impl_->Start(); }
+void ReplicaServiceHost::Start(const std::vector<grpc::ServerCompletionQueue*>& log_queues) { impl_->Start(log_queues); }
 void ReplicaServiceHost::CloseStreams() { impl_->CloseStreams(); }
 void ReplicaServiceHost::Join() { impl_->Join(); }
 

@@ -60,9 +60,10 @@ void Replication::Configure(const Options& options) {
   links.grant_ms = options_.grant_ms;
   links.message_limit_bytes = options_.message_limit_bytes;
   links.clock = &clock_;
+  links.queues = options_.queues;
   ReplicaLinks::Callbacks callbacks;
-  callbacks.acknowledged = [this](Incarnation follower, uint32_t lane, uint64_t index) {
-    engine_->Acknowledged(follower, lane, index);
+  callbacks.acknowledged = [this](Incarnation follower, uint32_t lane, uint64_t index, bool by_executor) {
+    engine_->Acknowledged(follower, lane, index, by_executor);
   };
   callbacks.granted = [this](Incarnation follower, TimeMs until) { engine_->SetGrant(follower, until); };
   callbacks.newer_epoch = options_.newer_epoch;
@@ -72,9 +73,13 @@ void Replication::Configure(const Options& options) {
   configured_ = true;
 }
 
+void Replication::CloseLinks() {
+  if (links_ != nullptr) links_->Stop();
+}
+
 void Replication::Stop() {
   engine_->StopMail();
-  if (links_ != nullptr) links_->Stop();
+  CloseLinks();
 }
 
 // ---- routing ---------------------------------------------------------------
@@ -256,9 +261,10 @@ void Replication::Receive(const std::shared_ptr<Sender>& sender, std::shared_ptr
   const Inbox::Now now = {known->epoch, known->leaders.contains(sender->inbox.sender()), clock_.NowMs()};
   Inbox::Received received;
   std::optional<ReplicaResponse> done;
+  uint64_t lanes = 0;
   {
     std::lock_guard lock(sender->mutex);
-    sender->peer = peer;
+    if (record->request.index != 0) sender->peer = peer;
     {
       std::lock_guard grants_lock(grants_mutex_);
       received = sender->inbox.Receive(record->request, now, grants_.get());
@@ -267,7 +273,7 @@ void Replication::Receive(const std::shared_ptr<Sender>& sender, std::shared_ptr
       ++applied_records_;
       record->split = engine_->Split(record->request.body);
       const uint64_t all = engine_->all_lanes();
-      const uint64_t lanes = received.ticket.everywhere ? all : record->split.strands;
+      lanes = received.ticket.everywhere ? all : record->split.strands;
       done = sender->inbox.Dispatched(received.ticket, lanes, known->epoch);
       record->done = [this, sender, ticket = received.ticket](int strand, const absl::Status& status,
                                                               std::span<const ShardId> diverged) {
@@ -281,12 +287,13 @@ void Replication::Receive(const std::shared_ptr<Sender>& sender, std::shared_ptr
         }
         if (answer) to->Answer(*std::move(answer));
       };
-      engine_->Apply(std::move(record), lanes);  // under the lock: in order
+      engine_->Apply(record, lanes);  // under the lock: in order
     }
   }
+  if (lanes != 0) engine_->Proceed(lanes);
   if (received.newer_epoch != 0) options_.newer_epoch(received.newer_epoch);
   if (received.answer) {
-    if (record != nullptr && record->request.index == 0 && !received.answer->grant()) ++refused_grants_;
+    if (record->request.index == 0 && !received.answer->grant()) ++refused_grants_;
     peer->Answer(*std::move(received.answer));
   }
   if (done) peer->Answer(*std::move(done));

@@ -6,7 +6,7 @@
 //   Replication replication(&engine);
 //   ReplicaServiceHost service([&](auto& peer, OwnedBytes message) { replication.Handle(peer, std::move(message)); });
 //   engine.Configure(job); replication.Configure(options); ... replication.SetRouting(table) ...
-//   (services shut down) replication.Stop();
+//   replication.CloseLinks(); (services shut down) replication.Stop();
 
 #include <atomic>
 #include <cstdint>
@@ -38,6 +38,7 @@ class Replication {
     int message_limit_bytes = 64 << 20;
     uint64_t fill_bytes_per_second = 0;    // of all shards together; 0: no limit
     TimeMs digest_interval_ms = 0;         // 0: never
+    std::vector<grpc::CompletionQueue*> queues;  // of executors, for the logs' streams
     std::function<void(Epoch)> newer_epoch;  // a peer's routing is newer; from any thread
     std::function<void()> report;            // there is something new for FillHeartbeat; from any thread
   };
@@ -57,11 +58,13 @@ class Replication {
   void Configure(const Options& options);  // once, after the engine's
   // A newer table, for the engine and the streams.
   absl::Status SetRouting(const Routing& routing);
-  // A message of a primary's stream.
+  // A message of a primary's stream, from the stream's thread; which does the work for an idle strand.
   void Handle(const std::shared_ptr<ReplicaPeer>& peer, OwnedBytes message);
   // in_sync, unreachable, refill, drained.
   void FillHeartbeat(HeartbeatRequest* request) const;
   Statistics Collect() const;
+  // Ends the streams to followers; before the queues end, not beside SetRouting.
+  void CloseLinks();
   // When no message can come any more.
   void Stop();
 

@@ -144,7 +144,7 @@ int ServerProcess::Impl::Run() {
   }
   listening_ = *std::move(listening);
   service_.Start();
-  replica_service_.Start();
+  replica_service_.Start(service_.queues());
   std::unique_ptr<MetricsServer> metrics_server;
   int code = kExitUsage;
   bool ready = true;
@@ -161,11 +161,13 @@ int ServerProcess::Impl::Run() {
   if (ready) code = JoinAndServe();
   if (options_.before_shutdown) options_.before_shutdown(code);
   metrics_server.reset();
+  link_now_ = nullptr;
+  if (link_ != nullptr) link_->Stop();  // no newer table from here on
+  replication_.CloseLinks();
   replica_service_.CloseStreams();
   service_.Shutdown(listening_.server.get());
   replica_service_.Join();
-  link_now_ = nullptr;
-  if (link_ != nullptr) link_->Stop();
+  service_.Join();
   replication_.Stop();
   return code;
 }
@@ -239,6 +241,7 @@ absl::Status ServerProcess::Impl::Configure() {
   replication.message_limit_bytes = static_cast<int>(std::min<uint64_t>(job.message_limit_bytes, kControlMessageLimitBytes));
   replication.fill_bytes_per_second = options_.fill_rate_limit_mbps * 125'000;
   replication.digest_interval_ms = TimeMs{options_.digest_interval_s} * 1000;
+  for (grpc::ServerCompletionQueue* queue : service_.queues()) replication.queues.push_back(queue);
   replication.newer_epoch = [this](Epoch epoch) { FetchRouting(epoch); };
   replication.report = [this] {
     if (MemberLink* link = link_now_.load()) link->HeartbeatNow();

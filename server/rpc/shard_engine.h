@@ -124,12 +124,13 @@ class ShardEngine final : private RowSink {
   // As Collect, without waiting for strands that are busy; `done` comes from one of them, or at once.
   void CollectThen(bool with_shards, std::function<void(Statistics)> done);
 
-  // --- replication; these return at once ---
+  // --- replication; these return at once, but for what is done on the calling thread ---
   void SetHooks(ReplicationHooks hooks) { hooks_ = std::move(hooks); }
   uint64_t all_lanes() const;  // a bit each
   // Those that lead one of the shards.
   uint64_t LanesLeading(const std::function<bool(ShardId)>& shards) const;
-  void Acknowledged(Incarnation follower, uint32_t lane, uint64_t index);
+  // `here`: on this thread, where the strand is idle.
+  void Acknowledged(Incarnation follower, uint32_t lane, uint64_t index, bool here);
   void SetGrant(Incarnation backup, TimeMs until);
   // Sends about `bytes` more of what these strands fill; `more(lane, whether something is being filled)`.
   void FillStep(uint64_t lanes, size_t bytes, std::function<void(uint32_t, bool)> more);
@@ -143,8 +144,10 @@ class ShardEngine final : private RowSink {
   RecordSplit Split(const wire::Record& record) const;
   // The strands' threads end; mail is left to whoever runs a strand.
   void StopMail();
-  // In the order of the calls, in each strand.
-  void Apply(std::shared_ptr<IncomingRecord> record, uint64_t lanes);
+  // Gives it to these strands, in the order of the calls; then Proceed with them, no lock held: one works on this
+  // thread.
+  void Apply(const std::shared_ptr<IncomingRecord>& record, uint64_t lanes);
+  void Proceed(uint64_t lanes);
 
   // --- messages ---
   // Answers through call->source, now or later.
@@ -175,8 +178,13 @@ class ShardEngine final : private RowSink {
   TimeMs NowMs() const;
   // Before each call of a strand's group: the time, and what came for it meanwhile.
   void Prepare(Lane& lane);
-  // For the strand, whose thread sees to it if no message does first.
+  // For the strand, whose thread sees to it if nothing else does first.
   void Mail(Lane& lane, absl::AnyInvocable<void(Lane&)> task);
+  // The same without that. True: nobody else has it taken yet.
+  bool Post(Lane& lane, absl::AnyInvocable<void(Lane&)> task);
+  void HaveMailTaken(Lane& lane);
+  void TakeMailHere(Lane& lane);
+  void TakeMail(Lane& lane);  // on the strand
   void ApplyOn(Lane& lane, const IncomingRecord& record);
   static void RunMail(ShardEngine* engine, Lane* lane);
   void FinishShare(const Lane& lane, ShardCall* call);

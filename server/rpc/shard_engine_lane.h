@@ -36,7 +36,7 @@ struct ShardEngine::Lane {
   std::mutex mail_mutex;
   std::condition_variable mail_came;
   std::deque<absl::AnyInvocable<void(Lane&)>> mail;
-  bool mail_queued = false;  // a task of the strand that takes it waits for its turn
+  bool mail_wanted = false;  // its thread is to take it: the strand was idle
   bool mail_ends = false;
   std::thread mail_thread;
 };

@@ -1,6 +1,7 @@
 // ShardEngine: the strands' side of replication. What comes for a strand waits in its mail and is taken by the next
-// task of the strand, whoever runs that; a thread for each strand sees to it where no message comes. So no thread that
-// reads a stream is ever caught in a strand's work, and keep-alives and grants do not wait for it.
+// task of the strand, whoever runs that; where the strand is idle, by the executor's thread that brought it, or by a
+// thread of the strand's own. So the thread that keeps time and reads keep-alives is never caught in a strand's work, and
+// grants do not wait for it.
 
 #include <pthread.h>
 
@@ -31,13 +32,33 @@ void ShardEngine::Prepare(Lane& lane) {
   for (auto& task : mail) task(lane);
 }
 
-void ShardEngine::Mail(Lane& lane, absl::AnyInvocable<void(Lane&)> task) {
+void ShardEngine::TakeMail(Lane& lane) {
+  Prepare(lane);
+  Deliver(lane);
+}
+
+bool ShardEngine::Post(Lane& lane, absl::AnyInvocable<void(Lane&)> task) {
+  std::lock_guard lock(lane.mail_mutex);
+  lane.mail.push_back(std::move(task));
+  return !lane.has_mail.exchange(true);
+}
+
+void ShardEngine::HaveMailTaken(Lane& lane) {
+  if (lane.strand.QueueIfBusy([this, &lane] { TakeMail(lane); })) return;
   {
     std::lock_guard lock(lane.mail_mutex);
-    lane.mail.push_back(std::move(task));
-    if (lane.has_mail.exchange(true)) return;  // its thread knows
+    lane.mail_wanted = true;
   }
   lane.mail_came.notify_one();
+}
+
+void ShardEngine::TakeMailHere(Lane& lane) {
+  lane.strand.Run([this, &lane] { TakeMail(lane); });
+}
+
+// Behind a task that runs for long one asks: what it leads to takes all that has come until then.
+void ShardEngine::Mail(Lane& lane, absl::AnyInvocable<void(Lane&)> task) {
+  if (Post(lane, std::move(task))) HaveMailTaken(lane);
 }
 
 void ShardEngine::RunMail(ShardEngine* engine, Lane* lane) {
@@ -45,19 +66,11 @@ void ShardEngine::RunMail(ShardEngine* engine, Lane* lane) {
   for (;;) {
     {
       std::unique_lock lock(lane->mail_mutex);
-      // Behind a task that runs for long one is enough: it takes all that has come until then.
-      lane->mail_came.wait(lock, [&] { return lane->mail_ends || (!lane->mail.empty() && !lane->mail_queued); });
+      lane->mail_came.wait(lock, [&] { return lane->mail_ends || lane->mail_wanted; });
       if (lane->mail_ends) return;
-      lane->mail_queued = true;
+      lane->mail_wanted = false;
     }
-    lane->strand.Run([engine, lane] {
-      {
-        std::lock_guard lock(lane->mail_mutex);
-        lane->mail_queued = false;
-      }
-      engine->Prepare(*lane);
-      engine->Deliver(*lane);
-    });
+    engine->TakeMailHere(*lane);
   }
 }
 
@@ -83,11 +96,15 @@ uint64_t ShardEngine::LanesLeading(const std::function<bool(ShardId)>& shards) c
   return lanes;
 }
 
-void ShardEngine::Acknowledged(Incarnation follower, uint32_t lane_index, uint64_t index) {
+void ShardEngine::Acknowledged(Incarnation follower, uint32_t lane_index, uint64_t index, bool here) {
   if (lane_index >= lanes_.size()) return;
-  Mail(*lanes_[lane_index], [follower, index](Lane& lane) {
-    lane.group->Acknowledged(follower, index, &lane.effects);
-  });
+  Lane& lane = *lanes_[lane_index];
+  const bool first = Post(lane, [follower, index](Lane& l) { l.group->Acknowledged(follower, index, &l.effects); });
+  if (here) {
+    TakeMailHere(lane);
+  } else if (first) {
+    HaveMailTaken(lane);
+  }
 }
 
 void ShardEngine::SetGrant(Incarnation backup, TimeMs until) {
@@ -127,10 +144,18 @@ RecordSplit ShardEngine::Split(const wire::Record& record) const {
   return SplitRecord(record, {lanes_.size(), current->lane_of_shard, current->log2_shards});
 }
 
-void ShardEngine::Apply(std::shared_ptr<IncomingRecord> record, uint64_t lanes) {
+void ShardEngine::Apply(const std::shared_ptr<IncomingRecord>& record, uint64_t lanes) {
+  for (const auto& lane : lanes_) {
+    if ((lanes & lane->bit()) != 0) Post(*lane, [this, record](Lane& l) { ApplyOn(l, *record); });
+  }
+}
+
+void ShardEngine::Proceed(uint64_t lanes) {
   for (const auto& lane : lanes_) {
     if ((lanes & lane->bit()) == 0) continue;
-    Mail(*lane, [this, record](Lane& l) { ApplyOn(l, *record); });
+    if ((lanes & -lanes) == lanes) return TakeMailHere(*lane);
+    HaveMailTaken(*lane);
+    lanes &= ~lane->bit();
   }
 }
 

@@ -16,6 +16,7 @@
 #include "common/rpc/status.h"
 #include "proto/shard_service.grpc.pb.h"
 #include "server/rpc/completion_tags.h"
+#include "server/rpc/connection_acceptor.h"
 
 namespace tidegate {
 namespace {
@@ -24,7 +25,11 @@ using RawService = ShardService::WithRawMethod_Pull<ShardService::WithRawMethod_
     ShardService::WithRawMethod_Clock<ShardService::WithRawMethod_Stream<ShardService::Service>>>>;
 
 struct Environment {
+  // By turns: a connection's calls go to the first queue that asks for one.
+  size_t After(size_t queue) const { return (queue + 1) % queues.size(); }
+
   RawService service;
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   ShardEngine* engine = nullptr;
   ShardServiceHost::Limits limits;
   ActiveCalls active;
@@ -38,9 +43,10 @@ grpc::Status Exhausted(const std::string& what) {
 
 class UnaryCall final : public CallSource, public ActiveCall, public std::enable_shared_from_this<UnaryCall> {
  public:
-  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue, MessageKind kind) {
+  static void Accept(Environment* env, size_t queue_index, MessageKind kind) {
     if (!env->active.BeginAccept()) return;
-    auto call = std::make_shared<UnaryCall>(env, queue, kind);
+    grpc::ServerCompletionQueue* const queue = env->queues[queue_index].get();
+    auto call = std::make_shared<UnaryCall>(env, queue_index, kind);
     call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
     Tag* tag = call->accepted_.Begin(call);
     auto& service = env->service;
@@ -53,8 +59,7 @@ class UnaryCall final : public CallSource, public ActiveCall, public std::enable
     }
   }
 
-  UnaryCall(Environment* env, grpc::ServerCompletionQueue* queue, MessageKind kind)
-      : env_(env), queue_(queue), kind_(kind) {}
+  UnaryCall(Environment* env, size_t queue, MessageKind kind) : env_(env), queue_(queue), kind_(kind) {}
 
   void Answer(const ShardCall&, const wire::Response& response,
               std::span<const SliceBuffer> rows) override {
@@ -86,7 +91,7 @@ class UnaryCall final : public CallSource, public ActiveCall, public std::enable
   }
   void OnAccepted(bool ok) {
     if (ok) {
-      Accept(env_, queue_, kind_);
+      Accept(env_, env_->After(queue_), kind_);
       Begin();
     } else {
       done_.Forget();
@@ -112,7 +117,7 @@ class UnaryCall final : public CallSource, public ActiveCall, public std::enable
   }
 
   Environment* const env_;
-  grpc::ServerCompletionQueue* const queue_;
+  const size_t queue_;
   const MessageKind kind_;
   grpc::ServerContext context_;
   grpc::ByteBuffer in_;
@@ -130,15 +135,16 @@ class UnaryCall final : public CallSource, public ActiveCall, public std::enable
 
 class StreamCall final : public CallSource, public ActiveCall, public std::enable_shared_from_this<StreamCall> {
  public:
-  static void Accept(Environment* env, grpc::ServerCompletionQueue* queue) {
+  static void Accept(Environment* env, size_t queue_index) {
     if (!env->active.BeginAccept()) return;
-    auto call = std::make_shared<StreamCall>(env, queue);
+    grpc::ServerCompletionQueue* const queue = env->queues[queue_index].get();
+    auto call = std::make_shared<StreamCall>(env, queue_index);
     call->context_.AsyncNotifyWhenDone(call->done_.Begin(call));
     env->service.RequestStream(&call->context_, &call->io_, queue, queue,
                                call->accepted_.Begin(call));
   }
 
-  StreamCall(Environment* env, grpc::ServerCompletionQueue* queue) : env_(env), queue_(queue) {}
+  StreamCall(Environment* env, size_t queue) : env_(env), queue_(queue) {}
 
   void Answer(const ShardCall& call, const wire::Response& response,
               std::span<const SliceBuffer> rows) override {
@@ -182,7 +188,7 @@ class StreamCall final : public CallSource, public ActiveCall, public std::enabl
  private:
   void OnAccepted(bool ok) {
     if (ok) {
-      Accept(env_, queue_);
+      Accept(env_, env_->After(queue_));
       Begin();
     } else {
       done_.Forget();
@@ -265,7 +271,7 @@ class StreamCall final : public CallSource, public ActiveCall, public std::enabl
   }
 
   Environment* const env_;
-  grpc::ServerCompletionQueue* const queue_;
+  const size_t queue_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> io_{&context_};
   grpc::ByteBuffer in_;
@@ -295,33 +301,47 @@ class ShardServiceHost::Impl {
     env_.limits = limits;
   }
 
+  ~Impl() { Join(); }
+
   void Register(grpc::ServerBuilder& builder) {
+    acceptor_.Register(builder);
     builder.RegisterService(&env_.service);
-    for (int i = 0; i < executors_; ++i) queues_.push_back(builder.AddCompletionQueue());
+    for (int i = 0; i < executors_; ++i) env_.queues.push_back(builder.AddCompletionQueue(/*is_frequently_polled=*/false));
   }
 
   void Start() {
-    for (const auto& queue : queues_) {
-      StreamCall::Accept(&env_, queue.get());
+    for (size_t queue = 0; queue < env_.queues.size(); ++queue) {
+      StreamCall::Accept(&env_, queue);
       for (MessageKind kind : {MessageKind::kPull, MessageKind::kPush, MessageKind::kClock}) {
-        UnaryCall::Accept(&env_, queue.get(), kind);
+        UnaryCall::Accept(&env_, queue, kind);
       }
-      threads_.emplace_back(ProceedUntilShutdown, queue.get());
+      threads_.emplace_back(ProceedUntilShutdown, env_.queues[queue].get());
     }
+    acceptor_.Start();
   }
 
   void Shutdown(grpc::Server* server) {
     env_.active.CloseAll(ShuttingDown());
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     env_.active.WaitUntilNone();
-    for (const auto& queue : queues_) queue->Shutdown();
+  }
+  std::vector<grpc::ServerCompletionQueue*> queues() const {
+    std::vector<grpc::ServerCompletionQueue*> out;
+    for (const auto& queue : env_.queues) out.push_back(queue.get());
+    return out;
+  }
+  void Join() {
+    acceptor_.Stop();
+    if (threads_.empty()) return;
+    for (const auto& queue : env_.queues) queue->Shutdown();
     for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
   }
 
  private:
   const int executors_;
   Environment env_;
-  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
+  ConnectionAcceptor acceptor_;
   std::vector<std::thread> threads_;
 };
 
@@ -330,6 +350,8 @@ ShardServiceHost::ShardServiceHost(ShardEngine* engine, int executors, const Lim
 ShardServiceHost::~ShardServiceHost() = default;
 void ShardServiceHost::Register(grpc::ServerBuilder& builder) { impl_->Register(builder); }
 void ShardServiceHost::Start() { impl_->Start(); }
+std::vector<grpc::ServerCompletionQueue*> ShardServiceHost::queues() const { return impl_->queues(); }
 void ShardServiceHost::Shutdown(grpc::Server* server) { impl_->Shutdown(server); }
+void ShardServiceHost::Join() { impl_->Join(); }
 
 }  // namespace tidegate

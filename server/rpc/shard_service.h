@@ -7,13 +7,15 @@
 //   Listen(options, [&](auto& builder) { service.Register(builder); });
 //   service.Start();
 //   ...
-//   service.Shutdown(server);  // ends calls (UNAVAILABLE), then the server, then the threads
+//   service.Shutdown(server);  // ends calls (UNAVAILABLE), then the server
+//   service.Join();            // the threads
 
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "server/rpc/shard_engine.h"
 
@@ -35,8 +37,12 @@ class ShardServiceHost {
 
   void Register(grpc::ServerBuilder& builder);
   void Start();
-  // Once, from no thread of the service.
+  // Of the executors, for other services' and clients' calls too; from Register on. Each has one thread, which does
+  // what ProceedUntilShutdown does.
+  std::vector<grpc::ServerCompletionQueue*> queues() const;
+  // Once, from no thread of the service. Then whatever else uses the queues ends, then Join (or the destructor).
   void Shutdown(grpc::Server* server);
+  void Join();
 
  private:
   class Impl;

@@ -45,6 +45,17 @@ TEST_CASE("a busy strand takes the task over from a caller that goes on") {
   CHECK(ran_on == runner_id);
 }
 
+TEST_CASE("a task is queued behind those that run, and nothing is done where the strand is idle") {
+  Strand strand;
+  std::vector<int> order;
+  CHECK_FALSE(strand.QueueIfBusy([&] { order.push_back(0); }));
+  strand.Run([&] {
+    CHECK(strand.QueueIfBusy([&] { order.push_back(2); }));
+    order.push_back(1);
+  });
+  CHECK(order == std::vector<int>{1, 2});
+}
+
 // Under TSan this finds a strand that lets two tasks overlap: the counters are plain.
 TEST_CASE("tasks of many threads never overlap and keep each thread's order") {
   constexpr int kThreads = 4, kTasks = 5000;
@@ -57,11 +68,12 @@ TEST_CASE("tasks of many threads never overlap and keep each thread's order") {
     threads.emplace_back([&, t] {
       for (int i = 1; i <= kTasks; ++i) {
         const int s = i % 2;
-        strands[s].Run([&, s, t, i] {
+        const auto task = [&, s, t, i] {
           ++sum[s];
           if (i <= last[s][t]) ++out_of_order;
           last[s][t] = i;
-        });
+        };
+        if (i % 3 != 0 || !strands[s].QueueIfBusy(task)) strands[s].Run(task);
       }
     });
   }

@@ -69,6 +69,8 @@ TEST_CASE("every server answers health checks and lists its services") {
   REQUIRE(served.listening.ok());
   const std::string& address = served.listening->address;
   CHECK(Exchange(address, "/grpc.health.v1.Health/Check", "") == std::string("\x08\x01"));  // SERVING
+  CHECK(Exchange(address, "/grpc.health.v1.Health/Watch", "") == std::string("\x08\x01"));
+  CHECK(Exchange(address, "/grpc.health.v1.Health/Watch", std::string("\x0a\x01x", 3)) == std::string("\x08\x03"));  // SERVICE_UNKNOWN
   const std::string list("\x3a\x00", 2);
   CHECK(Exchange(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list)
             .find("tidegate.ShardService") != std::string::npos);

@@ -37,7 +37,7 @@ struct Node {
     server = std::move(listening->server);
     address = listening->address;
     service.Start();
-    replica_service.Start();
+    replica_service.Start(service.queues());
     stub = ShardService::NewStub(MakeDataChannel(address, 1 << 28));
     ShardEngine::JobOptions job;
     job.incarnation = incarnation;
@@ -50,14 +50,17 @@ struct Node {
     options.self = incarnation;
     options.grant_ms = settings.grant_ms;
     options.digest_interval_ms = settings.digest_interval_ms;
+    for (grpc::ServerCompletionQueue* queue : service.queues()) options.queues.push_back(queue);
     options.newer_epoch = [this](Epoch epoch) { newest_epoch_seen = epoch; };
     options.report = [this] { ++reports; };
     replication.Configure(options);
   }
   ~Node() {
+    replication.CloseLinks();
     replica_service.CloseStreams();
     service.Shutdown(server.get());
     replica_service.Join();
+    service.Join();
     replication.Stop();
   }
 

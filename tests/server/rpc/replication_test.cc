@@ -1,5 +1,6 @@
 #include "server/rpc/replication.h"
 
+#include "server/rpc/connection_acceptor.h"
 #include "tests/server/rpc/replica_rig.h"
 
 namespace tidegate {
@@ -98,9 +99,14 @@ TEST_CASE("a follower that takes everything and never answers is reported as unr
     if (last.lock() != peer) ++streams;
     last = peer;
   });
-  auto listening = Listen({}, [&](grpc::ServerBuilder& b) { silent.Register(b); });
+  ConnectionAcceptor acceptor;
+  auto listening = Listen({}, [&](grpc::ServerBuilder& b) {
+    acceptor.Register(b);
+    silent.Register(b);
+  });
   REQUIRE(listening.ok());
-  silent.Start();
+  acceptor.Start();
+  silent.Start({});
   {
     Node a({kA, 1, false, 40});
     a.Take(Replicated(5, {PlaceOf(a), {kB, listening->address}}));
@@ -110,6 +116,7 @@ TEST_CASE("a follower that takes everything and never answers is reported as unr
   }
   silent.CloseStreams();
   listening->server->Shutdown();
+  acceptor.Stop();
   silent.Join();
 }
 

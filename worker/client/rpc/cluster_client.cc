@@ -246,8 +246,7 @@ class ClusterClient::Impl {
         if (tag == nullptr) {
           RunPosted();
         } else {
-          const auto* event = static_cast<StreamLink::Event*>(tag);
-          event->link->OnEvent(event->kind, ok);
+          static_cast<CompletionTag*>(tag)->Proceed(ok);
         }
       }
       bool end;
