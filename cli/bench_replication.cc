@@ -7,6 +7,7 @@ namespace tidegate::cli {
 
 absl::Status RunBenchReplication(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report) {
   PollOnOwnThreads();  // as servers and workers do
+  IgnoreLockCycles();
   BenchClusters clusters(options.bin_dir, options.run_dir);
   ReplicationBenchOptions bench = options.quick ? QuickReplicationBench() : ReplicationBenchOptions();
   bench.only = options.only;

@@ -8,6 +8,7 @@ namespace tidegate::cli {
 
 absl::Status RunBenchWire(const BenchWireOptions& options, const std::function<void(const BenchFigure&)>& report) {
   PollOnOwnThreads();  // as servers and workers do
+  IgnoreLockCycles();
   BenchClusters clusters(options.bin_dir, options.run_dir);
   if (absl::Status s = clusters.Start("one", WireBenchConfig(), 1); !s.ok()) return s;
   WireBenchOptions bench = options.quick ? QuickWireBench() : WireBenchOptions();

@@ -55,6 +55,7 @@ int Main(int argc, char** argv) {
   if (auto s = CheckMemberFlags(); !s.ok()) return BadUsage(daemon, s);
   KeepFreedMemory();
   PollOnOwnThreads();
+  IgnoreLockCycles();
   InitLogging(argv[0], FLAGS_name.empty() ? "server" : FLAGS_name);
 
   ServerOptions options;

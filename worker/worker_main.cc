@@ -83,6 +83,7 @@ int Main(int argc, char** argv) {
   if (auto s = CheckMemberFlags(); !s.ok()) return BadUsage(daemon, s);
   KeepFreedMemory();
   PollOnOwnThreads();
+  IgnoreLockCycles();
   InitLogging(argv[0], "worker");
   StartProfile(FLAGS_name.empty() ? "worker" : FLAGS_name);
   const int code = Train();

@@ -1,5 +1,5 @@
 #pragma once
-// Which thread reads a socket.
+// How gRPC works within a process: which thread reads a socket, and what its locks cost.
 
 namespace tidegate {
 
@@ -9,5 +9,9 @@ namespace tidegate {
 // two wake-ups a message (docs/performance.md). Before the process's first use of gRPC; what
 // GRPC_POLL_STRATEGY says already stays.
 void PollOnOwnThreads();
+
+// Abseil as distributions build it looks for cycles in the order of locks, gRPC's too: every lock is entered into a graph
+// that all threads share. Not ours to find.
+void IgnoreLockCycles();
 
 }  // namespace tidegate

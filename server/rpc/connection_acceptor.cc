@@ -9,7 +9,7 @@ namespace tidegate {
 namespace {
 
 // Two or three looks until a new connection's first call has begun.
-constexpr std::chrono::milliseconds kLookEvery{4};
+constexpr std::chrono::milliseconds kLookEvery{10};
 
 }  // namespace
 

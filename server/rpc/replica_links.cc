@@ -54,6 +54,7 @@ class ReplicaLinks::Impl {
     bool removed = false;
     bool heard = false;       // an answer came on these streams
     TimeMs heard_ms = 0;      // ... last; else when they were opened
+    TimeMs log_heard_ms = 0;  // of the log's; or when the first record was there that is not acknowledged
     TimeMs retry_at = 0;
     TimeMs retry_ms = kRetryMinMs;
     TimeMs granted_told = 0;
@@ -154,6 +155,7 @@ void ReplicaLinks::Impl::Append(uint32_t lane, OutRecord record) {
   const LinkPtr link = LinkOf(record.follower);
   std::lock_guard lock(link->mutex);
   if (link->removed) return;
+  if (link->box.unacknowledged_records() == 0) link->log_heard_ms = Now();
   link->box.Append(lane, std::move(record));
   Pump(link.get());
 }
@@ -183,7 +185,7 @@ void ReplicaLinks::Impl::Open(const LinkPtr& link) {
   if (stopping_ || link->removed || link->address.empty()) return;
   for (const Kind kind : {kLog, kKeepAlive}) link->streams[kind] = MakeStream(link, kind);
   link->heard = false;
-  link->heard_ms = Now();
+  link->heard_ms = link->log_heard_ms = Now();
   for (const auto& stream : link->streams) stream->Start();
   link->box.Connected(Now());
 }
@@ -223,6 +225,7 @@ void ReplicaLinks::Impl::OnMessage(Link* link, Kind kind, const grpc::ByteBuffer
     if (link->removed) return;
     link->heard = true;
     link->heard_ms = Now();
+    if (kind == kLog) link->log_heard_ms = link->heard_ms;
     link->retry_ms = kRetryMinMs;
     link->unreachable = false;
     outcome = link->box.Take(response, Now());
@@ -267,6 +270,12 @@ void ReplicaLinks::Impl::LookAfter(const LinkPtr& link) {
       if (tell) TG_LOG(WARNING) << "server " << link->follower() << " at " << link->address << " does not answer";
       CloseStreams(link.get());
       link->channels[kLog] = link->channels[kKeepAlive] = nullptr;
+      link->retry_at = Now() + kRetryMinMs;
+    }
+    // The follower is there, but its strands are not heard: they may be at work for long, or the connection is lost.
+    if (link->open() && link->box.unacknowledged_records() > 0 && Now() - link->log_heard_ms > options_.log_silent_ms) {
+      CloseStreams(link.get());
+      link->channels[kLog] = nullptr;
       link->retry_at = Now() + kRetryMinMs;
     }
     if (!link->open() && !link->removed && Now() >= link->retry_at) {

@@ -29,6 +29,7 @@ class ReplicaLinks {
     uint64_t generation = 0;
     Incarnation self = 0;
     TimeMs grant_ms = 500;
+    TimeMs log_silent_ms = 5000;         // records that are not acknowledged, no answer of the log's stream: opened again
     int message_limit_bytes = 0;         // of one message
     const ClockSource* clock = nullptr;  // outlives this
     // For the log's streams, of threads that do what ProceedUntilShutdown does; none: the own thread reads them too.

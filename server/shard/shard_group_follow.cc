@@ -30,7 +30,7 @@ absl::Status ShardGroup::ApplyRecord(Incarnation sender, Epoch epoch, const wire
     status = Follow(sender, epoch, *fill, effects);
   }
   if (status.ok()) ++metrics_.records_applied;
-  ReportBytes();
+  if (!std::holds_alternative<wire::PushRecord>(record)) ReportBytes();  // Apply has
   return status;
 }
 

@@ -129,7 +129,7 @@ uint64_t ShardGroup::Apply(const wire::PushRequest& request, const KeySelection&
                            const UpdateArguments& arguments, std::span<const uint8_t> skip_shard,
                            ShardEffects* effects) {
   highest_clock_ = std::max(highest_clock_, arguments.clock);
-  uint64_t skipped = 0;
+  uint64_t skipped = 0, fresh = 0;
   for (size_t t = 0; t < request.tables.size(); ++t) {
     const wire::TableGradients& table = request.tables[t];
     const size_t keys = selection.Count(t, table.keys.size());
@@ -139,8 +139,9 @@ uint64_t ShardGroup::Apply(const wire::PushRequest& request, const KeySelection&
     if (fills_open_ > 0) BeforeFilledWrite(table.table, batch, effects);
     const ApplyResult result = tables_[table.table]->Apply(batch, arguments, skip_shard);
     skipped += result.skipped;
+    fresh += result.created + result.unadmitted;
   }
-  ReportBytes();
+  if (fresh > 0) ReportBytes();  // it looks at every shard
   return skipped;
 }
 

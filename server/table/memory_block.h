@@ -1,6 +1,6 @@
 #pragma once
-// Zeroed memory for indices and slabs. Blocks of 2 MiB and more are aligned to huge pages and ask for
-// them; smaller ones are cache-line aligned. Movable, freed by its destructor.
+// Zeroed memory for indices and slabs, cache-line aligned, of 16 KiB and more in huge pages (huge_page_pool.h); of 2 MiB
+// and more aligned to them. Movable, freed by its destructor.
 // Out of memory stops the process (a server's limit is checked before it grows).
 
 #include <cstddef>
@@ -19,9 +19,10 @@ class MemoryBlock {
   size_t size() const { return size_; }
 
  private:
+  enum class Source { kHeap, kPool, kMapped };
   std::byte* data_ = nullptr;
   size_t size_ = 0;
-  bool mapped_ = false;
+  Source source_ = Source::kHeap;
 };
 
 }  // namespace tidegate

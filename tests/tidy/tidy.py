@@ -89,10 +89,15 @@ def check_includes(path, text):
             yield "%s: include from the root of the tree, not %s" % (at, name)
 
 
+# Protocols that are not ours, but spoken here.
+OTHERS_PROTOCOLS = {"proto/health.proto": "grpc.health.v1"}
+
+
 def check_proto(path, text):
     if not re.search(r'^syntax = "proto[23]";$', text, re.M):
         yield "%s: no syntax line" % path
-    if not re.search(r"^package tidegate;$", text, re.M):
+    package = OTHERS_PROTOCOLS.get(path, "tidegate")
+    if not re.search(r"^package %s;$" % re.escape(package), text, re.M):
         yield "%s: not in package tidegate" % path
     for match in re.finditer(r"^\s*(?:message|enum|service)\s+(\w+)", text, re.M):
         if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", match.group(1)):
