@@ -37,6 +37,7 @@ WIRING = [
     r"worker/data/(prefetch|read_stats)\..*", r"worker/pipeline/(?!staleness|policy).*", r"server/checkpoint/.*",
     r"server/table/table_bench\.cc", r"worker/client/(wire_bench|replication_bench|bench_load|raw_tcp)\.(cc|h)", r"worker/model/.*_bench\.cc",
     r"scheduler/store/.*", r"cli/.*", r"tests/.*",
+    r"server/table/huge_page_pool\.(h|cc)",  # the process's memory, as malloc: locked where a table grows
 ]
 THREADS = r"thread|mutex|shared_mutex|condition_variable|future|semaphore|latch|barrier|stop_token|pthread\.h"
 CLOCKS = r"chrono|ctime|time\.h|sys/time\.h|absl/time/clock\.h"
