@@ -3,7 +3,7 @@
 # reports of Catch2 and pytest.
 #   ./test.sh         everything: optimised, ASan + UBSan, TSan, fuzz targets, simulation, integration
 #   ./test.sh quick   optimised tests, tidiness and integration: under 10 minutes
-# TIDEGATE_FUZZ_SECONDS (60) and TIDEGATE_DATA (../shared/data) may be set.
+# TIDEGATE_FUZZ_SECONDS (20, for each target) and TIDEGATE_DATA (../shared/data) may be set.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source third_party/packages.sh
@@ -59,13 +59,13 @@ build_binaries 2>&1 | grep -v '^INFO: \|^Loading\|^Analyzing'
 [[ "${PIPESTATUS[0]}" == 0 ]] || echo "0 1 0 build of the binaries" >> "$counts"
 if [[ "$mode" == quick ]]; then
   bazel_stage "optimised" --test_tag_filters=-fuzz,-slow,-manual --build_tests_only //...
-  pytest_stage "integration" -m "not slow" tests/integration
+  pytest_stage "integration" -n 2 --dist=loadfile -m "not slow" tests/integration
 else
   bazel_stage "optimised" --test_tag_filters=-fuzz,-manual --build_tests_only //...
-  pytest_stage "integration" tests/integration
+  pytest_stage "integration" -n 2 --dist=loadfile tests/integration
   bazel_stage "ASan + UBSan" --config=asan --test_tag_filters=-fuzz,-slow,-manual,-noasan --build_tests_only //tests/...
   bazel_stage "fuzz" --config=asan --test_tag_filters=fuzz --build_tag_filters=fuzz --build_tests_only \
-    "--test_arg=--seconds=${TIDEGATE_FUZZ_SECONDS:-60}" --test_timeout=600 //tests/...
+    "--test_arg=--seconds=${TIDEGATE_FUZZ_SECONDS:-20}" --test_timeout=600 //tests/...
   bazel_stage "TSan" --config=tsan --test_tag_filters=tsan --build_tag_filters=tsan --build_tests_only //tests/...
 fi
 say "results"

@@ -18,7 +18,10 @@
 namespace tidegate::cli {
 namespace {
 
+int figures = 0;
+
 void Print(const BenchFigure& figure) {
+  ++figures;
   std::cout << (FLAGS_json ? FigureJson(figure) : FigureLine(figure)) << std::endl;
 }
 
@@ -71,6 +74,7 @@ int RunBench(const Arguments& arguments) {
     std::cerr << "usage: tidegate bench table|wire|replication|train|parse [--quick] [--json]\n";
     return kUsage;
   }
+  if (status.ok() && figures == 0) status = absl::NotFoundError(absl::StrCat("--only=", FLAGS_only, ": no figure has that in its name"));
   if (status.ok()) return kOk;
   std::cerr << "tidegate bench " << what << ": " << status.message() << std::endl;
   std::_Exit(kFailed);  // a thread may still wait for the cluster that has ended

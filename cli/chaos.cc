@@ -15,6 +15,8 @@
 #include "cli/process.h"
 #include "cli/stop_signals.h"
 #include "common/counted.h"
+#include "common/file_system.h"
+#include "common/host_port.h"
 #include "common/job_config/job_config.h"
 #include "common/json.h"
 
@@ -26,7 +28,7 @@ DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_double(minutes, 1, "");
 DEFINE_int32(fault_count, 0, "");
-DEFINE_string(durability, "SYNC", "");
+DEFINE_string(durability, "", "");
 DEFINE_string(faults, "kill-server", "");
 
 namespace tidegate::cli {
@@ -108,7 +110,7 @@ absl::Status SetCluster(const Arguments& arguments, ChaosOptions* options) {
   options->shards = FLAGS_shards == 0 ? kShards : FLAGS_shards;
   if ((options->shards & (options->shards - 1)) != 0) return absl::InvalidArgumentError(absl::StrCat("--shards=", options->shards, " must be a power of two"));
   options->async = FLAGS_durability == "ASYNC";
-  if (FLAGS_durability != "SYNC" && !options->async) {
+  if (!FLAGS_durability.empty() && FLAGS_durability != "SYNC" && !options->async) {
     return absl::InvalidArgumentError(absl::StrCat("--durability=", FLAGS_durability, " must be SYNC or ASYNC"));
   }
   if (options->async && options->replicas < 2) return absl::InvalidArgumentError("--durability=ASYNC needs --replicas=2 or more");
@@ -123,8 +125,9 @@ absl::Status SetCluster(const Arguments& arguments, ChaosOptions* options) {
   if (FLAGS_shards > 0) sets.push_back(absl::StrCat("cluster.shards=", FLAGS_shards));
   if (FLAGS_replicas > 0) {
     sets.push_back(absl::StrCat("cluster.replicas=", FLAGS_replicas));
-    sets.push_back(absl::StrCat("cluster.durability=", FLAGS_replicas > 1 ? FLAGS_durability : "NONE"));
+    if (FLAGS_durability.empty()) sets.push_back(absl::StrCat("cluster.durability=", FLAGS_replicas > 1 ? "SYNC" : "NONE"));
   }
+  if (!FLAGS_durability.empty()) sets.push_back("cluster.durability=" + FLAGS_durability);
   auto config = LoadJobConfig(options->config, sets);
   if (!config.ok()) return config.status();
   const ClusterConfig& cluster = config->cluster();
@@ -138,8 +141,15 @@ absl::Status SetCluster(const Arguments& arguments, ChaosOptions* options) {
 // Schedulers that stand by need a state that they share.
 absl::Status SetSchedulers(ChaosOptions* options) {
   options->state = FLAGS_state;
-  if (!FLAGS_state.empty() && FLAGS_state.rfind("etcd://", 0) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--state=", FLAGS_state, ": etcd://HOST:PORT[,...][/PREFIX], or leave it out"));
+  const std::string scheme = "etcd://";
+  if (!FLAGS_state.empty()) {
+    const bool etcd = FLAGS_state.rfind(scheme, 0) == 0;
+    const std::string hosts = etcd ? FLAGS_state.substr(scheme.size(), FLAGS_state.find('/', scheme.size()) - scheme.size()) : "";
+    const absl::Status addresses = etcd ? SplitAddresses(hosts).status() : absl::InvalidArgumentError("it is no etcd");
+    if (!addresses.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--state=", FLAGS_state, ": ", std::string(addresses.message()),
+                                                     "; write etcd://HOST:PORT[,...][/PREFIX], or leave it out"));
+    }
   }
   options->schedulers = FLAGS_schedulers > 0 ? FLAGS_schedulers : FLAGS_state.empty() ? 1 : kSchedulers;
   if (options->schedulers > 1 && FLAGS_state.empty()) return absl::InvalidArgumentError("--schedulers above 1 go with --state=etcd://...");
@@ -169,7 +179,7 @@ int RunChaosCommand(const Arguments& arguments) {
   options.minutes = FLAGS_minutes;
   options.count = FLAGS_fault_count;
   options.seed = FLAGS_seed;
-  if (!(options.minutes > 0 && options.minutes <= 100'000)) return usage(absl::StrCat("--minutes=", options.minutes, " must be above 0"));
+  if (!(options.minutes > 0 && options.minutes <= 100'000)) return usage(absl::StrCat("--minutes=", options.minutes, " must be above 0, and at most 100000"));
   if (options.replicas > options.servers) {
     return usage(absl::StrCat("--replicas=", options.replicas, " needs as many servers: --servers=", options.servers));
   }
@@ -189,6 +199,8 @@ int RunChaosCommand(const Arguments& arguments) {
   }
   std::filesystem::create_directories(options.run_dir, error);
   if (error) return usage(absl::StrCat("--run_dir: cannot make ", options.run_dir, ": ", error.message()));
+  const auto lock = RealFileSystem().LockDirectory(options.run_dir);
+  if (!lock.ok()) return usage("--run_dir: " + std::string(lock.status().message()));
   std::unique_ptr<FaultNetwork> network;
   if (std::any_of(options.faults.begin(), options.faults.end(), CutsLinks)) {
     auto made = FaultNetwork::Create();
@@ -219,7 +231,7 @@ Command ChaosCommand() {
           {Ranged({"servers", "N", "server processes (default: 3, or the config's)"}, 1, 64),
            Ranged({"workers", "M", "accounting workers, or worker processes (default: 2, or the config's)"}, 1, 64),
            Ranged({"replicas", "R", "copies of each shard (default: 2, or the config's)"}, 1, 16),
-           {"durability", "SYNC|ASYNC", "of acknowledged pushes, where --replicas says how many; ASYNC: a server's death may lose the newest, which are counted"},
+           {"durability", "SYNC|ASYNC", "of acknowledged pushes (default: SYNC, or the config's); ASYNC: a server's death may lose the newest, which are counted"},
            Ranged({"shards", "N", "a power of two; an accounting worker has one push to each under way (default: 32, or the config's)"}, 1, 64),
            {"minutes", "M", "for how long"},
            Ranged({"fault_count", "N", "so many faults, however long it takes (default: by --minutes)"}, 1, 1'000'000),

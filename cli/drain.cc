@@ -2,12 +2,14 @@
 
 #include <chrono>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/json.h"
+#include "cli/patience.h"
 #include "cli/status_client.h"
 
 DECLARE_int32(wait);
@@ -19,15 +21,20 @@ constexpr int kCallMs = 5000;
 constexpr std::chrono::milliseconds kPoll{200};
 
 // Until the scheduler has taken the server out of the job.
-absl::Status WaitForEmpty(const StatusClient& client, uint64_t server, int wait_s) {
+absl::Status WaitForEmpty(const StatusClient& client, uint64_t server, int wait_s, Patience* patience) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(wait_s);
   uint32_t last = ~0u;
+  std::optional<uint64_t> restores;
   for (;;) {
-    auto status = client.Get(kCallMs);
+    auto status = patience->Until([&] { return client.Get(kCallMs); });
     if (!status.ok()) return status.status();
     const MemberStatus* member = nullptr;
     for (const MemberStatus& m : status->members()) {
       if (m.member().incarnation() == server) member = &m;
+    }
+    restores = restores.value_or(status->restores_total());
+    if (*restores != status->restores_total()) {
+      return absl::FailedPreconditionError("shards were lost and the job went on from a checkpoint: its servers join anew, drain the one that is there now");
     }
     if (member == nullptr || member->state() == "drained" || member->state() == "left") return absl::OkStatus();
     if (member->state() == "dead") return absl::UnavailableError("it died before it was empty");
@@ -55,9 +62,10 @@ int RunDrain(const Arguments& arguments) {
     return kUsage;
   }
   const StatusClient client(FLAGS_scheduler);
-  const auto begun = client.Drain(arguments.positional[0], /*restart=*/false, kCallMs);
+  Patience patience(TimeMs{1000} * FLAGS_wait);
+  const auto begun = patience.Until([&] { return client.Drain(arguments.positional[0], /*restart=*/false, kCallMs); });
   absl::Status status = begun.status();
-  if (status.ok()) status = WaitForEmpty(client, begun->incarnation(), FLAGS_wait);
+  if (status.ok()) status = WaitForEmpty(client, begun->incarnation(), FLAGS_wait, &patience);
   if (!status.ok()) {
     std::cerr << "tidegate drain: " << status.message() << "\n";
     return kFailed;

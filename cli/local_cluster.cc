@@ -120,6 +120,7 @@ absl::Status LocalCluster::StartScheduler() {
   if (!options_.checkpoint_dir.empty()) argv.push_back("--checkpoint_dir=" + options_.checkpoint_dir);
   argv.insert(argv.end(), options_.scheduler_args.begin(), options_.scheduler_args.end());
   if (options_.fresh && address_.empty()) argv.push_back("--fresh");
+  if (begun_ && address_.empty()) argv.push_back("--members_gone");  // they ended with the `tidegate local` that ran them
   // Members know the first address: a scheduler that comes back listens there again.
   if (!address_.empty()) argv.push_back("--listen=" + address_);
   auto process = ChildProcess::Start("scheduler", argv);

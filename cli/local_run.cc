@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "cli/job_report.h"
 #include "cli/json.h"
@@ -56,6 +57,11 @@ absl::Status WriteRunFolder(const LocalRunOptions& options, const LocalRun& run)
   return files.WriteAtomically(options.run_dir + "/versions.json", versions);
 }
 
+// Whether the scheduler has a job that lost shards stand still: `tidegate restore` wants servers, then.
+bool WaitsForRestore(const std::vector<std::string>& scheduler_args) {
+  return std::any_of(scheduler_args.begin(), scheduler_args.end(), [](const std::string& a) { return absl::StrContains(a, "-restore_wait_s="); });
+}
+
 LocalClusterOptions ClusterOptions(const LocalRunOptions& options, const LocalRun& run) {
   LocalClusterOptions cluster;
   cluster.bin_dir = options.bin_dir.empty() ? OwnFolder() : options.bin_dir;
@@ -66,7 +72,8 @@ LocalClusterOptions ClusterOptions(const LocalRunOptions& options, const LocalRu
   cluster.workers = run.workers;
   cluster.checkpoint_dir = options.checkpoint_dir;
   cluster.fresh = options.fresh;
-  cluster.restart_servers = run.config.cluster().replicas() > 1 || run.config.cluster().on_data_loss() == ClusterConfig::RESTORE;
+  const ClusterConfig& config = run.config.cluster();
+  cluster.restart_servers = config.replicas() > 1 || config.on_data_loss() == ClusterConfig::RESTORE || WaitsForRestore(options.scheduler_args);
   cluster.metrics_port = options.metrics_port;
   cluster.http_port = options.http_port;
   cluster.profile_steps = options.profile_steps;

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/json.h"
+#include "cli/patience.h"
 #include "cli/rolling_restart.h"
 #include "cli/status_client.h"
 #include "cli/stop_signals.h"
@@ -26,7 +27,7 @@ constexpr std::chrono::milliseconds kPoll{200};
 
 class Restarter {
  public:
-  Restarter(const std::string& scheduler, TimeMs timeout_ms) : client_(scheduler), timeout_ms_(timeout_ms) {}
+  Restarter(const std::string& scheduler, TimeMs timeout_ms) : client_(scheduler), timeout_ms_(timeout_ms), patience_(timeout_ms) {}
 
   absl::Status Run(const std::vector<std::string>& servers) {
     auto status = Status();
@@ -36,7 +37,8 @@ class Restarter {
     WarnOfFewCopies(*status);
     const size_t all = plan->left();
     for (;;) {
-      if (!status.ok()) return status.status();
+      if (!status.ok()) return StopSignals() > 0 ? Stopped(*plan, std::string(status.status().message())) : status.status();
+      degraded = status->degraded_shards();
       auto step = plan->Next(*status, clock_.NowMs());
       restarted = plan->restarted();
       if (!step.ok()) return step.status();
@@ -44,7 +46,7 @@ class Restarter {
       if (step->done) return absl::OkStatus();
       if (absl::Status s = CheckStop(*plan); !s.ok()) return s;
       if (step->drain) {
-        if (absl::Status s = Drain(*step->drain); !s.ok()) return s;
+        if (absl::Status s = Drain(*step->drain); !s.ok()) return StopSignals() > 0 ? Stopped(*plan, std::string(s.message())) : s;
         plan->Draining(*status, clock_.NowMs());
       }
       std::this_thread::sleep_for(kPoll);
@@ -52,27 +54,14 @@ class Restarter {
     }
   }
   size_t restarted = 0;
+  uint32_t degraded = 0;  // shards, as of the newest status
 
  private:
-  // A scheduler may be away for a while.
-  template <typename Call>
-  auto Patiently(Call call) -> decltype(call()) {
-    const TimeMs until = clock_.NowMs() + timeout_ms_;
-    for (;;) {
-      auto result = call();
-      const bool passing = absl::IsUnavailable(result.status()) || absl::IsDeadlineExceeded(result.status());
-      if (result.ok() || !passing || !reached_ || clock_.NowMs() > until || StopSignals() > 1) {
-        reached_ = reached_ || result.ok();
-        return result;
-      }
-      std::this_thread::sleep_for(kPoll);
-    }
-  }
   absl::StatusOr<GetStatusResponse> Status() {
-    return Patiently([this] { return client_.Get(kCallMs); });
+    return patience_.Until([this] { return client_.Get(kCallMs); });
   }
   absl::Status Drain(Incarnation server) {
-    return Patiently([&] { return client_.Drain(absl::StrCat(server), /*restart=*/true, kCallMs); }).status();
+    return patience_.Until([&] { return client_.Drain(absl::StrCat(server), /*restart=*/true, kCallMs); }).status();
   }
 
   static void WarnOfFewCopies(const GetStatusResponse& status) {
@@ -83,13 +72,16 @@ class Restarter {
               << " copies while one is away: another server, started before, would hold one\n";
   }
 
+  static absl::Status Stopped(const RollingRestart& plan, const std::string& why) {
+    return absl::CancelledError(absl::StrCat("stopped by a signal; ", Counted(plan.left(), "server"), plan.left() == 1 ? " was" : " were", " not restarted",
+                                             plan.between_servers() ? "" : absl::StrCat(", and server ", plan.current().incarnation(), " is on its way"),
+                                             why.empty() ? "" : "; ", why));
+  }
+
   absl::Status CheckStop(const RollingRestart& plan) {
     const int signals = StopSignals();
     if (signals == 0) return absl::OkStatus();
-    if (signals > 1 || plan.between_servers()) {
-      return absl::CancelledError(absl::StrCat("stopped by a signal; ", Counted(plan.left(), "server"), plan.left() == 1 ? " was" : " were", " not restarted",
-                                               plan.between_servers() ? "" : absl::StrCat(", and server ", plan.current().incarnation(), " is on its way")));
-    }
+    if (signals > 1 || plan.between_servers()) return Stopped(plan, "");
     if (!stop_said_) std::cerr << "stops once server " << plan.current().incarnation() << " is back; at once where the signal comes again\n";
     stop_said_ = true;
     return absl::OkStatus();
@@ -97,8 +89,8 @@ class Restarter {
 
   const StatusClient client_;
   const TimeMs timeout_ms_;
+  Patience patience_;
   RealClock clock_;
-  bool reached_ = false;
   bool stop_said_ = false;
 };
 
@@ -119,10 +111,17 @@ int RunRestart(const Arguments& arguments) {
     return absl::IsCancelled(status) ? 128 + LastStopSignal() : kFailed;
   }
   if (FLAGS_json) {
-    std::cout << JsonObject().Integer("restarted", static_cast<int64_t>(restarter.restarted)).Build() << "\n";
+    std::cout << JsonObject()
+                     .Integer("restarted", static_cast<int64_t>(restarter.restarted))
+                     .Integer("degraded_shards", restarter.degraded)
+                     .Build()
+              << "\n";
   } else {
     const uint64_t restarted = restarter.restarted;
-    std::cout << Counted(restarted, "server") << (restarted == 1 ? " was" : " were") << " restarted, and every shard has its copies\n";
+    std::cout << Counted(restarted, "server") << (restarted == 1 ? " was" : " were") << " restarted, and "
+              << (restarter.degraded == 0 ? std::string("every shard has its copies")
+                                          : Counted(restarter.degraded, "shard") + " of the job still lack copies: too few servers live (tidegate status)")
+              << "\n";
   }
   return kOk;
 }

@@ -10,7 +10,8 @@
 namespace tidegate::cli {
 namespace {
 
-constexpr int kCallMs = 30'000;
+constexpr int kAskMs = 5000;
+constexpr int kCallMs = 30'000;  // the scheduler reads manifests
 
 int RunRestore(const Arguments& arguments) {
   if (FLAGS_scheduler.empty() || !arguments.positional.empty()) {
@@ -21,7 +22,12 @@ int RunRestore(const Arguments& arguments) {
     std::cerr << "tidegate restore: " << s.message() << "\n";
     return kUsage;
   }
-  const auto restored = StatusClient(FLAGS_scheduler).Restore(kCallMs);
+  const StatusClient client(FLAGS_scheduler);
+  if (const auto status = client.Get(kAskMs); !status.ok()) {
+    std::cerr << "tidegate restore: " << status.status().message() << "\n";
+    return kFailed;
+  }
+  const auto restored = client.Restore(kCallMs);
   if (!restored.ok()) {
     std::cerr << "tidegate restore: " << restored.status().message() << "\n";
     return kFailed;

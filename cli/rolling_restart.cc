@@ -93,6 +93,11 @@ absl::StatusOr<RollingRestart::Step> RollingRestart::Settle(const GetStatusRespo
     if (now - since_ > timeout_ms_) return TooLong(status);
     return Say("waits until every shard has its copies");
   }
+  for (const MemberStatus& m : status.members()) {
+    if (m.member().role() != SERVER || !m.alive() || m.state() != "draining") continue;
+    if (now - since_ > timeout_ms_) return TooLong(status);
+    return Say(absl::StrCat("waits: ", Describe(m.member()), " is being drained by another command"));
+  }
   const auto lives = [&](const Member& server) {
     const MemberStatus* m = Find(status, server.incarnation());
     return m != nullptr && IsLiveServer(*m);

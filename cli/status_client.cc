@@ -36,6 +36,7 @@ struct StatusClient::Impl {
     if (absl::IsDeadlineExceeded(status)) {
       return absl::DeadlineExceededError(absl::StrCat("no scheduler answers at ", address));
     }
+    if (absl::IsUnimplemented(status)) return absl::FailedPreconditionError(absl::StrCat(address, " answers, but it is no Tidegate scheduler"));
     return absl::Status(status.code(), absl::StrCat("scheduler at ", address, ": ", status.message()));
   }
 };

@@ -38,7 +38,9 @@ std::string MemberJson(const GetStatusResponse& status, const MemberStatus& m) {
         .Number("pull_wait", m.worker_load().pull_wait())
         .Number("compute", m.worker_load().compute())
         .Number("push_wait", m.worker_load().push_wait())
-        .Integer("bad_lines", static_cast<int64_t>(m.worker_load().bad_lines()));
+        .Integer("bad_lines", static_cast<int64_t>(m.worker_load().bad_lines()))
+        .Integer("dropped_steps", static_cast<int64_t>(m.worker_load().dropped_steps()))
+        .Integer("dropped_samples", static_cast<int64_t>(m.worker_load().dropped_samples()));
   }
   return object.Build();
 }

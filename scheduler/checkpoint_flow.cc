@@ -11,6 +11,7 @@
 // A checkpoint that fails changes nothing: the job goes on, and the ones before it stay.
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/cluster_state.h"
@@ -130,8 +131,20 @@ bool ClusterState::AdvanceCheckpoint(TimeMs now, SchedulerEffects* effects) {
     SendCommand(std::move(command), saving->mutable_command());
     return true;
   }
-  if (!manifest_ordered_) OrderManifest(effects);
+  if (manifest_ordered_) return false;
+  const uint32_t shards = state_.routing().shards();
+  if (std::cmp_not_equal(saving->command().files_size(), shards)) {
+    CheckpointFailed(now, absl::StrCat(saving->command().files_size(), " of ", shards, " shards were written"), effects, /*again=*/true);
+    return true;
+  }
+  OrderManifest(effects);
   return false;
+}
+
+Clock ClusterState::ClockOf(const SavingRecord& saving) {
+  Clock clock = saving.progress().max_clock() - 1;
+  for (const CheckpointFile& file : saving.command().files()) clock = std::max(clock, file.clock());
+  return clock;
 }
 
 void ClusterState::OrderManifest(SchedulerEffects* effects) {
@@ -151,13 +164,12 @@ void ClusterState::OrderManifest(SchedulerEffects* effects) {
   m->set_number(saving.number());
   m->set_best(saving.best());
   *m->mutable_progress() = progress;
-  m->set_clock(progress.max_clock() - 1);
+  m->set_clock(ClockOf(saving));
   m->set_shards(state_.routing().shards());
   *m->mutable_tables() = state_.tables();
   *m->mutable_files() = saving.command().files();
   std::sort(m->mutable_files()->begin(), m->mutable_files()->end(),
             [](const CheckpointFile& a, const CheckpointFile& b) { return a.shard() < b.shard(); });
-  for (const CheckpointFile& file : m->files()) m->set_clock(std::max(m->clock(), file.clock()));
   if (progress.results_size() > 0) {
     const EpochResult& result = progress.results(progress.results_size() - 1);
     m->set_epoch(result.epoch());
@@ -184,7 +196,7 @@ SchedulerEffects ClusterState::ManifestWritten(TimeMs now, const absl::Status& s
   record->set_number(saving.number());
   record->set_folder(FolderOf(saving));
   record->set_epoch(saving.progress().epoch());
-  record->set_clock(saving.progress().max_clock() - 1);
+  record->set_clock(ClockOf(saving));
   record->set_best(saving.best());
   record->set_base(saving.command().command().write_checkpoint().base());
   Event(now, absl::StrCat("checkpoint ", record->folder(), " is complete", record->base() == 0 ? "" : ", incremental"), &effects);

@@ -132,6 +132,8 @@ absl::StatusOr<SchedulerState> RestoredState(const std::vector<StoredCheckpoint>
   state->set_worker_set_version(lost.worker_set_version());
   state->set_last_command(lost.last_command());
   state->set_failovers(lost.failovers());
+  state->set_restores(lost.restores() + 1);
+  state->set_restores_in_row(ClusterState::RestoresInRow(lost) + 1);
   *state->mutable_events() = lost.events();
   state->set_events_total(lost.events_total());
   state->set_last_checkpoint(lost.last_checkpoint());

@@ -108,7 +108,7 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
     }
   }
   BeginQueues();
-  if (options_.restores.total > 0) {
+  if (options_.restored) {
     Event(now, absl::StrCat("goes on from ", state_.restored_from(), ", after clock ", state_.restored_clock(),
                             ": all servers and workers are told to join again"), &effects);
   } else if (state_.term() > 1) {
@@ -120,6 +120,7 @@ SchedulerEffects ClusterState::Start(TimeMs now) {
       Event(now, absl::StrCat("task \"", task.name(), "\": workers count the item frequencies of in-batch softmax anew; checkpoints do not hold them"), &effects);
     }
   }
+  LoseOrphans(now, &effects);
   effects.persist = true;
   return Finish(now, std::move(effects));
 }

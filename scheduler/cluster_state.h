@@ -52,12 +52,6 @@ namespace tidegate {
 
 using CallToken = uint64_t;
 
-// How often the job went on from a checkpoint after a loss, since its scheduler was started.
-struct RestoreCount {
-  uint64_t total = 0;
-  uint32_t in_row = 0;  // without a new complete checkpoint between them
-};
-
 struct SchedulerOptions {
   JobConfig job;                    // resolved; handed to members as it is
   uint64_t config_fingerprint = 0;  // of the config as its users know it
@@ -83,9 +77,7 @@ struct SchedulerOptions {
   TimeMs progressive_window_ms = 5000;  // of training
   // After a loss: how long a job with on_data_loss STOP stands still for `tidegate restore` before it fails.
   TimeMs restore_wait_ms = 0;
-  // Of a core that goes on after a loss: it begins without the servers and workers that have not come by then.
-  RestoreCount restores;
-  TimeMs fewer_after_ms = 0;  // 0: all are waited for
+  bool restored = false;  // this core goes on where another one lost shards
   // Of routing in the answers that one call makes (at least one has it); the others hear of it from the next calls,
   // servers first.
   size_t table_bytes_per_call = 32 << 20;
@@ -144,10 +136,11 @@ class ClusterState {
   SchedulerEffects ManifestWritten(TimeMs now, const absl::Status& status);
 
   // Shards are lost, and the job is to go on from a checkpoint (loss_flow.cc). The caller replaces this core by one of
-  // RestoredState (checkpoint_resume.h) with NextRestore(), or calls RestoreFailed; it carries out the effects that came with
+  // RestoredState (checkpoint_resume.h), or calls RestoreFailed; it carries out the effects that came with
   // it all the same, as the answer to RestoreJob.
   bool WantsRestore() const { return restore_wanted_ && !Ended(); }
-  RestoreCount NextRestore() const;
+  // How often it went on from a checkpoint without a new complete one since.
+  static uint32_t RestoresInRow(const SchedulerState& state);
   SchedulerEffects RestoreFailed(TimeMs now, const absl::Status& status);
 
   const SchedulerState& Durable() const { return state_; }
@@ -316,6 +309,8 @@ class ClusterState {
   // "with 3 of 16 shards ...".
   std::string LossOf(const std::vector<ShardId>& lost) const;
   void LoseShards(TimeMs now, const std::string& who, std::vector<ShardId> lost, SchedulerEffects* effects);
+  // At the start of a term.
+  void LoseOrphans(TimeMs now, SchedulerEffects* effects);
   void CheckLoss(TimeMs now, SchedulerEffects* effects);
 
   // metrics_flow.cc: what goes to the metrics log.
@@ -341,6 +336,8 @@ class ClusterState {
   void OrderManifest(SchedulerEffects* effects);
   void TakeStock(SchedulerEffects* effects);
   // `again`: one that the job cannot go on without is begun anew.
+  // The newest clock of which it holds an update.
+  static Clock ClockOf(const SavingRecord& saving);
   void CheckpointFailed(TimeMs now, const std::string& why, SchedulerEffects* effects, bool again = false);
   void FillCheckpointStatus(CheckpointStatus* status) const;
 

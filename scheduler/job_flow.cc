@@ -21,6 +21,7 @@ namespace {
 constexpr uint64_t kGroupStepsMin = 8;
 constexpr TimeMs kGroupShortMs = 1000;
 constexpr TimeMs kGroupLongMs = 4000;
+constexpr TimeMs kFewerAfterLeases = 10;
 
 std::string EpochLine(const EpochResult& result) {
   std::string line = absl::StrCat("epoch ", result.epoch(), ":");
@@ -120,7 +121,8 @@ bool ClusterState::TryStart(TimeMs now, SchedulerEffects* effects) {
   const ClusterConfig& cluster = options_.job.cluster();
   if (state_.routing().epoch() == 0) {
     const size_t servers = membership_.CountActive(SERVER);
-    const bool late = options_.fewer_after_ms > 0 && now - started_at_ >= options_.fewer_after_ms;
+    // After a loss those that have not come by then are not waited for.
+    const bool late = state_.restores() > 0 && now - started_at_ >= kFewerAfterLeases * options_.lease_ms;
     const auto wanted = [late](uint32_t configured) { return late ? 1u : std::max(1u, configured); };
     if (servers < wanted(cluster.servers()) || state_.tables_size() == 0 ||
         membership_.CountActive(WORKER) < wanted(cluster.workers())) {

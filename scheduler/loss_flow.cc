@@ -30,10 +30,9 @@ const CheckpointRecord* ClusterState::NewestCheckpoint() const {
   return state_.checkpoints_size() == 0 ? nullptr : &state_.checkpoints(state_.checkpoints_size() - 1);
 }
 
-RestoreCount ClusterState::NextRestore() const {
-  const CheckpointRecord* newest = NewestCheckpoint();
-  const bool same = newest != nullptr && newest->folder() == state_.restored_from();
-  return {options_.restores.total + 1, (same ? options_.restores.in_row : 0) + 1};
+uint32_t ClusterState::RestoresInRow(const SchedulerState& state) {
+  const auto& records = state.checkpoints();
+  return !records.empty() && records.rbegin()->folder() == state.restored_from() ? state.restores_in_row() : 0;
 }
 
 std::string ClusterState::LossOf(const std::vector<ShardId>& lost) const {
@@ -55,7 +54,7 @@ void ClusterState::LoseShards(TimeMs now, const std::string& who, std::vector<Sh
   }
   const std::string from = absl::StrCat(newest->folder(), ", after clock ", newest->clock());
   loss_ = absl::StrCat(what, ": start the job again; it resumes from ", from);
-  const uint32_t in_row = NextRestore().in_row - 1;
+  const uint32_t in_row = RestoresInRow(state_);
   if (options_.job.cluster().on_data_loss() == ClusterConfig::RESTORE) {
     if (in_row >= kRestoresInRowMax) {
       return Fail(now, absl::StrCat(what, "; it was restored from ", from, ", ", Counted(in_row, "time"),
@@ -67,6 +66,23 @@ void ClusterState::LoseShards(TimeMs now, const std::string& who, std::vector<Sh
   if (options_.restore_wait_ms <= 0) return Fail(now, loss_, effects);
   Event(now, absl::StrCat(what, ": the job stands still for ", options_.restore_wait_ms / 1000,
                           " s; `tidegate restore` has it go on from ", from), effects);
+}
+
+// The table of a term that ended while the job stood still.
+void ClusterState::LoseOrphans(TimeMs now, SchedulerEffects* effects) {
+  if (Ended() || state_.routing().epoch() == 0) return;
+  std::vector<ShardId> lost;
+  for (int shard = 0; shard < state_.routing().primary_size(); ++shard) {
+    if (membership_.FindActive(state_.routing().primary(shard)) == nullptr) lost.push_back(static_cast<ShardId>(shard));
+  }
+  if (lost.empty()) return;
+  std::string who = "a server is gone ";
+  for (const MemberRecord& record : state_.members()) {
+    const Member& member = record.member();
+    if (member.incarnation() != state_.routing().primary(static_cast<int>(lost[0]))) continue;
+    who = absl::StrCat(DescribeMember(member), " at ", member.address(), record.state() == MemberRecord::LEFT ? " left " : " is dead ");
+  }
+  LoseShards(now, who, std::move(lost), effects);
 }
 
 void ClusterState::CheckLoss(TimeMs now, SchedulerEffects* effects) {

@@ -273,6 +273,15 @@ SchedulerEffects ClusterState::Handle(TimeMs now, CallToken token, const DrainRe
     Refuse(token, std::move(status), &effects);
     return Finish(now, std::move(effects));
   };
+  for (const MemberRecord& record : state_.members()) {
+    // Asked again after its end: the first answer may have been lost.
+    const bool drained = record.state() == MemberRecord::LEFT && record.draining() && record.member().role() == SERVER;
+    if (!drained || absl::StrCat(record.member().incarnation()) != request.server()) continue;
+    DrainResponse response;
+    response.set_incarnation(record.member().incarnation());
+    Reply(token, std::move(response), &effects);
+    return Finish(now, std::move(effects));
+  }
   MemberRecord* found = nullptr;
   size_t matches = 0, others = 0;
   for (MemberRecord& record : *state_.mutable_members()) {
@@ -343,10 +352,10 @@ void ClusterState::FillReplicaStatus(GetStatusResponse* status) const {
     member.set_filling(it->second.filling);
   }
   status->set_replicas(Replicas());
-  status->set_degraded_shards(static_cast<uint32_t>(CountDegraded(sets, Replicas())));
+  status->set_degraded_shards(static_cast<uint32_t>(std::max(CountDegraded(sets, Replicas()), lost_.size())));
   status->set_failovers_total(state_.failovers());
   status->mutable_lost_shards()->Assign(lost_.begin(), lost_.end());
-  status->set_restores_total(options_.restores.total);
+  status->set_restores_total(state_.restores());
   status->set_settled(state_.routing().epoch() != 0 && !settling_ && (!replan_ || !Elastic()));
 }
 

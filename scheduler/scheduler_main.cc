@@ -26,6 +26,7 @@ DEFINE_int32(heartbeat_interval_ms, 250, "");
 DEFINE_int32(lease_ms, 3000, "");
 DEFINE_int32(level_after, 10, "");
 DEFINE_int32(restore_wait_s, 0, "");
+DEFINE_bool(members_gone, false, "");
 DEFINE_double(rebalance_load, 1.3, "");
 DEFINE_int32(leader_ttl_s, 3, "");
 DEFINE_int32(etcd_timeout_s, 60, "");
@@ -49,6 +50,7 @@ Daemon SchedulerDaemon() {
              {"state", "DIR", "the durable state; started again with it the job goes on (default: a new one under ./tidegate-run); or etcd, below"},
              {"checkpoint_dir", "DIR", "checkpoints, shared with servers (default: in --state; required with etcd)"},
              {"fresh", "", "start anew, also where --checkpoint_dir holds this job: without it the job resumes from its newest"},
+             {"members_gone", "", "of the job in --state: its servers and workers are gone, all of them (a power cut); it goes on from its newest checkpoint"},
              {"metrics_dir", "DIR", "gets metrics.jsonl and TensorBoard event files"},
              {"summary", "FILE", "a JSON summary at the end"}}},
            {"its address",
@@ -103,6 +105,7 @@ int Main(int argc, char** argv) {
   options.state = FLAGS_state;
   options.checkpoint_dir = FLAGS_checkpoint_dir;
   options.fresh = FLAGS_fresh;
+  options.members_gone = FLAGS_members_gone;
   options.summary = FLAGS_summary;
   options.metrics_dir = FLAGS_metrics_dir;
   options.address_file = FLAGS_address_file;

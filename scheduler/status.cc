@@ -54,7 +54,7 @@ GetStatusResponse ClusterState::Status(TimeMs now) const {
   status.set_term(state_.term());
   status.set_job(options_.job.name());
   status.set_phase(state_.phase());
-  status.set_message(Stands() ? "stands still: " + loss_ : state_.message());
+  status.set_message(Stands() ? "stands still: `tidegate restore` has it go on, else it fails: " + loss_ : state_.message());
   if (status.message().empty() && !Ended()) status.set_message(state_.phase() == STARTING ? WaitsFor() : TailBound());
   status.set_epoch(state_.epoch());
   status.set_epochs(options_.job.train().epochs());

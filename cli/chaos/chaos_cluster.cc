@@ -102,7 +102,7 @@ absl::Status ChaosCluster::StartScheduler(const std::string& name) {
     }
     Poll();
     if (!Running(name)) {
-      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", Ending(name), " (logs: ", options_.run_dir, "/logs)"));
+      return absl::FailedPreconditionError(absl::StrCat("the scheduler did not start: ", Ending(name), LastLine(name), " (logs: ", options_.run_dir, "/logs)"));
     }
     std::this_thread::sleep_for(kPoll);
   }
@@ -115,6 +115,15 @@ absl::Status ChaosCluster::StartMember(const std::string& name) {
                                    "--name=" + name, "--metrics_port=-1"};
   if (server) argv.push_back("--executors=1");
   return Launch(name, std::move(argv), "");
+}
+
+std::string ChaosCluster::LastLine(const std::string& name) const {
+  std::ifstream log(options_.run_dir + "/logs/" + LogName(name, ".log"));
+  std::string line, last;
+  while (std::getline(log, line)) {
+    if (!line.empty()) last = ": " + line;
+  }
+  return last;
 }
 
 absl::StatusOr<std::string> ChaosCluster::Leader() const {

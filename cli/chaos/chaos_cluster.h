@@ -67,6 +67,8 @@ class ChaosCluster {
   absl::Status StartScheduler(const std::string& name);
   absl::Status StartMember(const std::string& name);
   // `listen`: where; empty: a free port.
+  // Of what it logged, after ": "; empty: nothing.
+  std::string LastLine(const std::string& name) const;
   absl::Status Launch(const std::string& name, std::vector<std::string> argv, std::string listen);
 
   const Options options_;

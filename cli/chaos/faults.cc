@@ -55,6 +55,9 @@ absl::StatusOr<std::vector<ChaosFault>> ParseFaults(const std::string& list, boo
       continue;
     }
     const auto fault = std::find_if(faults.begin(), faults.end(), [&](ChaosFault f) { return word == NameOf(f); });
+    if (fault == faults.end() && word == NameOf(ChaosFault::kKillWorker)) {
+      return absl::InvalidArgumentError("kill-worker goes with --config: accounting workers are in this process");
+    }
     if (fault == faults.end()) return absl::InvalidArgumentError(absl::StrCat("no fault \"", word, "\": there are ", known));
     out.push_back(*fault);
   }

@@ -248,13 +248,17 @@ HeartbeatRequest MemberLink::Impl::MakeHeartbeat() {
 }
 
 int MemberLink::Impl::HeartbeatTimeoutMs() const {
+  const int interval_ms = static_cast<int>(membership_.heartbeat_interval_ms);
   int grace_ms = kLongPollGraceMs;
-  // One that hangs must not keep this member from the others until its lease there has run out.
-  if (calls_.targets() > 1) grace_ms = static_cast<int>(std::clamp<uint32_t>(membership_.lease_ms / 3, 100, kLongPollGraceMs));
+  if (calls_.targets() > 1) {
+    // One that hangs must not keep this member from the others until its lease there has run out, however long it may hold a heartbeat.
+    const int lease_ms = static_cast<int>(std::min<uint32_t>(membership_.lease_ms, 3 * kLongPollGraceMs));
+    grace_ms = std::max(interval_ms / 3, std::max(lease_ms / 3, 100) + std::min(interval_ms, lease_ms / 12) - interval_ms);
+  }
   if (options_.scheduler_timeout_s > 0) {
     grace_ms = std::min(grace_ms, 1000 * std::min(options_.scheduler_timeout_s, 1000));
   }
-  return static_cast<int>(membership_.heartbeat_interval_ms) + grace_ms;
+  return interval_ms + grace_ms;
 }
 
 absl::Status MemberLink::Impl::SendHeartbeat(const HeartbeatRequest& request,

@@ -32,15 +32,16 @@ bool HoldsOnlyShards(FileSystem& files, const std::string& folder) {
          });
 }
 
-// Leaves out the incremental ones whose chains are broken, and what is broken in chains.
-void RemoveBroken(FileSystem& files, CheckpointFolder* found) {
+// Leaves out the incremental ones whose chains are broken, and what is broken in chains; to restore, any that is broken.
+void RemoveBroken(FileSystem& files, CheckpointsFor purpose, CheckpointFolder* found) {
   std::set<uint64_t> bases;
   for (const StoredCheckpoint& c : found->complete) {
     bases.insert(c.manifest.base());
     found->last_number = std::max(found->last_number, c.manifest.number());
   }
   std::erase_if(found->complete, [&](const StoredCheckpoint& c) {
-    if (c.manifest.base() == 0 && !bases.contains(c.manifest.number())) return false;
+    const bool alone = c.manifest.base() == 0 && !bases.contains(c.manifest.number());
+    if (alone && purpose == CheckpointsFor::kResume) return false;
     const absl::Status status = CheckpointReader::Open(files, c.folder).status();
     if (!status.ok()) found->broken.emplace_back(absl::StrCat(c.folder, " is passed over: ", status.message()));
     return !status.ok();
@@ -49,7 +50,7 @@ void RemoveBroken(FileSystem& files, CheckpointFolder* found) {
 
 }  // namespace
 
-absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::string& directory) {
+absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::string& directory, CheckpointsFor purpose) {
   CheckpointFolder found;
   const auto names = files.List(directory);
   if (absl::IsNotFound(names.status())) return found;
@@ -63,13 +64,15 @@ absl::StatusOr<CheckpointFolder> FindCheckpoints(FileSystem& files, const std::s
       found.complete.push_back({folder, *std::move(manifest)});
     } else if (absl::IsNotFound(manifest.status())) {
       if (HoldsOnlyShards(files, folder)) found.half_written.push_back(folder);
+    } else if (purpose == CheckpointsFor::kRestore) {
+      found.broken.emplace_back(absl::StrCat(folder, " is passed over: ", manifest.status().message()));
     } else {
       return absl::Status(manifest.status().code(),
                           absl::StrCat(manifest.status().message(), "; remove ", folder,
                                        " to resume from an earlier checkpoint, or start anew with --fresh"));
     }
   }
-  RemoveBroken(files, &found);
+  RemoveBroken(files, purpose, &found);
   std::stable_sort(found.complete.begin(), found.complete.end(), [](const auto& a, const auto& b) {
     return a.manifest.number() < b.manifest.number();
   });

@@ -23,7 +23,6 @@
 namespace tidegate {
 namespace {
 
-constexpr TimeMs kFewerAfterLeases = 10;
 // A member tries again within a second, and its connection within another (common/rpc).
 constexpr TimeMs kReturnMs = 3000;
 constexpr uint64_t kConfigBytesMax = 16 << 20;
@@ -81,7 +80,7 @@ int64_t UnixMs() {
 // What the checkpoints' folder says of a job that has no state yet; half-written ones leave.
 absl::StatusOr<SchedulerState> StateFromCheckpoints(FileSystem* files, const SchedulerOptions& core,
                                                     SchedulerState stored, bool fresh) {
-  auto found = FindCheckpoints(*files, core.checkpoint_directory);
+  auto found = FindCheckpoints(*files, core.checkpoint_directory, CheckpointsFor::kResume);
   if (!found.ok() && (stored.format() != 0 || fresh)) {
     TG_LOG(WARNING) << found.status().message();
     return stored;
@@ -236,6 +235,9 @@ absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem*
   auto stored = home.store->Load();
   if (!stored.ok()) return stored.status();
   if (absl::Status s = CheckSameConfig(plan, *stored, home); !s.ok()) return s;
+  if (options.members_gone && home.in_etcd) {
+    return absl::InvalidArgumentError("--members_gone: a state in etcd may be led by others; stop them, and start the job with another prefix and the same --checkpoint_dir");
+  }
   const bool begun_before = stored->format() != 0;
   if (options.fresh && begun_before && !home.in_etcd) {
     return absl::FailedPreconditionError(absl::StrCat("--fresh: --state=", home.name,
@@ -243,6 +245,10 @@ absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem*
   }
   auto lock = LockCheckpoints(files, home, stored->generation());
   if (!lock.ok()) return lock.status();
+  if (options.members_gone && begun_before && stored->phase() != FINISHED && stored->phase() != FAILED) {
+    TG_LOG(WARNING) << "job \"" << stored->job() << "\" of --state=" << home.name << " has lost all its servers (--members_gone): it goes on from its newest checkpoint, or anew";
+    stored = SchedulerState();
+  }
   Job job;
   job.checkpoint_lock = *std::move(lock);
   job.options = plan.core;
@@ -268,14 +274,13 @@ absl::StatusOr<Job> BeginJob(const SchedulerProcessOptions& options, FileSystem*
 }
 
 absl::StatusOr<ClusterState*> RestoreJob(FileSystem* files, Job* job) {
-  auto found = FindCheckpoints(*files, job->home.checkpoints);
+  auto found = FindCheckpoints(*files, job->home.checkpoints, CheckpointsFor::kRestore);
   if (!found.ok()) return found.status();
   for (const std::string& why : found->broken) TG_LOG(WARNING) << why;
   SchedulerOptions options = job->options;
   options.generation = std::max(NewGeneration(), job->core->Durable().generation() + 1);
   options.started_unix_ms = UnixMs();
-  options.restores = job->core->NextRestore();
-  options.fewer_after_ms = kFewerAfterLeases * options.lease_ms;
+  options.restored = true;
   auto state = RestoredState(found->complete, options, job->core->Durable());
   if (!state.ok()) return state.status();
   auto core = ClusterState::Create(options, *std::move(state));

@@ -17,6 +17,7 @@ struct SchedulerProcessOptions {
   std::string state;           // folder, or etcd://...; empty: a new folder under ./tidegate-run
   std::string checkpoint_dir;  // empty: "checkpoints" in the state's folder
   bool fresh = false;          // start anew whatever checkpoint_dir holds
+  bool members_gone = false;   // of a stored job: nothing of it lives, it goes on from its newest checkpoint
   std::string summary;         // file; empty: none
   std::string metrics_dir;     // folder of metrics.jsonl and event files; empty: none
   std::string address_file;    // gets HOST:PORT once it listens; empty: none

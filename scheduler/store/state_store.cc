@@ -16,9 +16,7 @@ absl::StatusOr<std::unique_ptr<DirectoryStore>> DirectoryStore::Open(FileSystem*
                                                                      const std::string& directory) {
   if (const absl::Status made = files->CreateDirectories(directory); !made.ok()) return made;
   auto lock = files->LockDirectory(directory);
-  if (!lock.ok()) {
-    return absl::Status(lock.status().code(), absl::StrCat("--state: ", lock.status().message()));
-  }
+  if (!lock.ok()) return lock.status();
   return std::unique_ptr<DirectoryStore>(
       new DirectoryStore(files, JoinPath(directory, "scheduler.state"), *std::move(lock)));
 }

@@ -27,8 +27,14 @@ def test_servers_are_killed_and_no_update_is_lost(tmp_path):
     assert all(i["shards"] > 0 and i["first_ack_ms"] >= 0 for i in result["injections"])
 
 
+def scheduler_log(tmp_path):
+    return (tmp_path / "run" / "logs" / "scheduler.log").read_text()
+
+
 def test_a_server_that_wakes_with_old_beliefs_serves_and_acknowledges_nothing(tmp_path):
-    chaos(tmp_path, "--faults=pause-server", "--fault_count=2")
+    result = chaos(tmp_path, "--faults=pause-server", "--fault_count=2")
+    assert [i["fault"] for i in result["injections"]] == ["pause-server"] * 2
+    assert scheduler_log(tmp_path).count(" are led by their backups now") == 2
 
 
 def test_servers_are_restarted_one_by_one_and_no_update_is_lost(tmp_path):
@@ -42,7 +48,8 @@ def test_three_copies(tmp_path):
 
 
 def test_updates_are_acknowledged_without_a_scheduler(tmp_path):
-    chaos(tmp_path, "--faults=no-scheduler,kill-scheduler,pause-scheduler", "--fault_count=3")
+    result = chaos(tmp_path, "--faults=no-scheduler,kill-scheduler,pause-scheduler", "--fault_count=3", "--seed=2")
+    assert {i["fault"] for i in result["injections"]} & {"no-scheduler", "pause-scheduler"}
 
 
 def links_can_be_cut():
@@ -74,3 +81,24 @@ def test_a_training_job_outlives_its_servers(local, tmp_path, staleness):
     assert job.log().count("starting it again, empty") == 2
     summary = job.summary()
     assert summary["outcome"] == "finished" and summary["samples"] >= job.rows
+
+
+def test_a_zone_that_dies_loses_nothing(by_hand):
+    """Both copies of no shard are in one zone."""
+    cluster = by_hand(rows=3000000, epochs=1, staleness="inf")
+    flags = ("--set=cluster.servers=4", "--set=cluster.workers=1", "--set=cluster.replicas=2", "--set=cluster.durability=SYNC")
+    scheduler = cluster.start_scheduler("--lease_ms=2000", *flags)
+    servers = {zone: [cluster.start_member("tidegate-server", "--zone=" + zone) for _ in range(2)] for zone in ("east", "west")}
+    cluster.start_member("tidegate-worker")
+
+    def whole():
+        status = cluster.status()
+        return status if status and status["phase"] == "training" and status["settled"] and status["degraded_shards"] == 0 else None
+
+    status = wait_for(whole, "two copies of all shards")
+    assert sorted(m["zone"] for m in status["members"] if m["role"] == "server") == ["east"] * 2 + ["west"] * 2
+    for server in servers["east"]:
+        server.kill()
+    wait_for(lambda: (cluster.status() or {}).get("failovers_total") == 2 or scheduler.poll() is not None, "the failover")
+    assert scheduler.wait(120) == 0, cluster.log_of(scheduler)
+    assert [server.wait(60) for server in servers["west"]] == [0, 0]

@@ -36,6 +36,19 @@ def kill_all(job):
     wait_for(lambda: not job.children(), "the children's end")
 
 
+@pytest.mark.parametrize("copies", [(), ("--set=cluster.replicas=2", "--set=cluster.durability=SYNC")])
+def test_the_folder_of_a_run_that_was_killed_goes_on_from_its_newest_checkpoint(local, tmp_path, copies):
+    flags = ("--set=train.checkpoint.every_clocks=10", *copies)
+    job = start_training(local, tmp_path / "job.textproto", *flags, rows=400000, seconds=10)
+    wait_for(lambda: complete(job.checkpoints), "a checkpoint")
+    kill_all(job)
+    done = run("local", "--config=%s" % (tmp_path / "job.textproto"), "--run_dir=" + job.run_dir, "--checkpoint_dir=" + job.checkpoints,
+               "--summary=%s" % (tmp_path / "again.json"), *flags, timeout=300)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "again.json").read_text())
+    assert summary["outcome"] == "finished" and any("resumes from" in e for e in summary["events"]), summary["events"]
+
+
 @pytest.mark.parametrize("full_every", [1, 4])
 def test_killed_and_run_again_at_staleness_0_ends_in_the_same_bits(local, stubs, tmp_path, full_every):
     rows = 120 * GLOBAL_BATCH + 777

@@ -85,8 +85,7 @@ void ClusterHarness::Restore() {
   }
   SchedulerOptions options = scheduler_;
   options.generation = core_->Durable().generation() + 1;
-  options.restores = core_->NextRestore();
-  options.fewer_after_ms = 10 * options.lease_ms;
+  options.restored = true;
   auto state = RestoredState(stored, options, core_->Durable());
   if (!state.ok()) return Apply(core_->RestoreFailed(now_, state.status()));
   replaced_ = std::exchange(core_, *ClusterState::Create(options, *std::move(state)));
@@ -342,9 +341,12 @@ void ClusterHarness::DoCommand(FakeMember& m, const Command& command) {
     result.set_code(static_cast<uint32_t>(absl::StatusCode::kResourceExhausted));
     result.set_error("no space left on device");
   } else if (command.has_write_checkpoint()) {
-    CheckpointFile* file = result.add_files();
-    file->set_name(absl::StrCat("shard-", m.index));
-    file->set_shard(static_cast<uint32_t>(m.index));
+    for (int shard = 0; shard < m.routing.primary_size(); ++shard) {
+      if (m.routing.primary(shard) != m.incarnation) continue;
+      CheckpointFile* file = result.add_files();
+      file->set_name(absl::StrCat("shard-", shard));
+      file->set_shard(static_cast<uint32_t>(shard));
+    }
   }
   const uint64_t life = m.life;
   const int index = m.index;

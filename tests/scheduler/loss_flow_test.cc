@@ -80,6 +80,11 @@ TEST_CASE("RESTORE: the job begins with the servers and workers that are there, 
   cluster.Kill(1);
   cluster.Kill(3);  // a worker
   REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).restores_total() == 1; }));
+  if (GENERATE(false, true)) {
+    cluster.CrashScheduler();
+    cluster.RunFor(100);
+    cluster.StartScheduler();
+  }
   const TimeMs began = cluster.now();
   REQUIRE(cluster.RunToEnd());
   CHECK(cluster.stored().phase() == FINISHED);
@@ -94,6 +99,12 @@ TEST_CASE("RESTORE: after three restores without a new checkpoint the job fails 
   for (uint64_t i = 1; i <= 3; ++i) {
     cluster.Kill(0);
     REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).restores_total() == i; }));
+    if (i == 2) {  // the count is the job's, not the process's
+      cluster.CrashScheduler();
+      cluster.RunFor(100);
+      cluster.StartScheduler();
+      REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).restores_total() == i; }));
+    }
     cluster.Restart(0);
     REQUIRE(cluster.RunUntil([&] { return cluster.stored().phase() == TRAINING; }));
   }
@@ -112,7 +123,7 @@ TEST_CASE("RESTORE: a new checkpoint between them, and restores are counted anew
     REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).restores_total() == i; }));
     cluster.Restart(0);
     REQUIRE(cluster.RunUntil([&] {
-      return cluster.stored().phase() == TRAINING && cluster.core().NextRestore().in_row == 1;
+      return cluster.stored().phase() == TRAINING && ClusterState::RestoresInRow(cluster.stored()) == 0;
     }));
   }
   REQUIRE(cluster.RunToEnd());
@@ -179,6 +190,27 @@ TEST_CASE("STOP with a wait: the job stands still, goes on by command, and fails
     CHECK(cluster.stored().phase() == FAILED);
     CHECK_THAT(cluster.stored().message(), Catch::Contains("start the job again; it resumes from"));
   }
+}
+
+TEST_CASE("a scheduler that is started again while the job stands still knows what is lost, and goes on by command") {
+  const uint32_t replicas = GENERATE(1u, 2u);
+  ClusterHarness cluster(Losing(replicas, replicas, ClusterConfig::STOP, 60'000));
+  REQUIRE(cluster.RunUntil([&] { return HasCheckpoint(cluster) && cluster.stored().has_saving(); }));
+  const uint64_t number = cluster.stored().saving().number();
+  LoseAll(&cluster, static_cast<int>(replicas));
+  REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).lost_shards_size() > 0; }));
+  cluster.CrashScheduler();
+  cluster.RunFor(100);
+  cluster.StartScheduler();
+  cluster.RunFor(5000);
+  CHECK(StatusOf(cluster).lost_shards_size() == static_cast<int>(cluster.stored().routing().shards()));
+  CHECK_THAT(StatusOf(cluster).message(), Catch::StartsWith("stands still"));
+  for (const CheckpointRecord& record : cluster.stored().checkpoints()) CHECK(record.number() != number);
+  REQUIRE(AskForRestore(&cluster).ok());
+  REQUIRE(cluster.RunUntil([&] { return StatusOf(cluster).restores_total() == 1; }));
+  for (int i = 0; i < static_cast<int>(replicas); ++i) cluster.Restart(i);
+  REQUIRE(cluster.RunToEnd());
+  CHECK(cluster.stored().phase() == FINISHED);
 }
 
 }  // namespace

@@ -154,6 +154,7 @@ TEST_CASE("a server that joins a running job gets its tables and rate, and takes
   CHECK(response.tables_size() == 1);
   CHECK(response.learning_rate_scale() == 1);
   CHECK(response.grant_ms() == 500);
+  CHECK(cluster.core().Durable().members().rbegin()->member().zone() == "east");
   LeaveRequest leave;
   leave.set_incarnation(response.incarnation());
   CHECK(AnswerTo(cluster, leave).ok());

@@ -358,8 +358,9 @@ TEST_CASE("a core that lost shards is replaced before anything of it is stored o
   hooks.restore = [&](const ClusterState& lost) -> absl::StatusOr<ClusterState*> {
     if (!restores) return absl::DataLossError("it is damaged");
     SchedulerOptions with = options;
-    with.restores = lost.NextRestore();
+    with.restored = true;
     SchedulerState state;
+    state.set_restores(lost.Durable().restores() + 1);
     state.set_format(1);
     state.set_generation(6);
     state.set_last_incarnation(lost.Durable().last_incarnation());

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 #include "common/checkpoint/manifest.h"
 #include "common/exit_codes.h"
@@ -122,6 +123,7 @@ struct Members {
   Incarnation server = 0, worker = 0;
   HeartbeatRequest beat;
   AcquireWorkRequest ask;
+  uint32_t shards = 0;
 
   void Join() {
     server = run.Join(SERVER, 1);
@@ -137,11 +139,15 @@ struct Members {
   void ServerTurn() {
     const HeartbeatResponse response = run.Beat(beat);
     beat.set_seen_term(response.term());
+    if (response.has_routing()) shards = response.routing().shards();
     for (const Command& command : response.commands()) {
       beat.set_last_command(command.id());
       CommandResult* result = beat.add_results();
       result->set_id(command.id());
-      if (command.has_write_checkpoint()) result->add_files()->set_name("shard-0");
+      for (uint32_t shard = 0; command.has_write_checkpoint() && shard < shards; ++shard) {
+        result->add_files()->set_name("shard-" + std::to_string(shard));
+        result->mutable_files()->rbegin()->set_shard(shard);
+      }
     }
   }
   // True when the job has ended.
@@ -202,7 +208,7 @@ TEST_CASE("a finished job leaves a manifest and a summary, and the process ends 
                                 Catch::Contains("valid/click/auc\": 1"));
   const auto manifest = ReadManifest(RealFileSystem(), run.options.state + "/checkpoints/epoch-00001");
   REQUIRE(manifest.ok());
-  CHECK(manifest->files_size() == 1);
+  CHECK(std::cmp_equal(manifest->files_size(), manifest->shards()));
   CHECK(manifest->epoch() == 1);
 
   // Started again on a finished job it ends at once, with the same result.
