@@ -62,6 +62,8 @@ class Chaos {
   absl::Status OnWorker(ChaosInjection* injection);
   absl::Status OnLinks(ChaosFault fault, ChaosInjection* injection);
   absl::Status CutLinks(ChaosFault fault, const std::string& one, const std::string& other);
+  // Of a cluster that is whole: on a busy machine its scheduler may take more than one call's time.
+  absl::StatusOr<GetStatusResponse> PatientStatus();
   // A running server that is primary of something.
   absl::StatusOr<Member> ChooseServer(const GetStatusResponse& status);
   // Of a fault that hits no server.
@@ -224,6 +226,15 @@ absl::Status Chaos::Inject(ChaosFault fault) {
   return status;
 }
 
+absl::StatusOr<GetStatusResponse> Chaos::PatientStatus() {
+  const TimeMs deadline = Now() + options_.heal_timeout_s * TimeMs{1000};
+  for (;;) {
+    auto status = cluster_->Status();
+    if (status.ok() || Now() > deadline) return status;
+    if (absl::Status s = Sleep(kPoll.count()); !s.ok()) return s;
+  }
+}
+
 absl::StatusOr<Member> Chaos::ChooseServer(const GetStatusResponse& status) {
   std::vector<Member> targets;
   for (const MemberStatus& member : status.members()) {
@@ -256,7 +267,7 @@ void Chaos::Kill(const std::string& name, TimeMs again) {
 }
 
 absl::Status Chaos::OnServer(ChaosFault fault, ChaosInjection* injection) {
-  auto status = cluster_->Status();
+  auto status = PatientStatus();
   if (!status.ok()) return status.status();
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
@@ -372,7 +383,7 @@ absl::Status Chaos::CutLinks(ChaosFault fault, const std::string& one, const std
 }
 
 absl::Status Chaos::OnLinks(ChaosFault fault, ChaosInjection* injection) {
-  auto status = cluster_->Status();
+  auto status = PatientStatus();
   if (!status.ok()) return status.status();
   auto target = ChooseServer(*status);
   if (!target.ok()) return target.status();
